@@ -1,0 +1,42 @@
+"""Channel layer for the embedded mode: one process, several threads and event loops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from channels.layers import InMemoryChannelLayer
+
+
+class ThreadSafeInMemoryChannelLayer(InMemoryChannelLayer):
+    """Runs every operation on the loop that owns the queues (the web server's), wherever it is called from."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def bind(self) -> None:
+        """Called once in the server's loop, at start-up."""
+        self.loop = asyncio.get_running_loop()
+
+    async def _on_owner(self, function: Any, *args: Any) -> Any:
+        if self.loop is None or asyncio.get_running_loop() is self.loop:
+            return await function(*args)
+        if not self.loop.is_running():
+            return None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args), self.loop))
+
+    async def send(self, channel: str, message: dict[str, Any]) -> Any:
+        return await self._on_owner(super().send, channel, message)
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> Any:
+        return await self._on_owner(super().group_send, group, message)
+
+    async def group_add(self, group: str, channel: str) -> Any:
+        return await self._on_owner(super().group_add, group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> Any:
+        return await self._on_owner(super().group_discard, group, channel)
+
+    async def receive(self, channel: str) -> Any:
+        if self.loop is None:
+            self.bind()
+        return await super().receive(channel)

@@ -1,0 +1,99 @@
+"""Sleepable: something that costs money while it is awake. The one protocol that schedules, overrides, bulk
+actions, the ledger and the home page are written against.
+
+Each app that owns a kind of compute registers one `SleepableKind` in its `AppConfig.ready()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from core.actor import Actor
+from core.errors import NotFound
+
+
+class SleepState(StrEnum):
+    """The eight words of the interface."""
+
+    AWAKE = "awake"
+    ASLEEP = "asleep"
+    WAKING = "waking"
+    FALLING = "falling"
+    CONTESTED = "contested"
+    TROUBLE = "trouble"
+    LOST = "lost"
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True, slots=True)
+class SleepableView:
+    """What anybody above needs to know of one sleepable; `hourly_cost` is USD per hour awake, None when unknown."""
+
+    kind: str
+    id: UUID
+    organization_id: UUID
+    name: str
+    detail: str
+    url: str
+    state: SleepState
+    since: datetime | None
+    hourly_cost: Decimal | None
+    tags: dict[str, str] = field(default_factory=dict)
+    protections: tuple[str, ...] = ()
+    wake_seconds: float | None = None
+    owner: str = ""
+    cause: str = ""
+    operation_id: UUID | None = None
+    asleep_hourly_cost: Decimal = Decimal(0)
+
+
+class SleepableKind(Protocol):
+    """One kind of compute. `request_*` create an Operation (its id is returned) and never call a cloud themselves;
+    when an operation in the same direction is already active they return its id."""
+
+    kind: str
+    label: str
+    label_plural: str
+    icon: str
+
+    def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]: ...
+
+    def request_sleep(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None: ...
+
+    def request_wake(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None: ...
+
+
+_kinds: dict[str, SleepableKind] = {}
+
+
+def register(kind: SleepableKind) -> None:
+    _kinds[kind.kind] = kind
+
+
+def kinds() -> list[SleepableKind]:
+    return list(_kinds.values())
+
+
+def kind_named(name: str) -> SleepableKind:
+    try:
+        return _kinds[name]
+    except KeyError:
+        raise NotFound(f"There is no kind of compute called {name!r}.") from None
+
+
+def list_all(actor: Actor) -> list[SleepableView]:
+    """Everything that can sleep, of every kind, that the actor may see."""
+    return [view for kind in _kinds.values() for view in kind.list(actor)]
+
+
+def get(actor: Actor, kind: str, id: UUID) -> SleepableView:
+    """One sleepable; NotFound also when it is another organization's."""
+    for view in kind_named(kind).list(actor, [id]):
+        return view
+    raise NotFound()

@@ -1,0 +1,223 @@
+"""Claim, run, renew, end. Survives `kill -9` at any instruction: the lease runs out and a successor goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import close_old_connections
+from django.db.models import F
+
+from core import clock, request_context
+from core.errors import CurfewError
+from core.live import publish
+from core.providers import ProviderError
+from core.redaction import redact_text
+from operations import registry, services
+from operations.enums import Status
+from operations.models import Operation
+
+log = logging.getLogger(__name__)
+BACKOFF_BASE_SECONDS = 2.0
+BACKOFF_CAP_SECONDS = 120.0
+_PROCESS = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
+def owner_name() -> str:
+    return f"{_PROCESS}:{threading.get_ident()}"
+
+
+class Lease:
+    """The runner's side of an operation that it holds; implements `registry.RunContext`."""
+
+    def __init__(self, operation: Operation, seconds: int) -> None:
+        self.operation = operation
+        self.seconds = seconds
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self.operation.state
+
+    def _write(self, **fields: Any) -> None:
+        fields["lease_expires_at"] = clock.now() + timedelta(seconds=self.seconds)
+        held = Operation.objects.all_orgs().filter(id=self.operation.id, fence=self.operation.fence, status=Status.RUNNING)
+        if not held.update(**fields):
+            raise registry.LostLease(str(self.operation.id))
+        for name, value in fields.items():
+            setattr(self.operation, name, value)
+
+    def renew(self) -> None:
+        self._write()
+
+    def checkpoint(self, **changes: Any) -> None:
+        self._write(state={**self.operation.state, **changes})
+
+    def progress(self, percent: int | None = None, step: str = "", done: int | None = None, total: int | None = None) -> None:
+        fields: dict[str, Any] = {}
+        if percent is not None:
+            fields["progress"] = max(0, min(99, percent))
+        if step:
+            fields["step"] = redact_text(step)[:200]
+        if done is not None:
+            fields["steps_done"] = done
+        if total is not None:
+            fields["steps_total"] = total
+        self._write(**fields)
+        publish(self.operation.organization_id, "operations", [self.operation.id])
+
+    def check_cancel(self) -> None:
+        asked = Operation.objects.all_orgs().filter(id=self.operation.id, cancel_requested_at__isnull=False).exists()
+        if asked:
+            raise registry.Cancelled
+
+
+def claim(operation_id: UUID | str, owner: str | None = None) -> Operation | None:
+    """Take a due, queued operation by one conditional UPDATE; None when somebody else was quicker."""
+    moment = clock.now()
+    operation = Operation.objects.all_orgs().filter(id=operation_id, status=Status.QUEUED, not_before__lte=moment).first()
+    if operation is None:
+        return None
+    lease = registry.executor_for(operation.kind).lease_seconds
+    won = (
+        Operation.objects.all_orgs()
+        .filter(id=operation.id, status=Status.QUEUED, fence=operation.fence)
+        .update(
+            status=Status.RUNNING,
+            fence=F("fence") + 1,
+            lease_owner=owner or owner_name(),
+            lease_expires_at=moment + timedelta(seconds=lease),
+            started_at=operation.started_at or moment,
+        )
+    )
+    if not won:
+        return None
+    operation.refresh_from_db()
+    return operation
+
+
+def run_operation(operation_id: UUID | str) -> str:
+    """Claim and run one operation. Returns what happened, for logs: `not_claimed`, a final status, `again`, `retry`, `lost`."""
+    operation = claim(operation_id)
+    if operation is None:
+        return "not_claimed"
+    token = request_context.request_id.set(operation.request_id)
+    try:
+        outcome = _run_claimed(operation)
+    finally:
+        request_context.request_id.reset(token)
+    log.info("operation_run", extra={"operation_id": str(operation.id), "kind": operation.kind, "outcome": outcome})
+    return outcome
+
+
+def _run_claimed(operation: Operation) -> str:
+    executor = registry.executor_for(operation.kind)
+    lease = Lease(operation, executor.lease_seconds)
+    keeper = _LeaseKeeper(operation, executor.lease_seconds)
+    publish(operation.organization_id, "operations", [operation.id])
+    keeper.start()
+    try:
+        if operation.deadline and clock.now() > operation.deadline:
+            raise registry.OperationFailed("It did not end in the time allowed.", code="timeout", next_step="Retry, or look at the provider's console.")
+        lease.check_cancel()
+        result = executor.run(lease)
+    except registry.RunAgain as wait:
+        return _again(operation, wait.seconds, "again")
+    except registry.Cancelled:
+        return _ended(operation, Status.CANCELLED, error_code="cancelled", error="Cancelled on request.")
+    except registry.LostLease:
+        return "lost"
+    except (ProviderError, registry.OperationFailed) as failure:
+        return _failed(operation, failure)
+    except CurfewError as failure:
+        return _ended(operation, Status.FAILED, error_code=failure.code, error=failure.message)
+    except Exception as crash:  # the edge of the worker: nothing may escape without an outcome
+        log.exception("operation_crashed", extra={"operation_id": str(operation.id), "kind": operation.kind})
+        surprise = registry.OperationFailed(f"An unexpected error ({type(crash).__name__}) was recorded.", code="internal", transient=True)
+        return _failed(operation, surprise)
+    finally:
+        keeper.stop()
+    return _ended(operation, Status.SUCCEEDED, result=result)
+
+
+def _ended(operation: Operation, status: Status, **facts: Any) -> str:
+    return status.value if services.finish(operation, status, **facts) else "lost"
+
+
+def _failed(operation: Operation, failure: ProviderError | registry.OperationFailed) -> str:
+    attempt = operation.attempt + 1
+    if failure.transient and attempt < operation.max_attempts and operation.cancel_requested_at is None:
+        delay = getattr(failure, "retry_after", None) or backoff(attempt)
+        return _again(operation, delay, "retry", attempt=attempt, error_code=failure.code, error=redact_text(failure.message)[:1000])
+    return _ended(operation, Status.FAILED, error_code=failure.code, error=redact_text(failure.message), next_step=failure.next_step)
+
+
+def backoff(attempt: int) -> float:
+    """Exponential with full jitter, in seconds."""
+    return random.uniform(0.5, 1.0) * min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** (attempt - 1))  # noqa: S311
+
+
+def _again(operation: Operation, seconds: float, outcome: str, **fields: Any) -> str:
+    held = Operation.objects.all_orgs().filter(id=operation.id, fence=operation.fence, status=Status.RUNNING)
+    moved = held.update(
+        status=Status.QUEUED, not_before=clock.now() + timedelta(seconds=seconds), lease_owner="", lease_expires_at=None, **fields
+    )
+    if moved:
+        publish(operation.organization_id, "operations", [operation.id])
+    return outcome if moved else "lost"
+
+
+class _LeaseKeeper(threading.Thread):
+    """Renews the lease while the executor is inside a slow call. Dies with the process, which is the point."""
+
+    def __init__(self, operation: Operation, seconds: int) -> None:
+        super().__init__(name=f"lease-{operation.id}", daemon=True)
+        self._key = (operation.id, operation.fence)
+        self._seconds = seconds
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(self._seconds / 3):
+            operation_id, fence = self._key
+            try:
+                Operation.objects.all_orgs().filter(id=operation_id, fence=fence, status=Status.RUNNING).update(
+                    lease_expires_at=clock.now() + timedelta(seconds=self._seconds)
+                )
+            except Exception:  # a database hiccup must not end the keeper; the next beat tries again
+                log.exception("lease_renewal_failed", extra={"operation_id": str(operation_id)})
+            finally:
+                close_old_connections()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def due_ids(limit: int = 200) -> list[UUID]:
+    """Queued operations whose time has come, oldest first."""
+    rows = Operation.objects.all_orgs().filter(status=Status.QUEUED, not_before__lte=clock.now())
+    return list(rows.order_by("not_before").values_list("id", flat=True)[:limit])
+
+
+def reap_expired(limit: int = 500) -> int:
+    """Give operations whose worker died back to the queue; the successor resumes from the checkpoint."""
+    moment = clock.now()
+    expired = Operation.objects.all_orgs().filter(status=Status.RUNNING, lease_expires_at__lt=moment)
+    count = 0
+    for operation_id, fence in list(expired.values_list("id", "fence")[:limit]):
+        count += (
+            Operation.objects.all_orgs()
+            .filter(id=operation_id, fence=fence, status=Status.RUNNING, lease_expires_at__lt=moment)
+            .update(status=Status.QUEUED, fence=F("fence") + 1, lease_owner="", lease_expires_at=None, not_before=moment)
+        )
+    return count
+
+
+def release_dead_process(alive_owner_prefixes: set[str] | None = None) -> int:
+    """At the start of an embedded server no other worker can exist: every held lease is a dead one."""
+    held = Operation.objects.all_orgs().filter(status=Status.RUNNING).exclude(lease_owner__startswith=_PROCESS)
+    return held.update(status=Status.QUEUED, fence=F("fence") + 1, lease_owner="", lease_expires_at=None, not_before=clock.now())
