@@ -1,0 +1,53 @@
+"""ASGI entry point: HTTP by Django, WebSockets by Channels, worker and beat by lifespan in the embedded mode."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from channels.layers import get_channel_layer
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import OriginValidator
+from channels.sessions import SessionMiddlewareStack
+from django.conf import settings
+
+from config.routing import websocket_urlpatterns
+
+_embedded: Any = None
+
+
+async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Start and stop what lives inside this process."""
+    global _embedded
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            if settings.CURFEW_EMBEDDED and os.environ.get("CURFEW_NO_WORKER") != "1":
+                from config.embedded import Embedded
+
+                get_channel_layer().bind()
+                _embedded = Embedded()
+                await asyncio.to_thread(_embedded.start)
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            if _embedded is not None:
+                await asyncio.to_thread(_embedded.stop)
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+_origins = [*settings.CSRF_TRUSTED_ORIGINS, *(f"{scheme}://{host}:*" for scheme in ("http", "https") for host in settings.ALLOWED_HOSTS)]
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": OriginValidator(SessionMiddlewareStack(URLRouter(websocket_urlpatterns)), _origins),
+        "lifespan": lifespan,
+    }
+)

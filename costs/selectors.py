@@ -1,0 +1,126 @@
+"""Reads of the ledger. Every figure of money is a sum over intervals, clipped to the period asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db.models import Q
+
+from core import clock
+from core.actor import Actor
+from costs import ledger
+from costs.enums import Phase
+from costs.models import Budget, CatalogPrice, Interval
+
+ZERO = Decimal(0)
+
+
+@dataclass(slots=True)
+class Sums:
+    """Money of a period: `spent`, `saved` (awake around the clock minus actual), hours, and what has no price."""
+
+    spent: Decimal = ZERO
+    saved: Decimal = ZERO
+    awake_hours: Decimal = ZERO
+    asleep_hours: Decimal = ZERO
+    intervals: int = 0
+    unpriced: int = 0
+    by_resource: dict[UUID, Decimal] = field(default_factory=dict)
+    by_cause: dict[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """The top bar: burn rate now, spent today, DAILY SPEND."""
+
+    burn_rate: Decimal
+    spent_today: Decimal
+    budget: Decimal | None
+    percent: int
+    currency: str
+    unpriced: int
+
+
+def day_bounds(timezone: str, moment: datetime | None = None) -> tuple[datetime, datetime]:
+    """Start and end of the local day that holds the moment (23 or 25 hours on the days the clock changes)."""
+    zone = ZoneInfo(timezone)
+    local = (moment or clock.now()).astimezone(zone)
+    start = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    end = (start + timedelta(days=1)).replace(fold=0)
+    return start.astimezone(ZoneInfo("UTC")), end.astimezone(ZoneInfo("UTC"))
+
+
+def intervals_between(actor: Actor, start: datetime, end: datetime) -> Any:
+    """Intervals that overlap the window."""
+    return Interval.objects.visible_to(actor).filter(started_at__lt=end).filter(Q(ended_at=None) | Q(ended_at__gt=start))
+
+
+def sum_intervals(rows: Iterable[Interval], start: datetime, end: datetime) -> Sums:
+    """Add up intervals clipped to [start, end); an open interval is counted up to `end`."""
+    sums = Sums()
+    by_resource: dict[UUID, Decimal] = defaultdict(lambda: ZERO)
+    by_cause: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    for row in rows:
+        part = ledger.overlap(row.started_at, row.ended_at, start, end)
+        if part is None:
+            continue
+        sums.intervals += 1
+        cost = ledger.amount(row.price, *part)
+        sums.spent += cost
+        by_resource[row.resource_id] += cost
+        if row.phase == Phase.AWAKE:
+            sums.awake_hours += ledger.hours(*part)
+        else:
+            sums.asleep_hours += ledger.hours(*part)
+        if row.price is None or row.awake_price is None:
+            sums.unpriced += 1
+        elif row.phase == Phase.ASLEEP:
+            kept = ledger.amount(row.awake_price, *part) - cost
+            sums.saved += kept
+            by_cause[row.cause or "hand"] += kept
+    sums.by_resource, sums.by_cause = dict(by_resource), dict(by_cause)
+    return sums
+
+
+def sums_between(actor: Actor, start: datetime, end: datetime) -> Sums:
+    """Spend and real savings of a period; the present cuts off what has not happened yet."""
+    end = min(end, clock.now())
+    return sum_intervals(intervals_between(actor, start, end).iterator(chunk_size=2000), start, end)
+
+
+def spent_today(actor: Actor, timezone: str) -> Sums:
+    return sums_between(actor, *day_bounds(timezone))
+
+
+def burn_rate(actor: Actor) -> tuple[Decimal, int]:
+    """USD per hour of everything that costs money now (awake, or asleep at a remaining price), and how many have no price."""
+    rows = Interval.objects.visible_to(actor).filter(ended_at=None).values_list("price", flat=True)
+    prices = list(rows)
+    return sum((p for p in prices if p is not None), ZERO), sum(p is None for p in prices)
+
+
+def daily_budget(actor: Actor, scope: str = "organization", subject: str = "") -> Decimal | None:
+    row = Budget.objects.visible_to(actor).filter(scope=scope, subject=subject, period="day").first()
+    return row.amount if row else None
+
+
+def meter(actor: Actor, timezone: str, currency: str) -> Meter:
+    """What the top bar shows, in three queries."""
+    rate, unpriced = burn_rate(actor)
+    spent = spent_today(actor, timezone).spent
+    budget = daily_budget(actor)
+    percent = min(999, int(spent / budget * 100)) if budget else 0
+    return Meter(rate, spent, budget, percent, currency, unpriced)
+
+
+def list_price(provider: str, region: str, instance_type: str, lifecycle: str = "on_demand", on: datetime | None = None) -> CatalogPrice | None:
+    """Newest list price of a type in a region not later than `on`; None when the price book does not have it."""
+    found = CatalogPrice.objects.filter(provider=provider, region=region, instance_type=instance_type, lifecycle=lifecycle)
+    return found.filter(as_of__lte=(on or clock.now()).date()).order_by("-as_of").first()

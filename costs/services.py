@@ -1,0 +1,210 @@
+"""Writes of the ledger: events in, intervals out, in one transaction; dated prices; budgets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from audit import services as audit
+from core import clock
+from core.actor import Actor
+from core.errors import InvalidInput
+from core.live import publish
+from costs import ledger
+from costs.enums import Phase
+from costs.models import Budget, Interval, ResourcePrice, UsageEvent
+
+
+def record_event(
+    *,
+    actor: Actor,
+    organization_id: UUID,
+    resource_kind: str,
+    resource_id: UUID,
+    resource_label: str,
+    phase: Phase | str,
+    at: datetime,
+    key: str,
+    source: str,
+    operation_id: UUID | None = None,
+    cause: str = "",
+    team: str = "",
+    person: str = "",
+) -> bool:
+    """Append "from `at` on it is in `phase`" and bring the resource's intervals in line. False for a known key.
+
+    Must be called inside the transaction that commits the observation. The audit line is the caller's.
+    """
+    with transaction.atomic():
+        event, created = UsageEvent.objects.for_org(organization_id).get_or_create(
+            resource_kind=resource_kind,
+            resource_id=resource_id,
+            key=key,
+            defaults={
+                "organization_id": organization_id,
+                "at": at,
+                "phase": Phase(phase),
+                "source": source[:80],
+                "operation_id": operation_id,
+                "resource_label": resource_label[:300],
+                "cause": cause,
+                "team": team[:80],
+                "person": person[:80],
+            },
+        )
+        if not created:
+            return False
+        if not _append(event):
+            rebuild(organization_id=organization_id, resource_kind=resource_kind, resource_id=resource_id)
+        publish(organization_id, "money", [resource_id])
+    return True
+
+
+def set_price(
+    *,
+    actor: Actor,
+    organization_id: UUID,
+    resource_kind: str,
+    resource_id: UUID,
+    resource_label: str,
+    awake: Decimal | None,
+    asleep: Decimal | None,
+    source: str,
+    valid_from: datetime | None = None,
+) -> bool:
+    """A resource's hourly prices from a moment on. False when nothing changed (None is "unknown", never zero)."""
+    moment = valid_from or clock.now()
+    with transaction.atomic():
+        mine = ResourcePrice.objects.for_org(organization_id).filter(resource_kind=resource_kind, resource_id=resource_id)
+        newest = mine.filter(valid_from__lte=moment).order_by("-valid_from").first()
+        if newest and (newest.awake, newest.asleep) == (awake, asleep):
+            return False
+        mine.update_or_create(
+            resource_kind=resource_kind,
+            resource_id=resource_id,
+            valid_from=moment,
+            defaults={"organization_id": organization_id, "awake": awake, "asleep": asleep, "source": source[:200]},
+        )
+        if not _reprice_open(organization_id, resource_kind, resource_id, moment):
+            rebuild(organization_id=organization_id, resource_kind=resource_kind, resource_id=resource_id)
+        publish(organization_id, "money", [resource_id])
+    return True
+
+
+def rebuild(*, organization_id: UUID, resource_kind: str, resource_id: UUID) -> int:
+    """Derive all intervals of a resource anew from its events; returns how many rows changed. Replay-safe."""
+    with transaction.atomic():
+        intervals = _intervals(organization_id, resource_kind, resource_id)
+        existing = {row.started_at: row for row in intervals.select_for_update()}
+        events = UsageEvent.objects.for_org(organization_id).filter(resource_kind=resource_kind, resource_id=resource_id)
+        wanted = ledger.spans(
+            [ledger.Event(e.at, e.id, e.phase, e.key, _labels(e)) for e in events], _prices(organization_id, resource_kind, resource_id)
+        )
+        starts = {span.start for span in wanted}
+        stale = [row.id for start, row in existing.items() if start not in starts]
+        if stale:
+            intervals.filter(id__in=stale).delete()
+        changed = len(stale)
+        for span in sorted(wanted, key=lambda s: s.end is None):  # the open one last: only one may be open at any moment
+            row, facts = existing.get(span.start), _facts(span)
+            if row is None:
+                _create(organization_id, resource_kind, resource_id, span)
+            elif any(getattr(row, name) != value for name, value in facts.items()):
+                intervals.filter(id=row.id).update(**facts)
+            else:
+                continue
+            changed += 1
+        return changed
+
+
+def _append(event: UsageEvent) -> bool:
+    """The usual case, in three queries: the event is later than everything known. False when it is not."""
+    organization_id, kind, resource_id = event.organization_id, event.resource_kind, event.resource_id
+    intervals = _intervals(organization_id, kind, resource_id)
+    last = intervals.select_for_update().order_by("-started_at").first()
+    newer = UsageEvent.objects.for_org(organization_id).filter(resource_kind=kind, resource_id=resource_id, at__gte=event.at)
+    if newer.exclude(id=event.id).exists() or (last and event.at <= (last.ended_at or last.started_at)):
+        return False
+    if last and last.ended_at is None:
+        if last.phase == event.phase:
+            return True
+        intervals.filter(id=last.id).update(ended_at=event.at)
+    if event.phase != Phase.GONE:
+        dated = _prices(organization_id, kind, resource_id)
+        for span in ledger.priced(event.at, None, event.phase, dated, _labels(event)):
+            _create(organization_id, kind, resource_id, span)
+    return True
+
+
+def _reprice_open(organization_id: UUID, kind: str, resource_id: UUID, moment: datetime) -> bool:
+    """A new price from `moment` on cuts the open interval there. False when history is concerned."""
+    last = _intervals(organization_id, kind, resource_id).select_for_update().order_by("-started_at").first()
+    if last is None:
+        return True
+    if last.ended_at is not None or moment <= last.started_at:
+        return False
+    later = [p for p in _prices(organization_id, kind, resource_id) if p.valid_from >= moment]
+    if len(later) != 1:
+        return False
+    _intervals(organization_id, kind, resource_id).filter(id=last.id).update(ended_at=moment)
+    labels = ledger.Labels(last.resource_label, last.cause, last.team, last.person)
+    for span in ledger.priced(moment, None, last.phase, later, labels):
+        _create(organization_id, kind, resource_id, span)
+    return True
+
+
+def _intervals(organization_id: UUID, kind: str, resource_id: UUID) -> Any:
+    return Interval.objects.for_org(organization_id).filter(resource_kind=kind, resource_id=resource_id)
+
+
+def _prices(organization_id: UUID, kind: str, resource_id: UUID) -> list[ledger.Price]:
+    rows = ResourcePrice.objects.for_org(organization_id).filter(resource_kind=kind, resource_id=resource_id).order_by("valid_from")
+    return [ledger.Price(p.valid_from, p.awake, p.asleep, p.source) for p in rows]
+
+
+def _labels(event: UsageEvent) -> ledger.Labels:
+    return ledger.Labels(event.resource_label, event.cause, event.team, event.person)
+
+
+def _facts(span: ledger.Span) -> dict[str, Any]:
+    return {
+        "ended_at": span.end,
+        "phase": span.phase,
+        "price": span.price,
+        "awake_price": span.awake_price,
+        "price_source": span.source,
+        "resource_label": span.labels.resource,
+        "cause": span.labels.cause,
+        "team": span.labels.team,
+        "person": span.labels.person,
+    }
+
+
+def _create(organization_id: UUID, kind: str, resource_id: UUID, span: ledger.Span) -> None:
+    Interval.objects.create(
+        organization_id=organization_id, resource_kind=kind, resource_id=resource_id, started_at=span.start, **_facts(span)
+    )
+
+
+def set_budget(*, actor: Actor, amount: Decimal, scope: str = "organization", subject: str = "", period: str = "day") -> Budget:
+    """Set DAILY SPEND. Raises Forbidden without `budgets.manage`, InvalidInput for a negative or absurd amount."""
+    actor.require("budgets.manage", "change budgets")
+    if not Decimal(0) < amount < Decimal(10_000_000):
+        raise InvalidInput(errors={"amount": ["Give an amount above zero and below ten million."]})
+    with transaction.atomic():
+        before = Budget.objects.visible_to(actor).filter(scope=scope, subject=subject, period=period).first()
+        budget, _ = Budget.objects.visible_to(actor).update_or_create(
+            scope=scope, subject=subject, period=period, defaults={"organization_id": actor.org_id, "amount": amount}
+        )
+        audit.record(
+            actor=actor,
+            verb="budget.changed",
+            target=budget,
+            changes={"amount": [str(before.amount) if before else None, str(amount)]},
+        )
+        publish(budget.organization_id, "money")
+    return budget
