@@ -13,23 +13,31 @@ from core.providers import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait for a connection and for an answer, for every call of a connection."""
+
+    connect: float = 3.0
+    read: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """Everything needed to speak to one account; never printed.
+    """Everything needed to speak to one account; its repr shows no value.
 
     `values` holds the fields of the chosen method (see `registry.PROVIDERS`), secrets included.
     `endpoints` overrides addresses for the sandbox, private clouds and tests, by name: `aws`;
-    `azure`, `azure_authority`; `gcp`, `gcp_token`. It must come from the operator's settings,
-    never from a tenant's form, since requests with credentials are sent there.
+    `azure`, `azure_authority`, `azure_ca` (a PEM file); `gcp`, `gcp_token`. It must come from the
+    operator's settings, never from a tenant's form: credentials are sent to these addresses.
     """
 
     provider: str
     method: str
     region: str = ""
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    endpoints: Mapping[str, str] = field(default_factory=dict)
+    endpoints: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def get(self, name: str) -> str:
-        """Return a value stripped of surrounding blanks, "" when it was not given."""
+        """Return a value without surrounding blanks, "" when it was not given."""
         return (self.values.get(name) or "").strip()
 
     def require(self, *names: str) -> tuple[str, ...]:
@@ -47,7 +55,7 @@ class Credentials:
         from accounts.providers.registry import secret_fields
 
         hidden = secret_fields(self.provider)
-        return [value for name, value in self.values.items() if value and name in hidden]
+        return [value.strip() for name, value in self.values.items() if value and name in hidden]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,161 @@
+"""The CloudFormation stack that lets Curfew into an AWS account, and the link that launches it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import yaml
+
+from core.providers import InvalidRequest
+
+DEFAULT_ROLE_NAME = "CurfewAccess"
+DEFAULT_STACK_NAME = "curfew-access"
+TAG_PREFIX = "curfew:"
+
+READ_ACTIONS: tuple[str, ...] = (
+    "autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances",
+    "autoscaling:DescribeScalingActivities", "autoscaling:DescribeScheduledActions",
+    "cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics",
+    "ec2:DescribeAvailabilityZones", "ec2:DescribeImages", "ec2:DescribeInstanceStatus",
+    "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeLaunchTemplates", "ec2:DescribeRegions",
+    "ec2:DescribeSpotPriceHistory", "ec2:DescribeSubnets", "ec2:DescribeTags", "ec2:DescribeVolumes",
+    "ec2:GetSpotPlacementScores",
+    "eks:DescribeCluster", "eks:DescribeNodegroup", "eks:ListClusters", "eks:ListNodegroups",
+    "iam:ListAccountAliases", "pricing:DescribeServices", "pricing:GetProducts", "servicequotas:GetServiceQuota",
+    "servicequotas:ListServiceQuotas",
+)
+SWITCH_ACTIONS: tuple[str, ...] = ("ec2:StartInstances", "ec2:StopInstances")
+SCALE_ACTIONS: tuple[str, ...] = (
+    "autoscaling:ResumeProcesses", "autoscaling:SetDesiredCapacity", "autoscaling:SuspendProcesses",
+    "autoscaling:UpdateAutoScalingGroup", "eks:UpdateNodegroupConfig",
+)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """CloudFormation refuses YAML anchors, so equal parts are written out each time."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def cloudformation_template(
+    external_id: str, platform_account_id: str, *, role_name: str = DEFAULT_ROLE_NAME, switch_scope: str = "tagged"
+) -> str:
+    """Return the stack as YAML.
+
+    It makes one role that only `platform_account_id` may assume and only with `external_id`. The
+    role reads what Curfew shows; it starts and stops instances tagged `curfew:node-type`, or every
+    instance when the person who launches it chooses SwitchScope `all`; it can neither create nor
+    terminate machines, nor read data, secrets or identities.
+    """
+    if not re.fullmatch(r"\d{12}", platform_account_id):
+        raise InvalidRequest("The platform's AWS account number has exactly 12 digits.", code="bad_account_number")
+    if not re.fullmatch(r"[\w+=,.@:/-]{2,1224}", external_id):
+        raise InvalidRequest("An external ID has 2 to 1224 letters, digits and +=,.@:/-", code="bad_external_id")
+    template: dict[str, Any] = {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "Lets Curfew see compute in this account and switch it on and off. Deleting the stack ends the access.",
+        "Parameters": _parameters(external_id, platform_account_id, role_name, switch_scope),
+        "Conditions": {"OnlyTagged": {"Fn::Equals": [{"Ref": "SwitchScope"}, "tagged"]}},
+        "Resources": {"CurfewRole": {"Type": "AWS::IAM::Role", "Properties": _role()}},
+        "Outputs": {
+            "RoleArn": {"Description": "Paste this into Curfew.", "Value": {"Fn::GetAtt": ["CurfewRole", "Arn"]}},
+            "ExternalId": {"Description": "The external ID that the role insists on.", "Value": {"Ref": "ExternalId"}},
+        },
+    }
+    return yaml.dump(template, Dumper=_PlainDumper, sort_keys=False, width=120)
+
+
+def launch_url(
+    *, template_url: str, region: str, external_id: str, platform_account_id: str, role_name: str = DEFAULT_ROLE_NAME,
+    stack_name: str = DEFAULT_STACK_NAME,
+) -> str:
+    """Return the AWS console link that opens the stack with its parameters filled in.
+
+    `template_url` must be readable by AWS: for quick-create links that is an S3 address.
+    """
+    host = _console(region)
+    query = urlencode(
+        {
+            "templateURL": template_url, "stackName": stack_name, "param_ExternalId": external_id,
+            "param_PlatformAccountId": platform_account_id, "param_RoleName": role_name,
+        },
+        quote_via=quote,
+    )
+    return f"https://{host}/cloudformation/home?region={quote(region)}#/stacks/quickcreate?{query}"
+
+
+def _console(region: str) -> str:
+    if region.startswith("cn-"):
+        return "console.amazonaws.cn"
+    if region.startswith("us-gov-"):
+        return "console.amazonaws-us-gov.com"
+    return "console.aws.amazon.com"
+
+
+def _parameters(external_id: str, platform_account_id: str, role_name: str, switch_scope: str) -> dict[str, Any]:
+    if switch_scope not in {"tagged", "all"}:
+        raise InvalidRequest("The switch scope is tagged or all.", code="bad_switch_scope")
+    return {
+        "ExternalId": {
+            "Type": "String", "Default": external_id, "MinLength": 2, "MaxLength": 1224,
+            "AllowedPattern": "[\\w+=,.@:/-]*", "Description": "Shown by Curfew; do not change it.",
+        },
+        "PlatformAccountId": {
+            "Type": "String", "Default": platform_account_id, "AllowedPattern": "\\d{12}",
+            "Description": "The AWS account that Curfew runs in.",
+        },
+        "RoleName": {
+            "Type": "String", "Default": role_name, "AllowedPattern": "[\\w+=,.@-]{1,64}", "Description": "The name of the new role.",
+        },
+        "SwitchScope": {
+            "Type": "String", "Default": switch_scope, "AllowedValues": ["tagged", "all"],
+            "Description": "Which instances Curfew may start and stop - those tagged curfew:node-type, or all.",
+        },
+    }
+
+
+def _role() -> dict[str, Any]:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "OnlyCurfewWithItsExternalId",
+                "Effect": "Allow",
+                "Principal": {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${PlatformAccountId}:root"}},
+                "Action": "sts:AssumeRole",
+                "Condition": {"StringEquals": {"sts:ExternalId": {"Ref": "ExternalId"}}},
+            }
+        ],
+    }
+    return {
+        "RoleName": {"Ref": "RoleName"},
+        "Description": "Curfew sees compute and switches it on and off",
+        "MaxSessionDuration": 3600,
+        "AssumeRolePolicyDocument": trust,
+        "Policies": [{"PolicyName": "curfew", "PolicyDocument": {"Version": "2012-10-17", "Statement": _statements()}}],
+        "Tags": [{"Key": "curfew:managed", "Value": "true"}],
+    }
+
+
+def _statements() -> list[dict[str, Any]]:
+    instances = {"Fn::Sub": "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:instance/*"}
+    groups = {"Fn::Sub": "arn:${AWS::Partition}:autoscaling:*:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/*"}
+    nodegroups = {"Fn::Sub": "arn:${AWS::Partition}:eks:*:${AWS::AccountId}:nodegroup/*/*/*"}
+    only_tagged = {"Null": {"aws:ResourceTag/curfew:node-type": "false"}}
+    return [
+        {"Sid": "See", "Effect": "Allow", "Action": list(READ_ACTIONS), "Resource": "*"},
+        {
+            "Sid": "SwitchInstances", "Effect": "Allow", "Action": list(SWITCH_ACTIONS), "Resource": instances,
+            "Condition": {"Fn::If": ["OnlyTagged", only_tagged, {"Ref": "AWS::NoValue"}]},
+        },
+        {"Sid": "ScaleGroups", "Effect": "Allow", "Action": list(SCALE_ACTIONS), "Resource": [groups, nodegroups]},
+        {
+            "Sid": "RememberStateInTags", "Effect": "Allow",
+            "Action": ["autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"], "Resource": groups,
+            "Condition": {"ForAllValues:StringLike": {"aws:TagKeys": [f"{TAG_PREFIX}*"]}},
+        },
+    ]
