@@ -6,4 +6,12 @@ class OperationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from operations import audit_verbs  # noqa: F401  registers the verbs
+        from core import hooks, periodic
+        from operations import account_scan, audit_verbs, registry  # noqa: F401  registers the verbs
+
+        registry.register(account_scan.AccountScan())
+        hooks.cloud_account_connected.subscribe(account_scan.request_scan)
+        hooks.cloud_account_resync.subscribe(account_scan.request_scan)
+
+        periodic.register("operations.tick", 2)
+        periodic.register("operations.sweep", 10)

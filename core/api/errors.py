@@ -1,4 +1,4 @@
-"""DRF glue: problems for every error, one pagination, the actor on every view."""
+"""Translation of every expected error of an API view to problem+json."""
 
 from __future__ import annotations
 
@@ -7,46 +7,10 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions
-from rest_framework.pagination import PageNumberPagination
-from rest_framework.permissions import BasePermission
-from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from core import problems
-from core.actor import Actor
-from core.errors import CurfewError, NotSignedIn
+from core.errors import CurfewError
 from core.providers import ProviderError
-
-
-class Pages(PageNumberPagination):
-    """`?page=&page_size=` with at most 200 rows; `{count, next, previous, results}`."""
-
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
-
-
-class SignedIn(BasePermission):
-    """Any authenticated caller that acts in an organization; agents are refused here and use their own views."""
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        actor = getattr(request, "auth", None)
-        found = actor if isinstance(actor, Actor) else getattr(request._request, "actor", None)
-        return found is not None and found.kind != "agent"
-
-
-class CurfewAPIView(APIView):
-    """Base of every API view: `self.actor` is who calls."""
-
-    permission_classes = (SignedIn,)
-
-    @property
-    def actor(self) -> Actor:
-        """The authenticated actor; raises NotSignedIn for an anonymous caller."""
-        found = self.request.auth if isinstance(self.request.auth, Actor) else getattr(self.request._request, "actor", None)
-        if not isinstance(found, Actor):
-            raise NotSignedIn("Send a session cookie, a bearer token or an API key.")
-        return found
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:

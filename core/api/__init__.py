@@ -1,0 +1,1 @@
+"""DRF glue: problems for every error, one pagination, the actor on every view."""

@@ -1,0 +1,182 @@
+"""`manage.py up`: bring the database up to date and serve; `./curfew up` and `./curfew demo` end here."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from core.startup import Sandbox, is_migrated, remember_migrated
+from launcher import runlock
+from launcher.console import say, step
+
+GRACE_SECONDS = 1
+STOP_SECONDS = 4.7
+SANDBOX_HOST = "127.0.0.1"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it serves, and that is gone STOP_SECONDS after the first Ctrl-C whatever happens."""
+
+    on_started: Callable[[], None] | None = None
+    _deadline: threading.Timer | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and not self.should_exit and self.on_started is not None:
+            self.on_started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._deadline is None:
+            self._deadline = threading.Timer(STOP_SECONDS, os._exit, [0])
+            self._deadline.daemon = True
+            self._deadline.start()
+        super().handle_exit(sig, frame)
+
+
+class Command(BaseCommand):
+    help = "Bring the database up to date and serve Curfew, with its worker and beat inside when there is no Redis."
+    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own declaration
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--demo", action="store_true", help="with the sandbox cloud and example data")
+        parser.add_argument("--no-browser", action="store_true")
+        parser.add_argument("--serve-only", action="store_true", help="no migration and no lock: one of several web servers")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        began = time.monotonic()
+        os.umask(0o077)
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        data = Path(settings.CURFEW_DATA)
+        host, port = str(options["host"]), int(options["port"])
+        try:
+            with ExitStack() as stack:
+                if not options["serve_only"]:
+                    stack.enter_context(runlock.RunLock(data, port=port))
+                listening = stack.enter_context(runlock.bind(host, port))
+                lines = [] if options["serve_only"] else self._prepare(data, stack, demo=bool(options["demo"]))
+                code = self._serve(listening, host, port, began, lines, browser=not options["no_browser"])
+        except (runlock.FolderInUse, runlock.PortTaken) as refused:
+            raise CommandError(str(refused)) from refused
+        except KeyboardInterrupt:
+            code = 0
+        _end(code)
+
+    def _prepare(self, data: Path, stack: ExitStack, *, demo: bool) -> list[str]:
+        """Sandbox, database, sweeps and example data; returns what the demo wants to be printed."""
+        sandbox = stack.enter_context(Sandbox(_sandbox_port(), data / "logs" / "sandbox.log")) if demo else None
+        first = not is_migrated(data)
+        if first:
+            with step("Bringing the database up to date"):
+                call_command("migrate", interactive=False, verbosity=0)
+                remember_migrated(data)
+        call_command("sync_periodic_tasks", verbosity=0, stdout=io.StringIO())
+        if sandbox is None:
+            return []
+        seeded = data / "demo.seeded"
+        if seeded.exists() and not first:
+            return _seed()
+        with step("Making the demo: an organization, a sandbox cloud and thirty days of history"):
+            if not sandbox.wait_ready():
+                raise CommandError(f"The sandbox cloud does not start; see {sandbox.log}")
+            lines = _seed()
+        seeded.touch(mode=0o600)
+        return lines
+
+    def _serve(
+        self, listening: socket.socket, host: str, port: int, began: float, lines: list[str], *, browser: bool
+    ) -> int:
+        """Serve until a signal; 0 when it was stopped, 3 when it could not start."""
+        url = _address(host, port)
+
+        def started() -> None:
+            say(f"\nCurfew is running at {url} ({time.monotonic() - began:.1f} s). Ctrl-C stops it.")
+            for line in lines:
+                say(f"  {line}")
+            if browser and _has_desktop():
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+        server = _Server(_uvicorn_config(host, port))
+        server.on_started = started
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            say("\nStopping.")
+        return 0 if server.started else 3
+
+
+def _uvicorn_config(host: str, port: int) -> uvicorn.Config:
+    # proxy_headers off: core.middleware decides which proxies may speak for a client
+    return uvicorn.Config(
+        "config.asgi:application", host=host, port=port, lifespan="on", ws="websockets", access_log=False,
+        log_config=None, proxy_headers=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _seed() -> list[str]:
+    """Run `seed_demo` (it adds only what is missing) and return its lines: addresses and logins."""
+    out = io.StringIO()
+    call_command("seed_demo", stdout=out)
+    return [line for line in out.getvalue().splitlines() if line.strip()]
+
+
+def _sandbox_port() -> int:
+    """The stored sandbox port when it is free, else another one for this run."""
+    port = urlsplit(settings.CURFEW_SANDBOX_AWS_ENDPOINT).port
+    try:
+        port = runlock.bind_only(SANDBOX_HOST, port or 0)
+    except OSError:
+        port = runlock.bind_only(SANDBOX_HOST, 0)
+    endpoint = f"http://{SANDBOX_HOST}:{port}"
+    os.environ["CURFEW_SANDBOX_AWS_ENDPOINT"] = endpoint
+    settings.CURFEW_SANDBOX_AWS_ENDPOINT = endpoint
+    return port
+
+
+def _address(host: str, port: int) -> str:
+    """What to type into the browser."""
+    if urlsplit(settings.CURFEW_BASE_URL).port in (port, None):
+        return str(settings.CURFEW_BASE_URL)
+    return f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0', '::') else host}:{port}"
+
+
+def _has_desktop() -> bool:
+    """Whether a graphical browser can show up; text browsers would take over the terminal."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _end(code: int) -> None:
+    """Leave, without waiting for tasks that did not end in time: their rows are picked up by the next start."""
+    connections.close_all()
+    deadline = time.monotonic() + 0.3
+    while _stragglers() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if _stragglers():
+        os._exit(code)
+    sys.exit(code)
+
+
+def _stragglers() -> list[threading.Thread]:
+    mine = threading.current_thread()
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread is not mine]
