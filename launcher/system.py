@@ -41,8 +41,12 @@ def find(program: str) -> Path | None:
     found = shutil.which(program)
     if found:
         return Path(found)
-    folders = [Path("/usr/sbin"), Path("/usr/local/sbin"), Path("/sbin"),
-               *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    folders = [
+        Path("/usr/sbin"),
+        Path("/usr/local/sbin"),
+        Path("/sbin"),
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
+    ]
     return next((folder / program for folder in folders if (folder / program).exists()), None)
 
 
@@ -71,7 +75,11 @@ def apt_install(packages: list[str], log: SetupLog) -> None:
     try:
         with step(f"Installing {' '.join(packages)} (apt-get)"):
             log.run(["apt-get", "update"], cwd=paths.ROOT, env=quiet, timeout=600)
-            log.run(["apt-get", "install", "--yes", "--no-install-recommends", *packages],
-                    cwd=paths.ROOT, env=quiet, timeout=1200)
+            log.run(
+                ["apt-get", "install", "--yes", "--no-install-recommends", *packages],
+                cwd=paths.ROOT,
+                env=quiet,
+                timeout=1200,
+            )
     except Failure as failure:
         say(str(failure))

@@ -60,7 +60,9 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--demo", action="store_true", help="with the sandbox cloud and example data")
         parser.add_argument("--no-browser", action="store_true")
-        parser.add_argument("--serve-only", action="store_true", help="no migration and no lock: one of several web servers")
+        parser.add_argument(
+            "--serve-only", action="store_true", help="no migration and no lock: one of several web servers"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         began = time.monotonic()
@@ -127,8 +129,16 @@ class Command(BaseCommand):
 def _uvicorn_config(host: str, port: int) -> uvicorn.Config:
     # proxy_headers off: core.middleware decides which proxies may speak for a client
     return uvicorn.Config(
-        "config.asgi:application", host=host, port=port, lifespan="on", ws="websockets", access_log=False,
-        log_config=None, proxy_headers=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+        "config.asgi:application",
+        host=host,
+        port=port,
+        lifespan="on",
+        ws="websockets",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
 
 
