@@ -7,11 +7,16 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         from core import hooks, periodic
-        from operations import account_scan, audit_verbs, registry  # noqa: F401  registers the verbs
+        from operations import audit_verbs, registry  # noqa: F401  registers the verbs
 
-        registry.register(account_scan.AccountScan())
-        hooks.cloud_account_connected.subscribe(account_scan.request_scan)
-        hooks.cloud_account_resync.subscribe(account_scan.request_scan)
+        try:
+            from operations import account_scan
+        except ImportError:
+            account_scan = None
+        if account_scan:
+            registry.register(account_scan.AccountScan())
+            hooks.cloud_account_connected.subscribe(account_scan.request_scan)
+            hooks.cloud_account_resync.subscribe(account_scan.request_scan)
 
         periodic.register("operations.tick", 2)
         periodic.register("operations.sweep", 10)

@@ -1,0 +1,121 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.core.cache import cache
+from django.db import connections
+from django.template.backends.django import Template
+from django.test import Client
+from rest_framework.test import APIClient
+
+from accounts import tokens
+from tests.personas import Persona, make_organization, make_person
+
+
+@pytest.fixture(autouse=True)
+def _plain_settings(settings: object, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Cheap password hashing and an empty cache; nothing of one test reaches the next."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+    settings.SECURE_SSL_REDIRECT = False
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def sent_tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    """Celery hints are collected, not sent: rows are the truth, and tests run them when they say so."""
+    sent: list[tuple[str, dict]] = []
+    monkeypatch.setattr("core.tasks._send", lambda name, kwargs: sent.append((name, kwargs)))
+    return sent
+
+
+@pytest.fixture(autouse=True)
+def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    """Live updates that were sent after commit."""
+    messages: list[tuple[str, dict]] = []
+    monkeypatch.setattr("core.live._send", lambda group, message: messages.append((group, message)))
+    return messages
+
+
+@pytest.fixture(autouse=True)
+def templates_never_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any SQL while a template renders is a failure: context holds evaluated data."""
+
+    def deny(execute: object, sql: str, params: object, many: bool, context: object) -> None:
+        raise AssertionError(f"query during template rendering: {sql[:160]}")
+
+    original = Template.render
+
+    def render(self: Template, context: object = None, request: object = None) -> str:
+        if self.origin and "admin" in str(self.origin.name):
+            return original(self, context, request)
+        from contextlib import ExitStack
+
+        with ExitStack() as stack:
+            for connection in connections.all(initialized_only=True):
+                stack.enter_context(connection.execute_wrapper(deny))
+            return original(self, context, request)
+
+    monkeypatch.setattr(Template, "render", render)
+
+
+@pytest.fixture
+def alice(db: None) -> Persona:
+    """Owner of Larkspur."""
+    return make_person("alice", make_organization("Larkspur"), "owner")
+
+
+@pytest.fixture
+def bob(alice: Persona) -> Persona:
+    """Viewer of Larkspur."""
+    return make_person("bob", alice.organization, "viewer")
+
+
+@pytest.fixture
+def olga(alice: Persona) -> Persona:
+    """Operator of Larkspur: may wake and sleep, may not configure."""
+    return make_person("olga", alice.organization, "operator")
+
+
+@pytest.fixture
+def mallory(db: None) -> Persona:
+    """Owner of another organization."""
+    return make_person("mallory", make_organization("Harbour"), "owner")
+
+
+@pytest.fixture
+def client_of() -> Callable[[Persona], Client]:
+    """A signed-in browser for a persona: `client_of(alice)`."""
+
+    def make(persona: Persona) -> Client:
+        client = Client()
+        client.force_login(persona.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def api_of() -> Callable[[Persona], APIClient]:
+    """An API client with the persona's bearer token."""
+
+    def make(persona: Persona) -> APIClient:
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.encode_access(persona.user.pk, persona.organization.pk, 'owner')}")
+        return client
+
+    return make
+
+
+HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}
+
+
+@pytest.fixture
+def htmx() -> dict[str, str]:
+    """Headers of an htmx fragment request: `client.get(url, headers=htmx)`."""
+    return dict(HTMX)
