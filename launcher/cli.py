@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,16 +108,37 @@ def scaled_out() -> bool:
     return bool(os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"))
 
 
-def settings_environment(data: Path, *, port: int = paths.DEFAULT_PORT) -> dict[str, str]:
+def reachable_hosts(host: str) -> list[str]:
+    """The names under which a server that listens on `host` may be addressed."""
+    names = ["localhost", "127.0.0.1", "[::1]"]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        names.append(socket.gethostname())
+        try:
+            names += socket.gethostbyname_ex(socket.gethostname())[2]
+        except OSError:
+            say("  This machine's addresses are unknown; set CURFEW_ALLOWED_HOSTS to the name people use")
+    else:
+        names.append(f"[{host}]" if ":" in host else host)
+    return list(dict.fromkeys(names))
+
+
+def settings_environment(
+    data: Path, *, port: int = paths.DEFAULT_PORT, host: str = paths.DEFAULT_HOST, demo: bool = False
+) -> dict[str, str]:
     """Make missing keys and return the environment that tells the settings where everything is."""
-    added = keys.ensure(data, base_url=f"http://localhost:{port}")
+    extra = {"CURFEW_BASE_URL": f"http://localhost:{port}"}
+    if demo:
+        extra["CURFEW_SANDBOX_AWS_ENDPOINT"] = f"http://127.0.0.1:{runlock.bind_only('127.0.0.1', 0)}"
+    added = keys.ensure(data, defaults=extra)
     if added:
         say(f"  Wrote {data / keys.FILE_NAME} (keys and settings, readable by you only)")
     environment = {**os.environ, "CURFEW_DATA": str(data)}
-    environment.setdefault("CURFEW_MODE", "scaled" if scaled_out() else "embedded")
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # one process with many threads; keeps its memory small
     address = keys.base_url_for_run(data, port=port)
     if address:
         environment["CURFEW_BASE_URL"] = address
+    if host != paths.DEFAULT_HOST and "CURFEW_ALLOWED_HOSTS" not in {**keys.read(data), **os.environ}:
+        environment["CURFEW_ALLOWED_HOSTS"] = ",".join(reachable_hosts(host))
     return environment
 
 
@@ -135,11 +157,10 @@ def start(options: argparse.Namespace) -> int:
     refuse_if_taken(data, options.host, options.port)
     say(f"Curfew {'demo' if demo else ''}".rstrip() + f", data in {data}")
     python = setup.prepare("requirements-demo.txt" if demo else "requirements.txt", log)
-    environment = settings_environment(data, port=options.port)
+    environment = settings_environment(data, port=options.port, host=options.host, demo=demo)
     arguments = ["manage.py", "up", "--port", str(options.port), "--host", options.host]
     if demo:
         arguments.append("--demo")
-        environment["CURFEW_DEMO"] = "1"
     if options.no_browser:
         arguments.append("--no-browser")
     return hand_over(python, arguments, environment)
@@ -182,7 +203,7 @@ def manage(options: argparse.Namespace) -> int:
     return hand_over(python, ["manage.py", *options.arguments], settings_environment(data))
 
 
-def part(options: argparse.Namespace, arguments: Sequence[str], port: int = paths.DEFAULT_PORT) -> int:
+def part(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """One part of a scaled-out installation."""
     if not scaled_out():
         raise Failure(
@@ -191,13 +212,14 @@ def part(options: argparse.Namespace, arguments: Sequence[str], port: int = path
         )
     data = paths.data_folder(options.data)
     python = setup.prepare("requirements.txt", setup_log(data))
-    return hand_over(python, arguments, settings_environment(data, port=port))
+    port, host = getattr(options, "port", paths.DEFAULT_PORT), getattr(options, "host", paths.DEFAULT_HOST)
+    return hand_over(python, arguments, settings_environment(data, port=port, host=host))
 
 
 def web(options: argparse.Namespace) -> int:
     """`web`: the web server alone."""
-    arguments = ["manage.py", "up", "--port", str(options.port), "--host", options.host, "--no-browser"]
-    return part(options, arguments, options.port)
+    arguments = ["manage.py", "up", "--port", str(options.port), "--host", options.host, "--serve-only", "--no-browser"]
+    return part(options, arguments)
 
 
 def worker(options: argparse.Namespace) -> int:

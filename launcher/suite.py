@@ -88,7 +88,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def test_environment(data: Path) -> dict[str, str]:
     """A throw-away data folder with fresh keys."""
-    keys.ensure(data, base_url="http://localhost:8000", environ={})
+    keys.ensure(data, defaults={"CURFEW_BASE_URL": "http://localhost:8000"}, environ={})
     return {**clean_environment(os.environ), "CURFEW_DATA": str(data), "PYTHONUNBUFFERED": "1"}
 
 
@@ -105,7 +105,7 @@ class Suite:
         """One command of the virtual environment; its output is shown as it comes."""
         self._title(name)
         began = time.monotonic()
-        code = subprocess.run(  # noqa: S603 - fixed commands
+        code = subprocess.run(
             [self.python, *arguments],
             cwd=paths.ROOT,
             env={**self.environment, **(extra or {})},
@@ -122,7 +122,7 @@ class Suite:
         outcome = Outcome(step, name)
         arguments = ["-m", "pytest", "-m", marker, *(["-n", str(jobs)] if jobs else ["-p", "no:xdist"])]
         colour = ["--color=yes"] if sys.stdout.isatty() else []
-        with subprocess.Popen(  # noqa: S603 - fixed commands
+        with subprocess.Popen(
             [self.python, *arguments, *colour, *self.pytest_arguments],
             cwd=paths.ROOT,
             env={**self.environment, **(extra or {})},

@@ -53,7 +53,7 @@ class _Server(uvicorn.Server):
 
 class Command(BaseCommand):
     help = "Bring the database up to date and serve Curfew, with its worker and beat inside when there is no Redis."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own declaration
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
@@ -76,6 +76,8 @@ class Command(BaseCommand):
                     stack.enter_context(runlock.RunLock(data, port=port))
                 listening = stack.enter_context(runlock.bind(host, port))
                 lines = [] if options["serve_only"] else self._prepare(data, stack, demo=bool(options["demo"]))
+                if not (settings.CURFEW_EMBEDDED or options["serve_only"]):
+                    lines.append("REDIS_URL is set: ./curfew worker and ./curfew beat do the work, start them too")
                 code = self._serve(listening, host, port, began, lines, browser=not options["no_browser"])
         except (runlock.FolderInUse, runlock.PortTaken) as refused:
             raise CommandError(str(refused)) from refused
@@ -166,7 +168,8 @@ def _address(host: str, port: int) -> str:
     """What to type into the browser."""
     if urlsplit(settings.CURFEW_BASE_URL).port in (port, None):
         return str(settings.CURFEW_BASE_URL)
-    return f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0', '::') else host}:{port}"
+    shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+    return f"http://{shown}:{port}"
 
 
 def _has_desktop() -> bool:
