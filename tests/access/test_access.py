@@ -1,0 +1,74 @@
+"""Every route, as every kind of caller. A route that is not listed fails."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, resolve
+
+from tests.access import matrix
+from tests.access.matrix import ROLES, Route, World
+from tests.personas import Persona
+
+
+def _patterns(resolver: URLResolver, prefix: str = "") -> list[str]:
+    found = []
+    for entry in resolver.url_patterns:
+        route = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            found.extend(_patterns(entry, route))
+        elif isinstance(entry, URLPattern):
+            found.append(route)
+    return found
+
+
+@pytest.fixture
+def world(alice: Persona, bob: Persona, olga: Persona, mallory: Persona) -> World:
+    made = World(alice, bob, olga, mallory)
+    for build in matrix.builders():
+        build(made)
+    return made
+
+
+def _caller(world: World, role: str) -> Client:
+    client = Client(raise_request_exception=False)
+    person = {"viewer": world.bob, "operator": world.olga, "owner": world.alice, "stranger": world.mallory}.get(role)
+    if person:
+        client.force_login(person.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    return client
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("route", matrix.all_routes(), ids=lambda r: r.label)
+def test_each_route_answers_each_caller_as_listed(route: Route, role: str, world: World) -> None:
+    client = _caller(world, role)
+    path = route.path.format(**world.ids)
+    wanted = getattr(route, role)
+    kwargs = {"content_type": "application/json"} if route.api and route.method != "GET" else {}
+    answer = getattr(client, route.method.lower())(path, route.body, **kwargs)
+    allowed = {wanted, *(route.anyof if wanted < 300 else ())}
+    assert answer.status_code in allowed, f"{role}: {answer.status_code} {answer.content[:300]!r}"
+    if role == "stranger" and wanted == 200:
+        assert b"Larkspur" not in answer.content, "a stranger's page names our organization"
+
+
+@pytest.mark.django_db
+def test_every_route_is_listed(world: World) -> None:
+    listed = {resolve(route.path.format(**world.ids)).route for route in matrix.all_routes()}
+    exempt = matrix.exempt_patterns()
+    unlisted = [
+        pattern
+        for pattern in _patterns(get_resolver())
+        if pattern not in listed and not any(pattern.startswith(e) for e in exempt) and not pattern.startswith("api/v1/")
+    ]
+    assert unlisted == []
+
+
+def test_the_second_mount_of_the_api_is_the_same() -> None:
+    """/api/v1/ includes the very same patterns as /api/, so that what holds for one holds for the other."""
+    patterns = set(_patterns(get_resolver()))
+    first = {p.removeprefix("api/") for p in patterns if p.startswith("api/") and not p.startswith("api/v1/")}
+    second = {p.removeprefix("api/v1/") for p in patterns if p.startswith("api/v1/")}
+    assert first - second == {"schema/", "docs/"}
+    assert second - first == set()
