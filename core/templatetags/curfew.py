@@ -15,7 +15,7 @@ from django.forms import BoundField
 from django.http import HttpRequest, QueryDict
 from django.template.exceptions import TemplateSyntaxError
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html, format_html_join, json_script
 from django.utils.safestring import SafeString
 
 from core.templatetags import _fields, _formats, _icons
@@ -175,3 +175,9 @@ def ring_dash(left: float | int | None, total: float | int | None = None) -> str
         return "0 100"
     done = min(100.0, max(0.0, 100 * (float(total) - float(left)) / float(total)))
     return f"{done:.1f} 100"
+
+
+@register.filter
+def chart_json(data: Any, chart_id: str) -> SafeString:
+    """The data of a chart as a JSON block that `charts.js` reads (`<id>-data`)."""
+    return json_script(data, f"{chart_id}-data")

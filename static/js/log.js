@@ -42,7 +42,6 @@ class Viewer {
     });
   }
   get count() { return this.list ? this.list.length : this.lines.length; }
-  get ratio() { return Math.max(1, (this.count * ROW) / TALLEST); }
   indexOf(position) { return this.list ? this.list[position] : position; }
 
   schedule() {
@@ -52,19 +51,26 @@ class Viewer {
   render() {
     const { body } = this;
     const wrap = this.log.dataset.wrap === "on";
-    this.space.style.height = `${Math.min(this.count * ROW, TALLEST)}px`;
+    const height = Math.min(this.count * ROW, TALLEST);
+    this.space.style.height = `${height}px`;
     if (this.following) { body.scrollTop = body.scrollHeight; }
     const seen = Math.ceil(body.clientHeight / ROW);
-    const top = Math.min(Math.max(0, this.count - seen), Math.floor((body.scrollTop * this.ratio) / ROW));
+    const travel = Math.max(1, height - body.clientHeight);
+    const scrolled = Math.min(body.scrollTop, travel);
+    const place = (scrolled * Math.max(0, this.count * ROW - body.clientHeight)) / travel; // the same spot in a log of full height
+    const top = Math.max(0, Math.min(this.count - 1, Math.floor(place / ROW)));
     const from = Math.max(0, top - EXTRA);
     const to = Math.min(this.count, top + seen + EXTRA);
     const fragment = document.createDocumentFragment();
     const words = pattern(this.part("log-q")?.value ?? "");
     for (let p = from; p < to; p += 1) { fragment.append(this.row(this.indexOf(p), words)); }
-    this.rows.style.transform = `translateY(${Math.max(0, body.scrollTop - (top - from) * ROW - ((body.scrollTop * this.ratio) % ROW) / this.ratio)}px)`;
     this.rows.replaceChildren(fragment);
-    if (wrap) { this.space.style.height = `${Math.max(this.space.offsetHeight, this.rows.offsetHeight)}px`; }
-    if (this.following && wrap) { body.scrollTop = body.scrollHeight; this.rows.style.transform = `translateY(${Math.max(0, this.space.offsetHeight - this.rows.offsetHeight)}px)`; }
+    let y = scrolled - (place - from * ROW);
+    if (wrap) { // rows differ in height: hold on to the top one, or to the end
+      const atEnd = to === this.count && scrolled >= travel - 2;
+      y = atEnd ? height - this.rows.offsetHeight : scrolled - (this.rows.children[top - from]?.offsetTop ?? 0);
+    }
+    this.rows.style.transform = `translateY(${y}px)`;
     this.position(top, seen);
   }
   row(index, words) {
@@ -104,7 +110,11 @@ class Viewer {
     const at = this.list ? this.list.indexOf(index) : index;
     if (at < 0) { return; }
     this.follow(false);
-    requestAnimationFrame(() => { this.body.scrollTop = Math.max(0, (at * ROW) / this.ratio - this.body.clientHeight / 2); this.schedule(); });
+    requestAnimationFrame(() => {
+      const scale = Math.max(1, (this.count * ROW) / TALLEST);
+      this.body.scrollTop = Math.max(0, (at * ROW) / scale - this.body.clientHeight / 2);
+      this.schedule();
+    });
   }
   search(move) {
     const box = this.part("log-q");
