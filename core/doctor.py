@@ -225,7 +225,7 @@ def check_database(clocks: dict[str, float]) -> list[Finding]:
 
     vendor = connection.vendor
     name = Path(str(connection.settings_dict["NAME"]))
-    if vendor == "sqlite" and not name.exists():
+    if vendor == "sqlite" and not connection.is_in_memory_db() and not name.exists():
         return [Finding("database", Level.WARN, f"{name} does not exist yet", "./curfew up makes it")]
     try:
         with connection.cursor() as cursor:
@@ -245,8 +245,6 @@ def check_database(clocks: dict[str, float]) -> list[Finding]:
         return [
             Finding("database", Level.FAIL, f"{vendor}: {str(down).strip()[:300]}", "Check DATABASE_URL and the server")
         ]
-    finally:
-        connection.close()
     if waiting:
         return [
             Finding("database", Level.WARN, f"{len(waiting)} migrations are not applied", "./curfew up applies them")
@@ -369,9 +367,12 @@ def _server_findings(data: Path, clocks: dict[str, float]) -> list[Finding]:
         return [Finding("database", Level.WARN, "Not examined: Django is not installed yet", "./curfew up")]
     try:
         django.setup()
+        from django.db import connection
     except (ImproperlyConfigured, ImportError, ValueError, OSError) as wrong:
         return [Finding("settings", Level.FAIL, f"{type(wrong).__name__}: {wrong}", "See docs/configuration.md")]
-    return check_database(clocks) + check_redis(str(getattr(settings, "REDIS_URL", "") or ""), clocks)
+    findings = check_database(clocks) + check_redis(str(getattr(settings, "REDIS_URL", "") or ""), clocks)
+    connection.close()
+    return findings
 
 
 def examine(data: Path, port: int) -> list[Finding]:

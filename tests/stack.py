@@ -31,8 +31,12 @@ DATABASE = "curfew"
 START_SECONDS = 30.0
 TRIES = 3
 POSTGRES_OPTIONS = {
-    "listen_addresses": HOST, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
-    "max_connections": "300", "log_min_messages": "warning",
+    "listen_addresses": HOST,
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "log_min_messages": "warning",
 }
 
 
@@ -129,9 +133,15 @@ def _popen(command: Sequence[str | Path], log: Path, user: pwd.struct_passwd | N
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     with log.open("ab") as out:
         return subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            cwd="/", env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            start_new_session=True, preexec_fn=_die_with_parent, **identity,  # type: ignore[call-overload,no-any-return]
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+            **identity,  # type: ignore[call-overload,no-any-return]
         )
 
 
@@ -173,8 +183,20 @@ def postgres() -> Iterator[Server]:
     server: Server | None = None
     try:
         cluster, log = folder / "cluster", folder / "log"
-        _run([binaries / "initdb", "--pgdata", cluster, "--auth=trust", "--no-sync", "--encoding=UTF8",
-              "--locale=C.UTF-8", f"--username={USER}"], log, user)
+        _run(
+            [
+                binaries / "initdb",
+                "--pgdata",
+                cluster,
+                "--auth=trust",
+                "--no-sync",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                f"--username={USER}",
+            ],
+            log,
+            user,
+        )
         server = _start_postgres(binaries, cluster, log, user)
         _run([binaries / "createdb", "-h", HOST, "-p", str(server.port), "-U", USER, DATABASE], log, user)
         yield server
@@ -207,8 +229,21 @@ def redis() -> Iterator[Server]:
     try:
         for _ in range(TRIES):
             port = free_port()
-            command = [program, "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no",
-                       "--dir", folder, "--databases", "32"]
+            command = [
+                program,
+                "--port",
+                str(port),
+                "--bind",
+                HOST,
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+                folder,
+                "--databases",
+                "32",
+            ]
             log = folder / "log"
             candidate = Server("redis", f"redis://{HOST}:{port}/0", port, _popen(command, log, None), log)
             if _wait_ready(candidate, lambda port=port: _redis_answers(port)):  # type: ignore[misc]

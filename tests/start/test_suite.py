@@ -1,0 +1,112 @@
+"""The order, environment and summary of `./curfew test`."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from launcher import suite
+from launcher.console import Failure
+
+
+@pytest.mark.parametrize(
+    ("line", "counts", "seconds"),
+    [
+        ("====== 3 passed in 0.12s ======", {"passed": 3}, 0.12),
+        (
+            "= 1 failed, 12 passed, 2 skipped, 4 deselected, 2 warnings in 301.22s (0:05:01) =",
+            {"failed": 1, "passed": 12, "skipped": 2, "deselected": 4, "warning": 2},
+            301.22,
+        ),
+        ("\x1b[31m==== \x1b[1m2 errors\x1b[0m in 1.00s ====\x1b[0m", {"error": 2}, 1.0),
+        ("5 passed in 0.5s", {"passed": 5}, 0.5),
+        ("==== no tests ran in 0.01s ====", {}, 0.01),
+    ],
+)
+def test_pytests_closing_line_is_understood(line: str, counts: dict[str, int], seconds: float) -> None:
+    assert suite.closing_counts(line) == (Counter(counts), seconds)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "3 passed", "tests/x.py ..... [100%]", "==== FAILURES ====", "took 3 passes in 2s"]
+)
+def test_other_lines_are_not_taken_for_it(line: str) -> None:
+    assert suite.closing_counts(line) is None
+
+
+def test_the_sum_has_pytests_own_form() -> None:
+    line = suite.closing_line(Counter(passed=7, failed=1, warning=1, error=2), 12.345)
+    assert line.strip("=") == " 1 failed, 7 passed, 1 warning, 2 errors in 12.35s "
+    assert len(line) == 80
+    counts, seconds = suite.closing_counts(line) or (None, None)
+    assert counts == Counter(passed=7, failed=1, warning=1, error=2)
+    assert seconds == pytest.approx(12.345, abs=0.01)
+
+
+def test_steps_run_in_their_own_order() -> None:
+    assert suite.chosen_steps(None) == ("lint", "unit", "pg", "e2e")
+    assert suite.chosen_steps("e2e, lint") == ("lint", "e2e")
+
+
+@pytest.mark.parametrize("only", ["lint,unti", "x", ","])
+def test_an_unknown_step_is_refused(only: str) -> None:
+    with pytest.raises(Failure, match="choose from lint, unit, pg, e2e"):
+        suite.chosen_steps(only)
+
+
+def test_tests_never_see_real_servers_or_clouds() -> None:
+    given = {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "CI": "true",
+        "DOCKER_HOST": "unix:///x",
+        "DATABASE_URL": "postgres://prod",
+        "REDIS_URL": "redis://prod",
+        "CURFEW_SECRET_KEY": "real",
+        "AWS_ACCESS_KEY_ID": "AKIA",
+        "AWS_PROFILE": "prod",
+        "AZURE_CLIENT_SECRET": "s",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/f",
+        "KUBECONFIG": "/k",
+        "DJANGO_SETTINGS_MODULE": "other",
+    }
+    assert set(suite.clean_environment(given)) == {"PATH", "HOME", "CI", "DOCKER_HOST"}
+
+
+def quick_suite(*pytest_arguments: str) -> suite.Suite:
+    return suite.Suite(Path(sys.executable), {"PATH": "/usr/bin:/bin"}, pytest_arguments)
+
+
+def test_one_failed_check_fails_the_run_and_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    run = quick_suite()
+    run.check("lint", "good", ["-c", "print('fine')"])
+    run.check("lint", "bad", ["-c", "raise SystemExit(3)"])
+    run.skip("pg", "servers", "not installed: postgres")
+    assert run.summary() == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert [(outcome.name, outcome.word) for outcome in run.outcomes] == [
+        ("good", "ok"),
+        ("bad", "FAILED"),
+        ("servers", "skipped"),
+    ]
+    assert lines[-1] == "FAILED: bad"
+
+
+def test_a_skipped_step_does_not_fail_the_run() -> None:
+    run = quick_suite()
+    run.skip("e2e", "browser", "not installed: chromium")
+    assert run.summary() == 0
+
+
+def test_the_last_line_is_pytests_and_a_failing_test_fails_the_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_it.py").write_text("def test_a(): pass\ndef test_b(): assert False\n")
+    run = quick_suite(str(tmp_path), "-c", "/dev/null", "-p", "no:cacheprovider", "-p", "no:django")
+    run.pytest("unit", "pytest", "not e2e", jobs=0)
+    assert run.summary() == 1
+    counts, _ = suite.closing_counts(capfd.readouterr().out.splitlines()[-1]) or (None, None)
+    assert counts == Counter(passed=1, failed=1)
