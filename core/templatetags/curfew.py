@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join, json_script
 from django.utils.safestring import SafeString
 
-from core.templatetags import _fields, _formats, _icons
+from core.templatetags import _fields, _formats, _icons, _paging
 
 register = template.Library()
 
@@ -120,6 +120,18 @@ def url_with(context: template.Context, **changes: Any) -> str:
         else:
             query[key] = str(value)
     return f"?{query.urlencode()}"
+
+
+@register.simple_tag
+def pager_facts(page: Any, sizes: Any = (), size: Any = "") -> dict[str, Any]:
+    """What `components/pager.html` shows, whatever sort of page the view has."""
+    return _paging.facts(page, sizes, size)
+
+
+@register.simple_tag(takes_context=True)
+def page_link(context: template.Context, param: str, value: int) -> str:
+    """The current query with `param` set; another page size starts at the first page again."""
+    return url_with(context, **{"page": None, param: value})
 
 
 @register.simple_tag(takes_context=True)

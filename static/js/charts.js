@@ -148,7 +148,7 @@ const build = {
     o.series = [{
       type: "sunburst", data: tree, radius: ["34%", "96%"], nodeClick: false, sort: null, emphasis: { focus: "ancestor" },
       itemStyle: { borderColor: t.surface, borderWidth: 2, borderRadius: 4 }, label: { fontSize: 11, fontWeight: 600, minAngle: 18, rotate: 0 },
-      levels: [{}, { r0: "34%", r: "64%", label: { fontSize: 12 } }, { r0: "65%", r: "96%" }],
+      levels: [{}, { r0: "34%", r: "64%", label: { fontSize: 11, width: 58, overflow: "truncate" } }, { r0: "65%", r: "96%", label: { width: 58, overflow: "truncate" } }],
     }];
     return o;
   },

@@ -35,10 +35,11 @@ def csp(get_response: Any) -> Any:
 
 settings.configure(
     DEBUG=False,
+    DEBUG_PROPAGATE_EXCEPTIONS=True,
     SECRET_KEY="only-for-the-front-end-tests",
     ALLOWED_HOSTS=["127.0.0.1"],
     ROOT_URLCONF=__name__,
-    INSTALLED_APPS=["django.contrib.staticfiles", "core"],
+    INSTALLED_APPS=["django.contrib.staticfiles", "django.contrib.humanize", "core"],
     MIDDLEWARE=[f"{__name__}.csp", "django.middleware.csrf.CsrfViewMiddleware"],
     TEMPLATES=[{
         "BACKEND": "django.template.backends.django.DjangoTemplates",
