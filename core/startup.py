@@ -118,7 +118,7 @@ class Sandbox:
                 for line in process.stdout:
                     log_file.write(line)
                     log_file.flush()
-                    if "ready" in line.lower():
+                    if line.strip() == str(self.port):  # its first line, once it answers
                         self._ready.set()
             code = process.wait()
             if self._stopping.is_set():
