@@ -153,8 +153,8 @@ def start(options: argparse.Namespace) -> int:
     """`demo` and `up`: prepare what is missing, then serve."""
     demo = options.command == "demo"
     data = paths.data_folder(options.data, demo=demo)
-    log = setup_log(data)
     refuse_if_taken(data, options.host, options.port)
+    log = setup_log(data)
     say(f"Curfew {'demo' if demo else ''}".rstrip() + f", data in {data}")
     python = setup.prepare("requirements-demo.txt" if demo else "requirements.txt", log)
     environment = settings_environment(data, port=options.port, host=options.host, demo=demo)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+import warnings
 import webbrowser
 from collections.abc import Callable
 from contextlib import ExitStack
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +33,7 @@ from launcher.console import say, step
 GRACE_SECONDS = 1
 STOP_SECONDS = 4.7
 SANDBOX_HOST = "127.0.0.1"
+LOG_BYTES, LOG_FILES = 10 * 1024**2, 5
 
 
 class _Server(uvicorn.Server):
@@ -67,6 +71,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         began = time.monotonic()
         os.umask(0o077)
+        # served from the source folders (WhiteNoise's finders); there is nothing collected to warn about
+        warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         data = Path(settings.CURFEW_DATA)
         host, port = str(options["host"]), int(options["port"])
@@ -74,6 +80,7 @@ class Command(BaseCommand):
             with ExitStack() as stack:
                 if not options["serve_only"]:
                     stack.enter_context(runlock.RunLock(data, port=port))
+                    _log_to_file(data / "logs" / "curfew.log")
                 listening = stack.enter_context(runlock.bind(host, port))
                 lines = [] if options["serve_only"] else self._prepare(data, stack, demo=bool(options["demo"]))
                 if not (settings.CURFEW_EMBEDDED or options["serve_only"]):
@@ -135,13 +142,24 @@ def _uvicorn_config(host: str, port: int) -> uvicorn.Config:
         host=host,
         port=port,
         lifespan="on",
-        ws="websockets",
+        ws="websockets-sansio",
         access_log=False,
         log_config=None,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+
+
+def _log_to_file(path: Path) -> None:
+    """Everything goes to a file of the data folder; only warnings and errors also reach the terminal."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root = logging.getLogger()
+    file = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    for handler in root.handlers:
+        file.setFormatter(handler.formatter)
+        handler.setLevel(logging.WARNING)
+    root.addHandler(file)
 
 
 def _seed() -> list[str]:
