@@ -79,7 +79,6 @@ class Embedded:
         """Start both parts and return when the worker takes messages (at most READY_SECONDS later)."""
         began = time.monotonic()
         os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # the web server's own start has loaded every model
-        logging.getLogger("kombu.connection").setLevel(logging.ERROR)  # warns that memory:// names no host
         for part in self._parts:
             part.thread.start()
         if self._ready.wait(READY_SECONDS):

@@ -20,6 +20,12 @@ from launcher import keys, paths, runlock
 
 pytestmark = pytest.mark.integration
 START_SECONDS = 60
+IS_MIGRATED = """
+from pathlib import Path
+from django.conf import settings
+from core.startup import is_migrated
+print(is_migrated(Path(settings.CURFEW_DATA)))
+"""
 
 
 @dataclass
@@ -120,8 +126,7 @@ def test_a_database_from_elsewhere_is_migrated_in_spite_of_the_stamp(tmp_path: P
             "manage.py",
             "shell",
             "-c",
-            "from pathlib import Path; from core.startup import is_migrated; import os;"
-            "print(is_migrated(Path(os.environ['CURFEW_DATA'])))",
+            IS_MIGRATED,
         ],
         cwd=paths.ROOT,
         env=environment(tmp_path),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
+import logging.config
 import os
 import signal
 import socket
@@ -14,7 +14,6 @@ import warnings
 import webbrowser
 from collections.abc import Callable
 from contextlib import ExitStack
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -152,14 +151,23 @@ def _uvicorn_config(host: str, port: int) -> uvicorn.Config:
 
 
 def _log_to_file(path: Path) -> None:
-    """Everything goes to a file of the data folder; only warnings and errors also reach the terminal."""
+    """Everything goes to a file of the data folder; only warnings and errors also reach the terminal.
+
+    The settings are changed, not the handlers: Celery's worker calls django.setup() once more, which applies them.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    root = logging.getLogger()
-    file = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
-    for handler in root.handlers:
-        file.setFormatter(handler.formatter)
-        handler.setLevel(logging.WARNING)
-    root.addHandler(file)
+    settings.LOGGING["handlers"]["stderr"]["level"] = "WARNING"
+    settings.LOGGING["handlers"]["file"] = {
+        "class": "logging.handlers.RotatingFileHandler",
+        "formatter": "json",
+        "filename": str(path),
+        "maxBytes": LOG_BYTES,
+        "backupCount": LOG_FILES,
+        "encoding": "utf-8",
+    }
+    settings.LOGGING["root"]["handlers"] = ["stderr", "file"]
+    settings.LOGGING["loggers"]["kombu.connection"] = {"level": "ERROR"}  # warns that memory:// names no host
+    logging.config.dictConfig(settings.LOGGING)
 
 
 def _seed() -> list[str]:
