@@ -5,14 +5,55 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from django.http import HttpRequest
+from allauth.account.internal.flows.login import get_authentication_records
+from allauth.mfa.adapter import DefaultMFAAdapter
+from django.http import HttpRequest, HttpResponse
+
+from accounts import services, vault
+from accounts.facts import facts_of_request
+from accounts.landing import landing_url
+from accounts.models import User
+from core.middleware import client_ip
+
+TOO_MANY = "Too many attempts. Wait a few minutes and try again."
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Closes allauth's own sign-up page; ours creates user, organization and placeholder account together."""
 
+    error_messages = {
+        **DefaultAccountAdapter.error_messages,
+        "email_password_mismatch": "The e-mail address or the password is not right.",
+        "too_many_login_attempts": TOO_MANY,
+    }
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
 
     def get_login_redirect_url(self, request: HttpRequest) -> Any:
-        return "/"
+        return landing_url(request.user) if isinstance(request.user, User) else "/"
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """The address that rate limits count by: believed from a trusted proxy only."""
+        return client_ip(request) or "unknown"
+
+    def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
+        services.record_sign_in_failure(
+            email=str(credentials.get("email", "")), facts=facts_of_request(request), why="Wrong password."
+        )
+
+    def post_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse:
+        methods = [r["method"] for r in get_authentication_records(request, user)]
+        services.record_sign_in(user=user, facts=facts_of_request(request), how=" and ".join(dict.fromkeys(methods)) or "session")
+        response: HttpResponse = super().post_login(request, user, **kwargs)
+        return response
+
+
+class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+    """Secrets of second factors are encrypted like every other secret."""
+
+    def encrypt(self, text: str) -> str:
+        return vault.seal_mfa(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return vault.open_mfa(encrypted_text)

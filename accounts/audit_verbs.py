@@ -5,6 +5,9 @@ from audit import verbs
 verbs.register(
     organization__created="Created the organization {target}",
     organization__switched="Switched to {target}",
+    organization__changed="Changed the organization {target}",
+    user__renamed="Changed their name",
+    user__appearance_changed="Changed their appearance",
     user__signed_in="Signed in",
     user__sign_in_failed="Failed to sign in as {target}",
     user__signed_out="Signed out",
@@ -21,6 +24,8 @@ verbs.register(
     cloud_account__connect_failed="Failed to connect the cloud account {target}",
     cloud_account__renamed="Renamed the cloud account {target}",
     cloud_account__resync_requested="Asked to scan {target}",
+    cloud_account__verified="Checked the credentials of {target}",
+    cloud_account__scan_started="Started scanning {target}",
     cloud_account__scanned="Scanned {target}",
     cloud_account__scan_failed="The scan of {target} failed",
     cloud_account__disconnected="Disconnected the cloud account {target}",

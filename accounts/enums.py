@@ -25,9 +25,21 @@ class Method(models.TextChoices):
     KEYS = "keys", "Access Key"
     SERVICE_PRINCIPAL = "service_principal", "Service principal"
     SERVICE_ACCOUNT = "service_account", "Service account"
-    SOCKET = "socket", "Local socket"
+    LOCAL = "local", "Local socket"
     TLS = "tls", "TLS host"
     API_KEY = "api_key", "API key"
+
+
+class Theme(models.TextChoices):
+    SYSTEM = "", "As the system says"
+    LIGHT = "light", "Light"
+    DARK = "dark", "Dark"
+
+
+class AgentKind(models.TextChoices):
+    CLUSTER = "cluster", "Cluster"
+    WORKER = "worker", "Worker"
+    MACHINE = "machine", "Machine"
 
 
 class AccountStatus(models.TextChoices):

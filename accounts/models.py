@@ -8,7 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Permis
 from django.db import models
 from django.db.models.functions import Lower
 
-from accounts.enums import AccountStatus, Method, Provider, Role
+from accounts.enums import AccountStatus, AgentKind, Method, Provider, Role, Theme
 from core.models import UuidModel
 from core.tenancy import OrgOwned
 
@@ -47,6 +47,7 @@ class User(UuidModel, AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=120, blank=True)
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
+    theme = models.CharField(max_length=5, choices=Theme.choices, default=Theme.SYSTEM, blank=True)
     wizard_closed_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -153,7 +154,7 @@ class ApiKey(UuidModel, OrgOwned):
 class AgentToken(UuidModel, OrgOwned):
     """Token of one agent (machine, worker or cluster), or a short-lived enrolment token that may mint one."""
 
-    kind = models.CharField(max_length=16)  # cluster, worker, machine
+    kind = models.CharField(max_length=16, choices=AgentKind.choices)
     name = models.CharField(max_length=120)
     prefix = models.CharField(max_length=16, unique=True)
     digest = models.CharField(max_length=64)

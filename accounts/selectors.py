@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from accounts import tokens
+from accounts.enums import AccountStatus, Role
 from accounts.models import AgentToken, ApiKey, CloudAccount, Membership, Organization, User
-from accounts.permissions import permissions_of
+from accounts.permissions import ALL_PERMISSIONS, ROLE_PERMISSIONS, permissions_of
 from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import NotFound
@@ -54,7 +56,7 @@ def actor_of_session(session: Any) -> Actor | None:
 
     user_id = session.get(SESSION_KEY)
     user = User.objects.filter(pk=user_id, is_active=True).first() if user_id else None
-    if user is None or not user.get_session_auth_hash() == session.get(HASH_SESSION_KEY):
+    if user is None or user.get_session_auth_hash() != session.get(HASH_SESSION_KEY):
         return None
     if not session.exists(session.session_key):
         return None
@@ -107,3 +109,95 @@ def get_account(*, actor: Actor, account_id: UUID | str) -> CloudAccount:
     if row is None:
         raise NotFound("There is no such cloud account.")
     return row
+
+
+def needs_wizard(caller: Caller) -> bool:
+    """True while the first-run wizard should open: never closed, nothing connected, and the right to connect."""
+    if caller.user.wizard_closed_at is not None or not caller.actor.can("accounts.manage"):
+        return False
+    return not CloudAccount.objects.visible_to(caller.actor).exclude(status=AccountStatus.PENDING).exists()
+
+
+def find_prepared(*, actor: Actor, account_id: UUID | None = None) -> CloudAccount | None:
+    """The AWS account whose role was prepared but that is not connected yet; None without one."""
+    rows = CloudAccount.objects.visible_to(actor).filter(status=AccountStatus.PENDING, provider="aws").exclude(external_id="")
+    if account_id:
+        rows = rows.filter(id=account_id)
+    found: CloudAccount | None = rows.order_by("created_at").first()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as the page shows it; `roles` are those that the caller may give (the present one among them)."""
+
+    id: UUID
+    name: str
+    email: str
+    initials: str
+    role: str
+    role_label: str
+    since: datetime
+    is_me: bool
+    roles: tuple[tuple[str, str], ...]
+    can_remove: bool
+
+
+def list_members(*, actor: Actor) -> list[Member]:
+    """Everybody in the organization by name, with what the caller may change about each."""
+    actor.require("members.view", "see members")
+    rows = list(Membership.objects.visible_to(actor).select_related("user"))
+    owners = sum(row.role == Role.OWNER for row in rows)
+    shown = [_member(row, actor, owners) for row in rows]
+    return sorted(shown, key=lambda m: (m.name.lower(), m.email))
+
+
+def _member(row: Membership, actor: Actor, owners: int) -> Member:
+    is_me = str(row.user_id) == actor.id
+    is_owner = row.role == Role.OWNER
+    last_owner = is_owner and owners == 1
+    may_change = actor.can("members.manage") and not last_owner and (not is_owner or actor.can("members.manage_owners"))
+    roles = tuple(
+        (value, label) for value, label in Role.choices if may_change and (value != Role.OWNER or actor.can("members.manage_owners"))
+    )
+    return Member(
+        id=row.id,
+        name=row.user.display_name,
+        email=row.user.email,
+        initials=row.user.initials,
+        role=row.role,
+        role_label=row.get_role_display(),
+        since=row.created_at,
+        is_me=is_me,
+        roles=roles,
+        can_remove=not last_owner and (is_me or may_change),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Which role may do what: `rows` are (permission, one truth per role in the order of `roles`)."""
+
+    roles: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[bool, ...]], ...]
+
+
+def role_matrix() -> Matrix:
+    """The table that the code enforces."""
+    rows = tuple((name, tuple(name in ROLE_PERMISSIONS[role] for role in Role.values)) for name in ALL_PERMISSIONS)
+    return Matrix(tuple(Role.labels), rows)
+
+
+def list_api_keys(*, actor: Actor) -> list[ApiKey]:
+    """The organization's keys, live ones first, newest first."""
+    actor.require("api_keys.manage", "see API keys")
+    rows = ApiKey.objects.visible_to(actor).select_related("created_by").order_by("-created_at")
+    return sorted(rows, key=lambda key: key.revoked_at is not None)
+
+
+def get_member(*, actor: Actor, membership_id: UUID) -> Member:
+    """One member; NotFound when there is none such in the organization."""
+    for member in list_members(actor=actor):
+        if member.id == membership_id:
+            return member
+    raise NotFound("There is no such member.")

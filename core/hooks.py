@@ -29,3 +29,4 @@ class Hook:
 cloud_account_connected = Hook("cloud_account_connected")  # actor, account
 cloud_account_resync = Hook("cloud_account_resync")  # actor, account -> operation
 cloud_account_disconnecting = Hook("cloud_account_disconnecting")  # actor, account
+access_denied = Hook("access_denied")  # actor, permission, what

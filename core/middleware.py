@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from core import problems, request_context
+from core import denials, problems, request_context
 from core.errors import CurfewError
 from core.htmx import is_fragment
 
@@ -84,6 +84,7 @@ class ErrorMiddleware:
 
 def error_response(request: HttpRequest, error: CurfewError) -> HttpResponse:
     """One expected error as the caller can read it."""
+    denials.note(error, getattr(request, "actor", None))
     if problems.is_api_path(request.path) or is_fragment(request):
         return problems.from_error(request, error)
     status = error.status if error.status in (400, 401, 403, 404, 409, 429, 503) else 400

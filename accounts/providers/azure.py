@@ -8,7 +8,7 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-from accounts.providers.azure_errors import azure_errors
+from accounts.providers.azure_errors import azure_errors, from_sign_in
 from accounts.providers.base import Credentials, Identity, Timeouts
 from core.providers import BadAnswer, InvalidRequest
 
@@ -45,9 +45,14 @@ class AzureConnection:
     def verify(self) -> Identity:
         """Sign in and read the subscription; raises with words for wrong tenant, client, secret or rights."""
         self._check_values()
-        found = self.get_json(
-            f"/subscriptions/{self.subscription_id}?api-version={SUBSCRIPTION_API}", action="Microsoft.Resources/subscriptions/read"
-        )
+        try:
+            found = self.get_json(
+                f"/subscriptions/{self.subscription_id}?api-version={SUBSCRIPTION_API}", action="Microsoft.Resources/subscriptions/read"
+            )
+        except BadAnswer:
+            # The SDK drops the sign-in service's words about the tenant: ask for them.
+            self._check_tenant()
+            raise
         number = str(found.get("subscriptionId", "")).lower()
         if number != self.subscription_id:
             raise BadAnswer("Azure gave an answer without the expected fields.", detail="the subscription's id is missing")
@@ -87,6 +92,21 @@ class AzureConnection:
             raise BadAnswer("Azure gave an answer without the expected fields.")
         return body
 
+    def _check_tenant(self) -> None:
+        """Raise AuthenticationFailed when the sign-in service says that it does not know the tenant."""
+        from azure.core import PipelineClient
+        from azure.core.rest import HttpRequest
+
+        url = f"{self._authority()}/{self.credentials.get('tenant_id')}/v2.0/.well-known/openid-configuration"
+        with azure_errors("", self.secrets()), PipelineClient(self._authority(), policies=[], **self._transport()) as client:
+            response = client.send_request(HttpRequest("GET", url))
+            refused = from_sign_in(response.text()) if response.status_code >= 400 else None
+        if refused is not None:
+            raise refused
+
+    def _authority(self) -> str:
+        return self.credentials.endpoints.get("azure_authority") or AUTHORITY
+
     def _arm(self) -> Any:
         def make() -> Any:
             from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy, UserAgentPolicy
@@ -105,7 +125,7 @@ class AzureConnection:
             from azure.identity import ClientSecretCredential
 
             tenant, client, secret = self.credentials.require("tenant_id", "client_id", "client_secret")
-            authority = self.credentials.endpoints.get("azure_authority") or AUTHORITY
+            authority = self._authority()
             return ClientSecretCredential(
                 tenant, client, secret, authority=authority, disable_instance_discovery=authority != AUTHORITY, **self._transport()
             )

@@ -30,6 +30,8 @@ _EXPIRED = {"ExpiredAuthenticationToken"}
 _WRONG = {"InvalidAuthenticationToken", "AuthenticationFailed", "InvalidAuthenticationTokenTenant", "InvalidAuthenticationTokenAudience"}
 _PERMISSION = re.compile(r"perform action '([^']+)'")
 _AADSTS = re.compile(r"AADSTS(\d+)")
+_NO_CONNECTION = ("failed to establish a new connection", "failed to resolve", "connection refused", "name or service not known",
+                  "connection reset", "connection aborted", "ssl: ")
 _SIGN_IN: dict[str, tuple[str, str, str]] = {
     "7000215": ("wrong_credentials", "Azure does not accept the client secret.", "Copy the secret's value (not its ID) from the app registration."),
     "7000222": ("credentials_expired", "The client secret has expired.", "Create a new client secret in the app registration and connect again."),
@@ -74,6 +76,9 @@ def _from_azure(error: Exception, action: str) -> ProviderError:
     if isinstance(error, x.ServiceRequestError):
         return Unreachable("Azure cannot be reached.", detail=detail)
     if isinstance(error, x.HttpResponseError):
+        # azure-identity wraps what went wrong on the way in an authentication error without a response.
+        if error.response is None and any(words in detail.lower() for words in _NO_CONNECTION):
+            return Unreachable("Azure's sign-in service cannot be reached.", detail=detail)
         return _from_response(error, action)
     return ProviderError("Azure could not be asked.", code="azure_error", detail=detail)
 
@@ -84,16 +89,25 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _from_response(error: Any, action: str) -> ProviderError:
-    sign_in = _AADSTS.search(str(error))
-    if sign_in:
-        code, words, step = _SIGN_IN.get(sign_in[1], ("authentication_failed", "Azure refused the sign-in.", "Check tenant, client ID and secret."))
-        return AuthenticationFailed(words, code=code, next_step=step, detail=str(error).split("Trace ID")[0])
+    refused = from_sign_in(str(error))
+    if refused is not None:
+        return refused
     response = getattr(error, "response", None)
     headers = getattr(response, "headers", None) or {}
     body = getattr(error, "error", None)
     code, said = str(getattr(body, "code", "") or ""), str(getattr(body, "message", "") or "")
     status = int(getattr(error, "status_code", 0) or 0)
     return from_code(code, said, status=status, retry_after=headers.get("Retry-After"), action=action, raw=str(error))
+
+
+def from_sign_in(words: str) -> AuthenticationFailed | None:
+    """Turn an answer of the sign-in service with an AADSTS number; None when there is no such number in it."""
+    number = _AADSTS.search(words)
+    if not number:
+        return None
+    default = ("authentication_failed", "Azure refused the sign-in.", "Check tenant, client ID and secret.")
+    code, message, step = _SIGN_IN.get(number[1], default)
+    return AuthenticationFailed(message, code=code, next_step=step, detail=words.split("Trace ID")[0])
 
 
 def from_code(

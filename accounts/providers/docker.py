@@ -54,8 +54,6 @@ class DockerConnection:
 
     def client(self, *, read_timeout: float | None = None) -> Any:
         """Return a low-level APIClient; call it inside `docker_errors`. The first call contacts the engine."""
-        import docker
-
         timeout = read_timeout or self.timeouts.read
         with self._lock:
             if timeout not in self._clients:
@@ -63,7 +61,7 @@ class DockerConnection:
                 if self.credentials.method == "tls":
                     options["tls"] = self._tls()
                 with docker_errors(self.secrets()):
-                    self._clients[timeout] = docker.APIClient(**options)
+                    self._clients[timeout] = _engine_client(options)
             return self._clients[timeout]
 
     def close(self) -> None:
@@ -110,3 +108,17 @@ class DockerConnection:
                 file.write(text + "\n")
             paths.append(str(path))
         return TLSConfig(client_cert=(paths[1], paths[2]), ca_cert=paths[0], verify=True)
+
+
+def _engine_client(options: dict[str, Any]) -> Any:
+    """Return an APIClient that ignores the environment.
+
+    With REQUESTS_CA_BUNDLE set, requests would verify the host against that bundle instead of the
+    CA that was given, and a proxy meant for the web is no way to an engine.
+    """
+    import docker
+
+    class EngineClient(docker.APIClient):
+        trust_env = property(lambda self: False, lambda self, value: None)
+
+    return EngineClient(**options)

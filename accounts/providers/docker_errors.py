@@ -90,7 +90,9 @@ def _from_transport(error: BaseException) -> ProviderError:
     if isinstance(error, requests.Timeout) or "timed out" in low or "read timeout" in low:
         return TimedOut("The Docker engine did not answer in time.", detail=text)
     if any(w in low for w in ("jsondecodeerror", "badstatusline", "expecting value", "incompleteread", "invalidheader", "invalidchunk",
-                              "unterminated string", "server api version: 'str'")):
+                              "unterminated string", "invalid response from docker daemon", "<html", "<!doctype")):
         return BadAnswer("This address answers, but not like a Docker engine.", detail=text)
+    if "401 client error" in low or "403 client error" in low:
+        return PermissionDenied("The Docker engine refuses this.", detail=text, next_step="Check the rights of the client certificate.")
     return Unreachable("The Docker engine cannot be reached.", detail=text,
                        next_step="Check that Docker runs there and that the address is right.")

@@ -14,7 +14,6 @@ from core.providers import InvalidRequest
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_URIS = frozenset({"https://oauth2.googleapis.com/token", "https://accounts.google.com/o/oauth2/token"})
-TOKEN_MARGIN_SECONDS = 300
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _EMAIL = re.compile(r"[a-z0-9-]+@[a-z0-9.:-]+\.gserviceaccount\.com")
@@ -29,7 +28,7 @@ class GcpConnection:
         self.timeouts = timeouts or Timeouts()
         self._lock = threading.RLock()
         self._signer: Any = None
-        self._services: tuple[str, Any] | None = None
+        self._services: Any = None
 
     @property
     def region(self) -> str:
@@ -106,26 +105,35 @@ class GcpConnection:
         return f"projects/{self.project}/locations/{self.region}"
 
     def services(self) -> Any:
-        """Return a Cloud Run ServicesClient with a fresh token; call it inside `gcp_errors`."""
+        """Return a Cloud Run ServicesClient whose token renews itself; call it inside `gcp_errors`."""
         from google.cloud import run_v2
-        from google.oauth2.credentials import Credentials as Bearer
 
         with self._lock:
-            token = self._token()
-            if self._services is None or self._services[0] != token:
+            if self._services is None:
                 options = {"api_endpoint": self.credentials.endpoints.get("gcp") or "https://run.googleapis.com"}
                 # REST, not gRPC: gRPC does not survive the fork of a worker process.
-                client = run_v2.ServicesClient(credentials=Bearer(token=token), transport="rest", client_options=options)
-                self._services = (token, client)
-            return self._services[1]
+                self._services = run_v2.ServicesClient(credentials=self._bearer(), transport="rest", client_options=options)
+            return self._services
 
-    def _token(self) -> str:
-        """Return an access token, renewed with our own timeout before it runs out."""
+    def _bearer(self) -> Any:
+        """Return credentials that get each token with our own timeouts; Google's would wait up to two minutes."""
+        from google.auth.credentials import Credentials as GoogleCredentials
+
+        connection = self
+
+        class Bearer(GoogleCredentials):
+            def refresh(self, request: Any) -> None:
+                self.token, self.expiry = connection._new_token()
+
+        return Bearer()
+
+    def _new_token(self) -> tuple[str, Any]:
+        """Exchange a signed assertion for an access token; returns it with its naive UTC expiry."""
         import requests
         from google.auth.transport.requests import Request
         from google.oauth2 import service_account
 
-        with gcp_errors("", self.secrets()):
+        with self._lock, gcp_errors("", self.secrets()):
             if self._signer is None:
                 key = dict(self.key())
                 key["token_uri"] = self.credentials.endpoints.get("gcp_token") or key["token_uri"]
@@ -133,19 +141,9 @@ class GcpConnection:
                     self._signer = service_account.Credentials.from_service_account_info(key, scopes=[SCOPE])
                 except (ValueError, TypeError) as error:
                     raise _bad_key("The private key inside the service-account key cannot be read.", type(error).__name__) from None
-            if not self._signer.token or _seconds_left(self._signer) < TOKEN_MARGIN_SECONDS:
-                with requests.Session() as session:
-                    self._signer.refresh(partial(Request(session=session), timeout=(self.timeouts.connect, self.timeouts.read)))
-            return str(self._signer.token)
-
-
-def _seconds_left(signer: Any) -> float:
-    from datetime import UTC, datetime
-
-    if signer.expiry is None:
-        return 0.0
-    expiry = signer.expiry if signer.expiry.tzinfo else signer.expiry.replace(tzinfo=UTC)
-    return float((expiry - datetime.now(UTC)).total_seconds())
+            with requests.Session() as session:
+                self._signer.refresh(partial(Request(session=session), timeout=(self.timeouts.connect, self.timeouts.read)))
+            return str(self._signer.token), self._signer.expiry
 
 
 def _bad_key(words: str, detail: str = "") -> InvalidRequest:

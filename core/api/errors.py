@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions
 
-from core import problems
+from core import denials, problems
 from core.errors import CurfewError
 from core.providers import ProviderError
 
@@ -17,6 +17,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
     """Turn anything expected into problem+json; unexpected errors are left to the middleware, which logs them."""
     request = context["request"]._request
     if isinstance(error, CurfewError):
+        denials.note(error, context["request"].auth or getattr(request, "actor", None))
         return problems.from_error(request, error)
     if isinstance(error, ProviderError):
         return problems.from_provider_error(request, error)

@@ -1,0 +1,78 @@
+"""Every write of people, organizations, keys and cloud accounts.
+
+Each function is keyword-only, names its actor (or, before anybody is signed in, the facts of the request), and writes
+its audit line in its own transaction.
+"""
+
+from accounts.services.agents import create_enrolment_token, mint_agent_token, revoke_agent_token
+from accounts.services.cloud_accounts import (
+    blast_radius,
+    disconnect_account,
+    disconnect_effects,
+    mark_scan_failed,
+    mark_scanned,
+    mark_scanning,
+    rename_account,
+    resync_account,
+    verify_account,
+)
+from accounts.services.connecting import connect_account, connect_sandbox, reconnect
+from accounts.services.denials import record_denied
+from accounts.services.keys import create_api_key, revoke_api_key
+from accounts.services.members import change_role, remove_member
+from accounts.services.profile import close_wizard, set_appearance, update_organization, update_profile
+from accounts.services.roles import RoleSetup, prepare_role
+from accounts.services.sessions import (
+    TokenPair,
+    issue_tokens,
+    password_changed,
+    record_mfa_change,
+    record_sign_in,
+    record_sign_in_failure,
+    record_sign_out,
+    revoke,
+    rotate_refresh,
+    switch_organization,
+)
+from accounts.services.signup import SignedUp, sign_up
+
+__all__ = [
+    "RoleSetup",
+    "SignedUp",
+    "TokenPair",
+    "blast_radius",
+    "change_role",
+    "close_wizard",
+    "connect_account",
+    "connect_sandbox",
+    "create_api_key",
+    "create_enrolment_token",
+    "disconnect_account",
+    "disconnect_effects",
+    "issue_tokens",
+    "mark_scan_failed",
+    "mark_scanned",
+    "mark_scanning",
+    "mint_agent_token",
+    "password_changed",
+    "prepare_role",
+    "reconnect",
+    "record_denied",
+    "record_mfa_change",
+    "record_sign_in",
+    "record_sign_in_failure",
+    "record_sign_out",
+    "remove_member",
+    "rename_account",
+    "resync_account",
+    "revoke",
+    "revoke_agent_token",
+    "revoke_api_key",
+    "rotate_refresh",
+    "set_appearance",
+    "sign_up",
+    "switch_organization",
+    "update_organization",
+    "update_profile",
+    "verify_account",
+]
