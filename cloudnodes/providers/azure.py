@@ -56,7 +56,8 @@ class AzureNodeProvider:
         found = {}
         for i in ids:
             raw = machines.get(i.lower())
-            found[i] = self._instance(raw, states.get(i.lower()), provider_id=i) if raw is not None else _gone(i)
+            # A listing leaves out what a narrowed role may not see: only a direct answer proves absence.
+            found[i] = self._instance(raw, states.get(i.lower()), provider_id=i) if raw is not None else self._describe_one(i)
         return found
 
     def start(self, provider_id: str, *, token: str) -> Started:

@@ -45,16 +45,9 @@ class GcpNodeProvider:
         ids = list(dict.fromkeys(provider_ids))
         for i in ids:
             self._own(i)
-        if len(ids) > SINGLE_READS:
-            listed = {raw.name: self._instance(raw) for raw in self._list()}
-            return {i: listed.get(i) or self._gone(i) for i in ids}
-        found = {}
-        for i in ids:
-            try:
-                found[i] = self._instance(self._get(i))
-            except NotFound:
-                found[i] = self._gone(i)
-        return found
+        listed = {raw.name: self._instance(raw) for raw in self._list()} if len(ids) > SINGLE_READS else {}
+        # An empty answer reads as an empty listing: only a direct "not found" proves absence.
+        return {i: listed.get(i) or self._describe_one(i) for i in ids}
 
     def start(self, provider_id: str, *, token: str) -> Started:
         """Put back the scaling of before the sleep, or one instance when none is known."""
@@ -104,6 +97,12 @@ class GcpNodeProvider:
     def probe(self, health_endpoint: str, *, timeout: float = 3.0) -> bool | None:
         """Ask the service itself; None when no annotation names a path. An idle service wakes when asked."""
         return probe_endpoint(health_endpoint, timeout=timeout)
+
+    def _describe_one(self, provider_id: str) -> Instance:
+        try:
+            return self._instance(self._get(provider_id))
+        except NotFound:
+            return self._gone(provider_id)
 
     def _own(self, provider_id: str) -> str:
         prefix = f"{self.connection.parent}/services/"
