@@ -17,9 +17,13 @@ from types import TracebackType
 from typing import IO, Self
 
 try:
-    import fcntl
+    from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # pragma: no cover - not on POSIX
-    fcntl = None  # type: ignore[assignment]
+
+    def flock(fd: object, operation: int, /) -> None:
+        """No such lock here: the recorded process decides."""
+
+    LOCK_EX = LOCK_NB = 0
 
 FILE_NAME = "curfew.lock"
 
@@ -112,10 +116,8 @@ def owner_of(data: Path) -> dict[str, object] | None:
 
 
 def _refused(file: IO[str]) -> bool:
-    if fcntl is None:  # pragma: no cover
-        return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(file, LOCK_EX | LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 USER = "curfew"
@@ -128,7 +129,7 @@ def _die_with_parent() -> None:
 
 
 def _popen(command: Sequence[str | Path], log: Path, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
-    identity: dict[str, object] = {}
+    identity: dict[str, Any] = {}
     if user is not None:
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     with log.open("ab") as out:
@@ -141,7 +142,7 @@ def _popen(command: Sequence[str | Path], log: Path, user: pwd.struct_passwd | N
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             start_new_session=True,
             preexec_fn=_die_with_parent,
-            **identity,  # type: ignore[call-overload,no-any-return]
+            **identity,
         )
 
 
@@ -210,7 +211,7 @@ def _start_postgres(binaries: Path, cluster: Path, log: Path, user: pwd.struct_p
     options = [word for name, value in POSTGRES_OPTIONS.items() for word in ("-c", f"{name}={value}")]
     for _ in range(TRIES):
         port = free_port()
-        command = [binaries / "postgres", "-D", cluster, "-p", str(port), "-k", cluster, *options]
+        command: list[str | Path] = [binaries / "postgres", "-D", cluster, "-p", str(port), "-k", cluster, *options]
         url = f"postgres://{USER}@{HOST}:{port}/{DATABASE}"
         server = Server("postgres", url, port, _popen(command, log, user), log)
         probe = [str(binaries / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
@@ -229,7 +230,7 @@ def redis() -> Iterator[Server]:
     try:
         for _ in range(TRIES):
             port = free_port()
-            command = [
+            command: list[str | Path] = [
                 program,
                 "--port",
                 str(port),

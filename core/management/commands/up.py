@@ -156,8 +156,9 @@ def _log_to_file(path: Path) -> None:
     The settings are changed, not the handlers: Celery's worker calls django.setup() once more, which applies them.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.LOGGING["handlers"]["stderr"]["level"] = "WARNING"
-    settings.LOGGING["handlers"]["file"] = {
+    logs: dict[str, Any] = settings.LOGGING
+    logs["handlers"]["stderr"]["level"] = "WARNING"
+    logs["handlers"]["file"] = {
         "class": "logging.handlers.RotatingFileHandler",
         "formatter": "json",
         "filename": str(path),
@@ -165,9 +166,9 @@ def _log_to_file(path: Path) -> None:
         "backupCount": LOG_FILES,
         "encoding": "utf-8",
     }
-    settings.LOGGING["root"]["handlers"] = ["stderr", "file"]
-    settings.LOGGING["loggers"]["kombu.connection"] = {"level": "ERROR"}  # warns that memory:// names no host
-    logging.config.dictConfig(settings.LOGGING)
+    logs["root"]["handlers"] = ["stderr", "file"]
+    logs["loggers"]["kombu.connection"] = {"level": "ERROR"}  # warns that memory:// names no host
+    logging.config.dictConfig(logs)
 
 
 def _seed() -> list[str]:
