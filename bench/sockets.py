@@ -1,0 +1,161 @@
+"""Many browsers in one process: each holds a live socket and one HTTP connection, and re-fetches its page as ours does.
+
+The page's own script (static/js/live.js) gathers messages for GATHER seconds and then asks for the fragment; while an
+answer is under way the next wish waits. This does the same, with as little work of its own as possible: the machine's
+cores are shared with the server that is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+
+GATHER = 0.08
+HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}
+
+
+@dataclass
+class Fetch:
+    """One fragment: when it was asked for, when it had come, what it was."""
+
+    asked: float
+    came: float
+    status: int
+    body: bytes
+
+
+class HttpError(Exception):
+    """The server broke the connection or spoke no HTTP."""
+
+
+class KeepAlive:
+    """One HTTP/1.1 connection, made when first needed and again when it was closed."""
+
+    def __init__(self, base_url: str, cookie: str) -> None:
+        address = urlsplit(base_url)
+        self._host, self._port = str(address.hostname), address.port or 80
+        self._head = f"Host: {self._host}:{self._port}\r\nCookie: {cookie}\r\nConnection: keep-alive\r\n"
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def get(self, path: str, headers: Mapping[str, str]) -> Fetch:
+        """GET; a connection that the server closed meanwhile is made anew once."""
+        asked = time.time()
+        for attempt in (1, 2):
+            try:
+                status, body = await self._exchange(path, headers)
+            except (OSError, asyncio.IncompleteReadError, HttpError):
+                self.close()
+                if attempt == 2:
+                    raise
+            else:
+                return Fetch(asked, time.time(), status, body)
+        raise HttpError(path)
+
+    async def _exchange(self, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port)
+        reader, writer = self._streams
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"GET {path} HTTP/1.1\r\n{self._head}{lines}\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
+        status = int(head[0].split()[1])
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+        if fields.get("transfer-encoding", "").lower() == "chunked":
+            return status, await _chunks(reader)
+        return status, await reader.readexactly(int(fields.get("content-length", "0")))
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    parts = []
+    while True:
+        size = int((await reader.readuntil(b"\r\n")).split(b";")[0], 16)
+        parts.append(await reader.readexactly(size + 2))
+        if size == 0:
+            return b"".join(part[:-2] for part in parts)
+
+
+@dataclass
+class Screen:
+    """One open page. `messages` are `(moment, topic)`, `fetches` the fragments that came."""
+
+    base_url: str
+    cookie: str
+    path: str
+    topics: frozenset[str]
+    fetching: bool = True
+    messages: list[tuple[float, str]] = field(default_factory=list)
+    fetches: list[Fetch] = field(default_factory=list)
+    errors: int = 0
+    _socket: ClientConnection | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def open(self) -> None:
+        """Connect the socket; returns when the server said hello."""
+        url = self.base_url.replace("http", "ws", 1) + "/ws/live"
+        self._socket = await connect(
+            url, additional_headers={"Cookie": self.cookie}, origin=self.base_url, open_timeout=60, ping_interval=None, compression=None  # type: ignore[arg-type]
+        )
+        hello = json.loads(await asyncio.wait_for(self._socket.recv(), 60))
+        assert hello["topic"] == "hello", hello
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_fresh())]
+
+    async def _listen(self) -> None:
+        assert self._socket is not None
+        async for text in self._socket:
+            topic = json.loads(text)["topic"]
+            self.messages.append((time.time(), topic))
+            if topic in self.topics:
+                self._wanted.set()
+
+    async def _keep_fresh(self) -> None:
+        connection = KeepAlive(self.base_url, self.cookie)
+        try:
+            while self.fetching:
+                await self._wanted.wait()
+                await asyncio.sleep(GATHER)
+                self._wanted.clear()
+                try:
+                    fetch = await connection.get(self.path, HTMX)
+                except (OSError, asyncio.IncompleteReadError, HttpError):
+                    self.errors += 1
+                    continue
+                self.errors += fetch.status != 200
+                self.fetches.append(fetch)
+        finally:
+            connection.close()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._socket is not None:
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                await self._socket.close()
+
+    def forget(self) -> None:
+        """Start a new measurement."""
+        self.messages.clear()
+        self.fetches.clear()
+
+
+async def open_all(screens: list[Screen], at_once: int = 20) -> None:
+    """Open every screen, some at a time, as browsers arrive."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(screen: Screen) -> None:
+        async with gate:
+            await screen.open()
+
+    await asyncio.gather(*(one(screen) for screen in screens))
