@@ -146,9 +146,9 @@ const build = {
     const tree = d.tree.map((node, i) => { const color = roleColor(t, node.role) ?? t.set[i % 6]; return paint(node, color, 1, color === t.kept ? dark : light); });
     o.tooltip = { ...o.tooltip, trigger: "item", formatter: (p) => `${p.name || "All"}\n${valued(d.unit, p.value)}${p.data?.note ? `\n${p.data.note}` : ""}` };
     o.series = [{
-      type: "sunburst", data: tree, radius: ["34%", "96%"], nodeClick: false, sort: null, emphasis: { focus: "ancestor" },
+      type: "sunburst", data: tree, radius: ["22%", "96%"], nodeClick: false, sort: null, emphasis: { focus: "ancestor" },
       itemStyle: { borderColor: t.surface, borderWidth: 2, borderRadius: 4 }, label: { fontSize: 11, fontWeight: 600, minAngle: 18, rotate: 0 },
-      levels: [{}, { r0: "34%", r: "64%", label: { fontSize: 11, width: 58, overflow: "truncate" } }, { r0: "65%", r: "96%", label: { width: 58, overflow: "truncate" } }],
+      levels: [{}, { r0: "22%", r: "62%", label: { fontSize: 11, width: 58, overflow: "truncate" } }, { r0: "63%", r: "96%", label: { width: 58, overflow: "truncate" } }],
     }];
     return o;
   },

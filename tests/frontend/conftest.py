@@ -89,7 +89,7 @@ def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
         page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
         page.goto(f"{site.url}{path}{'&' if '?' in path else '?'}theme={theme}")
         if scripts:
-            page.wait_for_function("document.readyState === 'complete' && document.querySelector('html').dataset.bsTheme")
+            page.wait_for_load_state("load")
         return page
 
     yield make
