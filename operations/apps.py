@@ -7,16 +7,11 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         from core import hooks, periodic
-        from operations import audit_verbs, registry  # noqa: F401  registers the verbs
+        from operations import account_scan, audit_verbs, registry  # noqa: F401  registers the verbs
 
-        try:
-            from operations import account_scan
-        except ImportError:
-            account_scan = None
-        if account_scan:
-            registry.register(account_scan.AccountScan())
-            hooks.cloud_account_connected.subscribe(account_scan.request_scan)
-            hooks.cloud_account_resync.subscribe(account_scan.request_scan)
+        registry.register(account_scan.AccountScan())
+        hooks.cloud_account_connected.subscribe(account_scan.request_scan)
+        hooks.cloud_account_resync.subscribe(account_scan.request_scan)
 
         periodic.register("operations.tick", 2)
         periodic.register("operations.sweep", 10)
