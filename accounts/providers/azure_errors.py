@@ -84,6 +84,9 @@ def _from_azure(error: Exception, action: str) -> ProviderError:
 
 
 def _is_timeout(error: Exception) -> bool:
+    """Say whether no answer came in time; an answer that speaks of a timeout is not meant."""
+    if getattr(error, "response", None) is not None:
+        return False
     words = f"{error!r} {getattr(error, 'inner_exception', '')!r}".lower()
     return "timed out" in words or "timeout" in words
 

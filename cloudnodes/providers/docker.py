@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +12,12 @@ from accounts.providers.docker_errors import docker_errors
 from cloudnodes.providers.base import Instance, InstanceState, Progress, Started
 from cloudnodes.providers.labels import curfew_labels
 from cloudnodes.providers.probe import probe_endpoint
-from core.providers import Conflict, NotFound
+from core.providers import Conflict, InvalidRequest, NotFound
 
 LABEL = "curfew.node-type"
 # Seconds a container has to end by itself before it is killed.
 GRACE_SECONDS = 10
+_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _STATES = {
     "running": InstanceState.RUNNING, "paused": InstanceState.RUNNING, "restarting": InstanceState.STARTING, "created": InstanceState.STOPPED,
     "exited": InstanceState.STOPPED, "dead": InstanceState.STOPPED, "removing": InstanceState.STOPPING,
@@ -82,12 +84,12 @@ class DockerNodeProvider:
 
     def _status(self, provider_id: str) -> str:
         with docker_errors(self.connection.secrets()):
-            return str(self.connection.client().inspect_container(provider_id)["State"]["Status"])
+            return str(self.connection.client().inspect_container(_checked(provider_id))["State"]["Status"])
 
     def _describe_one(self, provider_id: str) -> Instance:
         try:
             with docker_errors(self.connection.secrets()):
-                return self._instance(provider_id, self.connection.client().inspect_container(provider_id))
+                return self._instance(provider_id, self.connection.client().inspect_container(_checked(provider_id)))
         except NotFound:
             return Instance(
                 provider_id=provider_id, name=provider_id[:12], region="", zone="", instance_type="", state=InstanceState.GONE
@@ -120,6 +122,13 @@ class DockerNodeProvider:
         if port is None and "port" not in own.values and "endpoint" not in own.values:
             return ""
         return str(own.endpoint(self.connection.host, port=port))
+
+
+def _checked(provider_id: str) -> str:
+    """Return the id; raises InvalidRequest for one that would lead elsewhere as part of an address."""
+    if not _ID.fullmatch(provider_id):
+        raise InvalidRequest("This is not the id of a container.", code="bad_id", detail=provider_id)
+    return provider_id
 
 
 def _time(text: str) -> datetime | None:

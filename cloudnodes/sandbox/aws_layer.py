@@ -64,6 +64,7 @@ class Layer:
     transition_seconds: float = 4.0
     routes: dict[tuple[str, str], Callable[[Any], Any]] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
+    changes: dict[str, int] = field(default_factory=dict)
     _due: dict[tuple[str, str, str], tuple[float, str]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -130,6 +131,8 @@ class Layer:
         time.sleep(float(fault.get("delay", 0)))
         if fault.get("body") == "html":
             return respond(HTML, int(fault.get("status", 200)), kind="text/html")
+        if fault.get("body") == "xhtml":
+            return respond("<html><body>Please sign in to the network.</body></html>", int(fault.get("status", 200)), kind="text/html")
         if fault.get("body") == "half":
             return respond('<?xml version="1.0"?><DescribeInstancesResponse><reservationSet><item><instan', 200, kind="text/xml")
         if fault.get("code"):
@@ -176,6 +179,8 @@ class Layer:
                         _set(instance, through)
                     continue
                 _set(instance, through)
+                name = f"{call.action}/{instance_id}"
+                self.changes[name] = self.changes.get(name, 0) + 1
                 if target == "running":
                     from moto.core.utils import utcnow
 

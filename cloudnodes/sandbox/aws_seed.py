@@ -62,13 +62,13 @@ class Sandbox:
                 self.keys[(account, name)] = Keys(account, key.access_key_id, key.secret_access_key)
             return self.keys[(account, name)]
 
-    def client(self, service: str, account: str) -> Any:
+    def client(self, service: str, account: str, *, region: str = REGION) -> Any:
         """Return a boto3 client with all rights in a customer's account, over HTTP like anybody else's."""
         import boto3
 
         key = self.keys[(account, ADMIN)]
         return boto3.client(
-            service, endpoint_url=self.address, region_name=REGION, aws_access_key_id=key.access_key_id, aws_secret_access_key=key.secret_access_key
+            service, endpoint_url=self.address, region_name=region, aws_access_key_id=key.access_key_id, aws_secret_access_key=key.secret_access_key
         )
 
     def credentials(self) -> dict[str, Any]:
@@ -133,17 +133,25 @@ class Sandbox:
                     "Name": name, "curfew:node-type": node_type, "curfew:gpu-tier": tier, "curfew:endpoint": f"{self.address}{base}",
                     "curfew:health-path": f"{base}/health",
                 }
-                instance = _run(ec2, instance_type, tags)
-                ec2.stop_instances(InstanceIds=[instance])
-                # Seeded machines have been asleep for long: skip the seconds that stopping takes.
-                found = find_instance(account, REGION, instance)
-                found._state.name, found._state.code = "stopped", 80
+                self.make_instance(account_id=account, region=REGION, instance_type=instance_type, tags=tags)
                 made.append(name)
         for name, instance_type in PLAIN:
             if name not in there:
                 _run(ec2, instance_type, {"Name": name})
                 made.append(name)
         return made
+
+    def make_instance(self, *, account_id: str, region: str, instance_type: str, tags: dict[str, str]) -> dict[str, str]:
+        """Make a machine that has been asleep for long; returns its id."""
+        instance_id = _run(self.client("ec2", account_id, region=region), instance_type, tags)
+        # Stopped in moto itself, since an order through the API takes its seconds and is counted.
+        find_instance(account_id, region, instance_id).stop()
+        return {"instance_id": instance_id}
+
+    def end_instance(self, *, account_id: str, region: str, instance_id: str) -> dict[str, str]:
+        """Terminate a machine."""
+        self.client("ec2", account_id, region=region).terminate_instances(InstanceIds=[instance_id])
+        return {"instance_id": instance_id}
 
     def node_answers(self, account: str, name: str) -> bool:
         """Say whether the service on a seeded node answers: its machine runs."""

@@ -8,6 +8,9 @@ memory and ends when its parent does. Its own addresses beside AWS's API:
   CloudFormation stack; `DELETE` with the same body deletes it
 - `POST /_sandbox/seed`: make the machines that are missing
 - `GET /_sandbox/nodes/<account>/<name>/health`: 200 when that node runs, else 503
+- `POST /_sandbox/instance {"account_id", "region", "instance_type", "tags"}`: a new, stopped machine;
+  `DELETE {"account_id", "region", "instance_id"}` terminates one
+- `GET /_sandbox/changes`: how often each instance was really started and stopped
 - `/_faults`: see `aws_layer`
 """
 
@@ -41,6 +44,9 @@ def build(*, transition_seconds: float = 4.0) -> tuple[Layer, Sandbox]:
             ("POST", "/_sandbox/seed"): lambda request: respond(sandbox.seed()),
             ("POST", "/_sandbox/role"): lambda request: _role(sandbox, request),
             ("DELETE", "/_sandbox/role"): lambda request: _role(sandbox, request),
+            ("POST", "/_sandbox/instance"): lambda request: respond(sandbox.make_instance(**request.get_json()), 201),
+            ("DELETE", "/_sandbox/instance"): lambda request: respond(sandbox.end_instance(**request.get_json())),
+            ("GET", "/_sandbox/changes"): lambda request: respond(layer.changes),
             ("GET", "/_sandbox/nodes/"): lambda request: _node(sandbox, request),
         }
     )
