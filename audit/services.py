@@ -11,6 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from audit import chain, verbs
 from audit.enums import Outcome
 from audit.models import AuditEntry, AuditHead
+from audit.selectors import as_mapping
 from core import clock, request_context
 from core.actor import Actor
 from core.live import publish
@@ -92,28 +93,3 @@ def _locked_head(org_id: UUID) -> AuditHead:
     except IntegrityError:
         pass  # another writer made it first; its row is the one to lock
     return AuditHead.objects.select_for_update().get(organization_id=org_id)
-
-
-def as_mapping(entry: AuditEntry) -> dict[str, Any]:
-    """The entry in the form that is hashed, exported and verified."""
-    return {
-        "id": str(entry.id),
-        "organization": str(entry.organization_id),
-        "seq": entry.seq,
-        "at": entry.at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{entry.at.microsecond // 1000:03d}Z",
-        "actor_kind": str(entry.actor_kind),
-        "actor_id": entry.actor_id,
-        "actor_label": entry.actor_label,
-        "verb": entry.verb,
-        "target_kind": entry.target_kind,
-        "target_id": entry.target_id,
-        "target_label": entry.target_label,
-        "outcome": str(entry.outcome),
-        "changes": entry.changes,
-        "detail": entry.detail,
-        "ip": entry.ip,
-        "user_agent": entry.user_agent,
-        "request_id": entry.request_id,
-        "operation_id": str(entry.operation_id) if entry.operation_id else None,
-        "prev_hash": entry.prev_hash,
-    }

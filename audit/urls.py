@@ -1,6 +1,12 @@
 """Routes."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from audit import views
 
 app_name = "audit"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("audit/", views.entry_list, name="list"),
+    path("audit/check", views.chain_check, name="check"),
+    path("audit/<uuid:entry_id>/", views.entry_detail, name="detail"),
+]

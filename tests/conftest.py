@@ -12,6 +12,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts import tokens
+from tests.audit.unsealed import flush_may_empty_the_audit_log  # noqa: F401  a fixture for every test
 from tests.personas import Persona, make_organization, make_person
 
 

@@ -1,0 +1,257 @@
+"""Reads of the audit log: scoped, filtered, paged by key so that the millionth page is as quick as the first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Q
+from django.urls import reverse
+
+from audit import chain, verbs
+from audit.enums import Outcome
+from audit.models import AuditEntry, AuditHead
+from core import clock
+from core.actor import Actor, ActorKind
+from core.errors import NotFound
+
+PERMISSION = "audit.view"
+COUNTED = 10_000
+WHO: dict[str, tuple[str, ...]] = {
+    "people": (ActorKind.USER,),
+    "system": (ActorKind.SYSTEM,),
+    "programs": (ActorKind.API_KEY, ActorKind.AGENT),
+}
+SINCE: dict[str, timedelta] = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+ICONS: dict[str, str] = {ActorKind.USER: "user", ActorKind.SYSTEM: "robot", ActorKind.API_KEY: "key", ActorKind.AGENT: "plug"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is asked for; empty fields ask for nothing."""
+
+    search: str = ""
+    who: str = ""
+    actor_id: str = ""
+    verb: str = ""
+    target_kind: str = ""
+    target_id: str = ""
+    outcome: str = ""
+    operation_id: UUID | None = None
+    since: str = ""
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field, before and after, as text; None: it was not there."""
+
+    field: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryView:
+    """One line as a page shows it."""
+
+    entry: AuditEntry
+    sentence: str
+    icon: str
+    url: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.entry, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Lines newest first, with the cursors of the neighbouring windows ("" at the end) and the length of the chain."""
+
+    entries: list[EntryView]
+    older: str
+    newer: str
+    total: int
+    is_newest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check of an organization's chain found. `seq` is the first broken line, `reason` says how."""
+
+    organization_id: UUID
+    checked: int
+    ok: bool
+    seq: int | None = None
+    reason: str = ""
+    entry_id: UUID | None = None
+    at: datetime = field(default_factory=clock.now)
+
+
+def cursor_of(entry: AuditEntry) -> str:
+    """Where a window may start: the moment in microseconds and the number in the chain."""
+    return f"{int(entry.at.timestamp() * 1_000_000)}.{entry.seq}"
+
+
+def _parsed(cursor: str) -> tuple[datetime, int] | None:
+    try:
+        micros, seq = (int(part) for part in cursor.split("."))
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros), seq
+    except (ValueError, OverflowError):
+        return None
+
+
+def view(entry: AuditEntry) -> EntryView:
+    return EntryView(entry, verbs.sentence(entry.verb, entry.target_label or "it"), ICONS.get(entry.actor_kind, "user-question"), reverse("audit:detail", args=[entry.id]))
+
+
+def query(*, actor: Actor, filters: Filters) -> Any:
+    """Matching lines, newest first. Raises Forbidden without audit.view."""
+    actor.require(PERMISSION, "see the audit log")
+    rows = AuditEntry.objects.visible_to(actor)
+    exact = {
+        "actor_id": filters.actor_id,
+        "verb": filters.verb,
+        "target_kind": filters.target_kind,
+        "target_id": filters.target_id,
+        "outcome": filters.outcome,
+        "operation_id": filters.operation_id,
+    }
+    rows = rows.filter(**{name: value for name, value in exact.items() if value})
+    if filters.who in WHO:
+        rows = rows.filter(actor_kind__in=WHO[filters.who])
+    start = clock.now() - SINCE[filters.since] if filters.since in SINCE else filters.start
+    if start:
+        rows = rows.filter(at__gte=start)
+    if filters.end:
+        rows = rows.filter(at__lt=filters.end)
+    for word in filters.search.split():
+        rows = rows.filter(
+            Q(actor_label__icontains=word)
+            | Q(target_label__icontains=word)
+            | Q(verb__icontains=word)
+            | Q(detail__icontains=word)
+            | Q(target_id=word)
+            | Q(request_id=word)
+        )
+    return rows.order_by("-at", "-seq")
+
+
+def window(*, actor: Actor, filters: Filters, before: str = "", after: str = "", size: int = 50) -> Window:
+    """One window of the log: the newest, or those just older than `before`, or just newer than `after`."""
+    rows = query(actor=actor, filters=filters)
+    older_than, newer_than = _parsed(before), _parsed(after)
+    if newer_than:
+        at, seq = newer_than
+        found = list(rows.filter(Q(at__gt=at) | Q(at=at, seq__gt=seq)).order_by("at", "seq")[: size + 1])
+        more_newer, entries = len(found) > size, found[:size][::-1]
+        more_older = True
+    else:
+        if older_than:
+            at, seq = older_than
+            rows = rows.filter(Q(at__lt=at) | Q(at=at, seq__lt=seq))
+        found = list(rows[: size + 1])
+        more_older, entries = len(found) > size, found[:size]
+        more_newer = older_than is not None
+    return Window(
+        entries=[view(e) for e in entries],
+        older=cursor_of(entries[-1]) if entries and more_older else "",
+        newer=cursor_of(entries[0]) if entries and more_newer else "",
+        total=_length(actor),
+        is_newest=not more_newer,
+    )
+
+
+def _length(actor: Actor) -> int:
+    head = AuditHead.objects.filter(organization_id=actor.org_id).first()
+    return head.seq if head else 0
+
+
+def counts(*, actor: Actor, filters: Filters) -> tuple[dict[str, int], bool]:
+    """Lines by group of actors and by outcome among the newest 10,000 that match, and whether there are more."""
+    newest = query(actor=actor, filters=filters).values("id")[:COUNTED]
+    rows = AuditEntry.objects.visible_to(actor).filter(id__in=newest).order_by().values("actor_kind", "outcome").annotate(n=Count("id"))
+    result = dict.fromkeys(["", *WHO, *Outcome.values], 0)
+    for row in rows:
+        result[""] += row["n"]
+        result[row["outcome"]] += row["n"]
+        for group, kinds in WHO.items():
+            result[group] += row["n"] if row["actor_kind"] in kinds else 0
+    return result, result[""] >= COUNTED
+
+
+def get_entry(*, actor: Actor, entry_id: UUID | str) -> EntryView:
+    """One line; NotFound also when it is another organization's."""
+    actor.require(PERMISSION, "see the audit log")
+    found = AuditEntry.objects.visible_to(actor).filter(id=entry_id).first()
+    if found is None:
+        raise NotFound("There is no such line in the audit log.")
+    return view(found)
+
+
+def entries_of_operation(*, actor: Actor, operation_id: UUID, limit: int = 50) -> list[EntryView]:
+    """The lines that belong to an operation, oldest first."""
+    return [view(e) for e in query(actor=actor, filters=Filters(operation_id=operation_id)).order_by("seq")[:limit]]
+
+
+def changes_of(entry: AuditEntry) -> list[Change]:
+    """`{field: [before, after]}` as lines to show; a value that is not such a pair counts as after."""
+    lines = []
+    for name, pair in sorted(entry.changes.items()):
+        before, after = pair if isinstance(pair, list) and len(pair) == 2 else (None, pair)
+        lines.append(Change(name, _text(before), _text(after)))
+    return lines
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def as_mapping(entry: AuditEntry) -> dict[str, Any]:
+    """The line in the form that is hashed, exported and verified."""
+    return {
+        **{name: getattr(entry, name) for name in chain.FIELDS if name not in {"id", "organization", "at", "operation_id"}},
+        "id": str(entry.id),
+        "organization": str(entry.organization_id),
+        "at": entry.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "operation_id": str(entry.operation_id) if entry.operation_id else None,
+    }
+
+
+def organizations_with_chains() -> list[UUID]:
+    """Ids of the organizations that have a log, for verification of all."""
+    return list(AuditHead.objects.order_by("organization_id").values_list("organization_id", flat=True))
+
+
+def verify_chain(*, organization_id: UUID) -> Verdict:
+    """Recompute an organization's chain from its first line to its head, holding one line in memory at a time."""
+    head = AuditHead.objects.filter(organization_id=organization_id).first()
+    rows = AuditEntry.objects.for_org(organization_id).order_by("seq").iterator(chunk_size=2000)
+    return judge(organization_id, rows, (head.seq, head.hash) if head else (0, chain.GENESIS))
+
+
+def judge(organization_id: UUID, entries: Iterable[AuditEntry], head: tuple[int, str]) -> Verdict:
+    """The first line that is missing, moved or altered, if any; the head tells whether the end was cut off."""
+    count, previous = 0, chain.GENESIS
+    for entry in entries:
+        count += 1
+        reason = ""
+        if entry.seq != count:
+            reason = f"line {count} is missing" if entry.seq > count else f"line {entry.seq} is there twice"
+        elif entry.prev_hash != previous:
+            reason = "it does not follow from the line before it"
+        elif chain.entry_hash(as_mapping(entry)) != entry.hash:
+            reason = "its content does not have its hash"
+        if reason:
+            return Verdict(organization_id, count, ok=False, seq=min(count, entry.seq), reason=reason, entry_id=entry.id)
+        previous = entry.hash
+    if (count, previous) != head:
+        return Verdict(organization_id, count, ok=False, seq=count + 1, reason=f"the chain ends at line {count} but its head says {head[0]}")
+    return Verdict(organization_id, count, ok=True)
