@@ -138,8 +138,11 @@ def cancel_operation(*, actor: Actor, operation_id: UUID) -> Operation:
     return operation
 
 
-def retry_operation(*, actor: Actor, operation_id: UUID) -> Operation:
-    """Start a failed or cancelled operation anew as a new row that points to the old one."""
+def retry_operation(*, actor: Actor, operation_id: UUID, idempotency_key: str | None = None) -> Operation:
+    """Start a failed or cancelled operation anew as a new row that points to the old one.
+
+    The same idempotency key returns the operation that the first call made.
+    """
     old = Operation.objects.visible_to(actor).filter(id=operation_id).first()
     if old is None:
         raise NotFound()
@@ -156,6 +159,7 @@ def retry_operation(*, actor: Actor, operation_id: UUID) -> Operation:
         organization_id=old.organization_id,
         reason=f"Retry: {old.reason}" if old.reason else "Retry",
         subject=registry.executor_for(old.kind).subject(old),
+        idempotency_key=idempotency_key,
         retry_of=old,
     )
 
