@@ -31,48 +31,43 @@ FILES: dict[str, str] = {
 FONT_GLOB = "@fontsource-variable/inter/files/inter-*-opsz-normal.woff2"
 ICON_FOLDER = "@tabler/icons/icons/outline"
 
-ICONS: tuple[str, ...] = (
-    # the eight states, and money
-    "sun", "moon", "sunrise", "sunset", "swords", "alert-triangle", "plug-connected-x", "shield",
-    "coin", "cash", "wallet", "receipt", "pig-money", "trending-up", "trending-down", "calculator", "scale",
-    # the menu
-    "home", "cloud-computing", "cpu", "list-check", "server-2", "hexagons", "calendar-time", "template",
-    "adjustments-horizontal", "history", "settings",
-    # the frame
-    "search", "selector", "menu-2", "contrast", "dots", "dots-vertical", "user", "users", "user-plus", "bell",
-    "bell-off", "logout", "login", "lifebuoy", "external-link", "door-exit", "moon-stars",
-    # arrows and marks
-    "check", "x", "plus", "minus", "chevron-down", "chevron-up", "chevron-left", "chevron-right", "arrow-right",
-    "arrow-left", "arrow-up", "arrow-down", "arrow-up-right", "arrow-down-right", "arrow-back-up",
-    "arrow-forward-up", "arrows-sort", "sort-ascending", "sort-descending", "grip-vertical", "circle-check",
-    "circle-x", "circle-dashed", "info-circle", "help-circle", "alert-circle", "alert-octagon", "point",
-    "infinity", "hash", "at",
-    # verbs
-    "refresh", "reload", "rotate-clockwise", "player-play", "player-pause", "player-stop", "player-track-next",
-    "player-skip-forward", "power", "bed", "zzz", "alarm", "alarm-snooze", "clock", "clock-hour-4",
-    "hourglass", "copy", "clipboard", "clipboard-check", "download", "upload", "trash", "edit", "pencil",
-    "device-floppy", "filter", "filter-off", "columns", "layout-columns", "layout-grid", "layout-list",
-    "arrows-maximize", "arrows-minimize", "eye", "eye-off", "link", "unlink", "send", "share", "wand", "brush",
-    "eraser", "tool", "hammer", "rocket", "git-compare", "arrows-exchange", "transfer", "camera",
-    "ban", "lock", "lock-open", "archive", "restore", "flag", "pin", "tag", "tags", "star", "star-off",
-    # things
-    "server", "server-off", "server-cog", "server-bolt", "box", "package", "package-export", "stack-2",
-    "database", "database-export", "disc", "folder", "file", "file-text", "file-code", "file-download",
-    "terminal-2", "code", "braces", "device-desktop", "device-desktop-analytics", "app-window", "world",
-    "map-pin", "route", "network", "topology-star-3", "sitemap", "plug", "plug-connected", "wifi", "wifi-off",
-    "antenna-bars-5", "radar", "radar-2", "broadcast", "heartbeat", "activity", "activity-heartbeat", "gauge",
-    "temperature", "bolt", "flame", "leaf", "snowflake", "cloud", "cloud-off", "cloud-up", "cloud-down",
-    "cloud-check", "cloud-x", "calendar", "calendar-event", "calendar-off", "calendar-plus", "calendar-week",
-    "beach", "confetti", "briefcase", "building", "building-bank", "target", "trophy", "medal", "loader",
-    "loader-2", "robot", "user-question", "user-shield", "user-cog", "user-minus", "user-x", "mail",
-    "message", "webhook", "api", "key", "password", "fingerprint", "shield-check", "shield-x", "shield-lock",
-    "certificate", "license", "chart-line", "chart-bar", "chart-area", "chart-pie", "chart-donut",
-    "chart-histogram", "table", "table-export", "list", "list-details", "list-search", "text-wrap", "math",
-    "photo", "video", "microphone", "palette", "brain", "vector", "cube", "percentage", "currency-dollar",
-    "currency-euro", "timeline", "bulb", "book", "checklist", "clipboard-list", "sparkles", "flask",
-    # brands
-    "brand-aws", "brand-azure", "brand-google", "brand-docker", "brand-slack", "brand-github", "brand-cloudflare",
-)
+# states and money; menu; frame; arrows and marks; verbs; things; brands
+_NAMES = """
+sun moon sunrise sunset swords alert-triangle plug-connected-x shield coin cash wallet receipt pig-money
+trending-up trending-down calculator scale
+
+home cloud-computing cpu list-check server-2 hexagons calendar-time template adjustments-horizontal history
+settings
+
+search selector menu-2 contrast dots dots-vertical user users user-plus bell bell-off logout login lifebuoy
+external-link door-exit moon-stars
+
+check x plus minus chevron-down chevron-up chevron-left chevron-right arrow-right arrow-left arrow-up
+arrow-down arrow-up-right arrow-down-right arrow-back-up arrow-forward-up arrows-sort sort-ascending
+sort-descending grip-vertical circle-check circle-x circle-dashed info-circle help-circle alert-circle
+alert-octagon point infinity hash at
+
+refresh reload rotate-clockwise player-play player-pause player-stop player-track-next player-skip-forward
+power bed zzz alarm alarm-snooze clock clock-hour-4 hourglass copy clipboard clipboard-check download upload
+trash edit pencil device-floppy filter filter-off columns layout-columns layout-grid layout-list
+arrows-maximize arrows-minimize eye eye-off link unlink send share wand brush eraser tool hammer rocket
+git-compare arrows-exchange transfer camera ban lock lock-open archive restore flag pin tag tags star star-off
+
+server server-off server-cog server-bolt box package package-export stack-2 database database-export disc
+folder file file-text file-code file-download terminal-2 code braces device-desktop device-desktop-analytics
+app-window world map-pin route network topology-star-3 sitemap plug plug-connected wifi wifi-off
+antenna-bars-5 radar radar-2 broadcast heartbeat activity activity-heartbeat gauge temperature bolt flame leaf
+snowflake cloud cloud-off cloud-up cloud-down cloud-check cloud-x calendar calendar-event calendar-off
+calendar-plus calendar-week beach confetti briefcase building building-bank target trophy medal loader
+loader-2 robot user-question user-shield user-cog user-minus user-x mail message webhook api key password
+fingerprint shield-check shield-x shield-lock certificate license chart-line chart-bar chart-area chart-pie
+chart-donut chart-histogram table table-export list list-details list-search text-wrap math photo video
+microphone palette brain vector cube percentage currency-dollar currency-euro timeline bulb book checklist
+clipboard-list sparkles flask
+
+brand-aws brand-azure brand-google brand-docker brand-slack brand-github brand-cloudflare
+"""
+ICONS: tuple[str, ...] = tuple(_NAMES.split())
 
 _SOURCE_MAP = re.compile(rb"\n?(?://|/\*)[#@] ?sourceMappingURL=[^\n*]*(?:\*/)?")
 

@@ -28,10 +28,8 @@ def money(amount: Decimal | int | str | None, currency: str = "USD") -> str:
     sign, size = ("−" if value < 0 else ""), abs(value)
     symbol = _SYMBOLS.get(currency)
     text = _digits(size, currency)
-    if text.startswith("<"):
-        sign, text, less = sign, text[1:], "<"
-    else:
-        less = ""
+    less = "<" if text.startswith("<") else ""
+    text = text.removeprefix("<")
     if not text.strip("0.,"):
         sign = ""
     return f"{less}{sign}{symbol}{text}" if symbol else f"{less}{sign}{text} {currency}"

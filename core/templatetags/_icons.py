@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
@@ -18,7 +18,7 @@ _BODY = re.compile(r"<svg\b[^>]*>(.*)</svg>", re.DOTALL)
 _FRAME = re.compile(r'\s*<path stroke="none" d="M0 0h24v24H0z" fill="none"\s*/>')
 
 
-@lru_cache(maxsize=None)
+@cache
 def _body(name: str) -> str:
     """What is drawn inside the icon; empty (and said once in the log) when the packages were never installed."""
     if name not in _KNOWN:

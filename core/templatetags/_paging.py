@@ -31,7 +31,11 @@ def facts(page: Any, sizes: list[int] | tuple[int, ...] | str = (), size: int | 
         first, last = page.first, page.last
     own = getattr(page, "sizes", ())
     return {
-        "total": total, "first": first, "last": last, "number": number, "pages": pages,
+        "total": total,
+        "first": first,
+        "last": last,
+        "number": number,
+        "pages": pages,
         "previous": number - 1 if number > 1 else None,
         "next": number + 1 if number < pages else None,
         "window": window(number, pages),

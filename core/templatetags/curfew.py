@@ -54,13 +54,18 @@ def state_badge(state: str, detail: str = "", large: bool = False) -> dict[str, 
 
 @register.filter(name="money")
 def money_filter(amount: Decimal | int | str | None, currency: str = "USD") -> str:
-    """`{{ amount|money:"EUR" }}`: "$1.21", "$0.0042", "−$3.00"; None is "no data"."""
+    """`{{ amount|money:"EUR" }}`: "$1.21", "$0.0042"; None is "no data"."""
     return _formats.money(amount, currency or "USD")
 
 
 @register.inclusion_tag("components/money.html")
 def money(
-    amount: Decimal | int | str | None, currency: str = "USD", per: str = "", kind: str = "", href: str = "", title: str = ""
+    amount: Decimal | int | str | None,
+    currency: str = "USD",
+    per: str = "",
+    kind: str = "",
+    href: str = "",
+    title: str = "",
 ) -> dict[str, Any]:
     """`{% money cost "USD" per="h" kind="real" href=url %}`: amount, period and kind; `href` leads to the intervals."""
     if kind and kind not in KINDS:
@@ -143,7 +148,13 @@ def hidden_query(context: template.Context, *without: str) -> SafeString:
 
 @register.inclusion_tag("components/sort_header.html", takes_context=True)
 def sort_header(
-    context: template.Context, key: str, label: str, css: str = "", default: bool = False, param: str = "sort", target: str = ""
+    context: template.Context,
+    key: str,
+    label: str,
+    css: str = "",
+    default: bool = False,
+    param: str = "sort",
+    target: str = "",
 ) -> dict[str, Any]:
     """A `<th>` whose link sorts by `key`, then by `-key`. `default` marks the column that sorts when nothing is asked.
 
@@ -162,7 +173,9 @@ def sort_header(
 
 
 @register.inclusion_tag("components/form_field.html")
-def form_field(field: BoundField, label: str = "", hint: str = "", prefix: str = "", suffix: str = "", css: str = "") -> dict[str, Any]:
+def form_field(
+    field: BoundField, label: str = "", hint: str = "", prefix: str = "", suffix: str = "", css: str = ""
+) -> dict[str, Any]:
     """`{% form_field form.email %}`: label, control, help and errors, tied together by `aria-describedby`.
 
     `prefix` and `suffix` stand beside the control ("$", "hours"). Errors are beside the field they belong to.

@@ -80,8 +80,12 @@ def open_page(chromium: Any, site: Site) -> Iterator[Callable[..., Any]]:
     contexts: list[Any] = []
     wrong: list[str] = []
 
-    def make(path: str = "/", *, width: int = 1440, height: int = 900, theme: str = "light", scripts: bool = True) -> Any:
-        context = chromium.new_context(viewport={"width": width, "height": height}, java_script_enabled=scripts, timezone_id="Europe/Lisbon")
+    def make(
+        path: str = "/", *, width: int = 1440, height: int = 900, theme: str = "light", scripts: bool = True
+    ) -> Any:
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, java_script_enabled=scripts, timezone_id="Europe/Lisbon"
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(8000)

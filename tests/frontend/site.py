@@ -41,12 +41,17 @@ settings.configure(
     ROOT_URLCONF=__name__,
     INSTALLED_APPS=["django.contrib.staticfiles", "django.contrib.humanize", "core"],
     MIDDLEWARE=[f"{__name__}.csp", "django.middleware.csrf.CsrfViewMiddleware"],
-    TEMPLATES=[{
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [HERE / "templates", ROOT / "templates"],
-        "APP_DIRS": False,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"], "libraries": {"curfew": "core.templatetags.curfew"}},
-    }],
+    TEMPLATES=[
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "DIRS": [HERE / "templates", ROOT / "templates"],
+            "APP_DIRS": False,
+            "OPTIONS": {
+                "context_processors": ["django.template.context_processors.request"],
+                "libraries": {"curfew": "core.templatetags.curfew"},
+            },
+        }
+    ],
     STATIC_URL="/static/",
     STATICFILES_DIRS=[ROOT / "static"],
     USE_TZ=True,
@@ -66,11 +71,28 @@ from django.urls import include, path  # noqa: E402
 STATE: dict[str, Any] = {"version": 0, "waking": False, "socket": "open", "hits": 0, "posted": [], "fail": 0}
 SOCKETS: set[Any] = set()
 STATES = ["awake", "asleep", "waking", "falling", "contested", "trouble", "lost", "unmanaged"]
-NAMES = ["lark-stage-eu", "lark-dev-us", "render-a100-1", "FLUX Dev", "SDXL Turbo", "train-4090-2", "train-3090-5", "build-cache"]
+NAMES = [
+    "lark-stage-eu",
+    "lark-dev-us",
+    "render-a100-1",
+    "FLUX Dev",
+    "SDXL Turbo",
+    "train-4090-2",
+    "train-3090-5",
+    "build-cache",
+]
 MENU = [
-    ("Home", "home", 0), ("Cloud Nodes", "cloud-computing", 1), ("GPU Fleet", "cpu", 0), ("Tasks", "list-check", 0), ("Workers", "server-2", 0),
-    ("Clusters", "hexagons", 0), ("Hibernation", "calendar-time", 1), ("Node Templates", "template", 0),
-    ("Optimization Policies", "adjustments-horizontal", 0), ("Audit Logs", "history", 1), ("Settings", "settings", 0),
+    ("Home", "home", 0),
+    ("Cloud Nodes", "cloud-computing", 1),
+    ("GPU Fleet", "cpu", 0),
+    ("Tasks", "list-check", 0),
+    ("Workers", "server-2", 0),
+    ("Clusters", "hexagons", 0),
+    ("Hibernation", "calendar-time", 1),
+    ("Node Templates", "template", 0),
+    ("Optimization Policies", "adjustments-horizontal", 0),
+    ("Audit Logs", "history", 1),
+    ("Settings", "settings", 0),
 ]
 
 
@@ -81,7 +103,11 @@ class ThingForm(forms.Form):
     email = forms.EmailField(required=False)
     budget = forms.DecimalField(min_value=0)
     kind = forms.ChoiceField(choices=[("a", "Container"), ("b", "Machine")])
-    mode = forms.ChoiceField(choices=[("x", "Sleep at night"), ("y", "Stay awake")], widget=forms.RadioSelect, help_text="Changes at the next full minute.")
+    mode = forms.ChoiceField(
+        choices=[("x", "Sleep at night"), ("y", "Stay awake")],
+        widget=forms.RadioSelect,
+        help_text="Changes at the next full minute.",
+    )
     warn = forms.BooleanField(required=False, label="Warn people first")
     secret = forms.CharField(widget=forms.HiddenInput, initial="s", required=False)
 
@@ -92,8 +118,21 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     return {
         "user": {"name": "Mina Okafor", "email": "mina@larkspur.test", "initials": "MO"},
         "organization": {"name": "Larkspur Studio", "initials": "LS", "role_label": "Operator"},
-        "organizations": [{"id": "1", "name": "Larkspur Studio", "current": True}, {"id": "2", "name": "Harbour Lane Games", "current": False}],
-        "menu": [{"label": l, "url": f"/?m={l}" if l != "Home" else "/", "icon": i, "current": l == "Cloud Nodes", "gap": bool(g), "count": 3 if l == "Tasks" else 0} for l, i, g in MENU],
+        "organizations": [
+            {"id": "1", "name": "Larkspur Studio", "current": True},
+            {"id": "2", "name": "Harbour Lane Games", "current": False},
+        ],
+        "menu": [
+            {
+                "label": label,
+                "url": f"/?m={label}" if label != "Home" else "/",
+                "icon": i,
+                "current": label == "Cloud Nodes",
+                "gap": bool(g),
+                "count": 3 if label == "Tasks" else 0,
+            }
+            for label, i, g in MENU
+        ],
         "money": money(),
         "money_url": "/money",
         "next_curfew": {"at": now + dt.timedelta(hours=4), "label": "FLUX Dev", "saves_per_hour": Decimal("1.21")},
@@ -105,12 +144,28 @@ def frame(request: HttpRequest) -> dict[str, Any]:
 
 
 def money() -> dict[str, Any]:
-    return {"burn_rate": Decimal("14.62") + STATE["version"], "spent_today": Decimal("96.40"), "budget": Decimal("180"), "percent": Decimal("53.6"), "currency": "USD", "href": "/?intervals=1"}
+    return {
+        "burn_rate": Decimal("14.62") + STATE["version"],
+        "spent_today": Decimal("96.40"),
+        "budget": Decimal(180),
+        "percent": Decimal("53.6"),
+        "currency": "USD",
+        "href": "/?intervals=1",
+    }
 
 
 def rows(request: HttpRequest) -> list[dict[str, Any]]:
     now = dt.datetime.now(dt.UTC)
-    found = [{"id": f"n{i}", "name": n, "state": s, "cost": Decimal("1.21") * i or None, "since": now - dt.timedelta(minutes=7 * i + 1)} for i, (n, s) in enumerate(zip(NAMES, STATES, strict=True))]
+    found = [
+        {
+            "id": f"n{i}",
+            "name": n,
+            "state": s,
+            "cost": Decimal("1.21") * i or None,
+            "since": now - dt.timedelta(minutes=7 * i + 1),
+        }
+        for i, (n, s) in enumerate(zip(NAMES, STATES, strict=True))
+    ]
     words = request.GET.get("search", "").lower()
     found = [row for row in found if words in row["name"].lower()]
     asked = request.GET.get("sort", "name")
@@ -120,29 +175,85 @@ def rows(request: HttpRequest) -> list[dict[str, Any]]:
 def grid_context(request: HttpRequest) -> dict[str, Any]:
     page = Paginator(rows(request), int(request.GET.get("page_size", 5))).get_page(request.GET.get("page"))
     return {
-        "page": page, "sizes": [5, 25], "size": int(request.GET.get("page_size", 5)), "version": STATE["version"], "waking": STATE["waking"], "currency": "USD",
+        "page": page,
+        "sizes": [5, 25],
+        "size": int(request.GET.get("page_size", 5)),
+        "version": STATE["version"],
+        "waking": STATE["waking"],
+        "currency": "USD",
         "grid": {
-            "url": "/", "target": "#things-grid", "search": request.GET.get("search", ""), "search_label": "Search things", "noun": "things",
-            "filters": [{"label": "State", "options": [{"label": "Awake", "count": 1, "current": False, "url": "?state=awake"}, {"label": "All", "count": 8, "current": True, "url": "?"}]}],
-            "columns": [{"key": "name", "label": "Name", "shown": True}, {"key": "cost", "label": "Cost", "shown": False}],
+            "url": "/",
+            "target": "#things-grid",
+            "search": request.GET.get("search", ""),
+            "search_label": "Search things",
+            "noun": "things",
+            "filters": [
+                {
+                    "label": "State",
+                    "options": [
+                        {"label": "Awake", "count": 1, "current": False, "url": "?state=awake"},
+                        {"label": "All", "count": 8, "current": True, "url": "?"},
+                    ],
+                }
+            ],
+            "columns": [
+                {"key": "name", "label": "Name", "shown": True},
+                {"key": "cost", "label": "Cost", "shown": False},
+            ],
         },
     }
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    context = {"frame": frame(request), **grid_context(request), "form": ThingForm(), "bad_form": ThingForm({"email": "x"}, auto_id="bad_%s"), "page_title": "Kit"}
+    context = {
+        "frame": frame(request),
+        **grid_context(request),
+        "form": ThingForm(),
+        "bad_form": ThingForm({"email": "x"}, auto_id="bad_%s"),
+        "page_title": "Kit",
+    }
     if request.headers.get("HX-Request") and request.headers.get("HX-Target", "").endswith("#things-grid"):
         STATE["hits"] += 1
         if STATE["fail"]:
             return HttpResponse("<h1>boom</h1>", status=STATE["fail"])
         return render(request, "kit/grid.html", context)
-    operation = {"id": "op1", "title": "Waking FLUX Dev", "status": "running", "seconds_left": 41, "seconds_total": 60, "elapsed_seconds": 19, "cancel_url": "/thing", "steps": [{"label": "Start", "state": "done"}, {"label": "Load", "state": "doing"}, {"label": "Check", "state": ""}]}
-    failed = {"id": "op2", "title": "Waking Wan Video", "status": "failed", "elapsed_seconds": 83, "retry_url": "/thing", "words": "ZONE_RESOURCE_POOL_EXHAUSTED"}
+    operation = {
+        "id": "op1",
+        "title": "Waking FLUX Dev",
+        "status": "running",
+        "seconds_left": 41,
+        "seconds_total": 60,
+        "elapsed_seconds": 19,
+        "cancel_url": "/thing",
+        "steps": [
+            {"label": "Start", "state": "done"},
+            {"label": "Load", "state": "doing"},
+            {"label": "Check", "state": ""},
+        ],
+    }
+    failed = {
+        "id": "op2",
+        "title": "Waking Wan Video",
+        "status": "failed",
+        "elapsed_seconds": 83,
+        "retry_url": "/thing",
+        "words": "ZONE_RESOURCE_POOL_EXHAUSTED",
+    }
     extra = {
-        "operation": operation if STATE["waking"] else {**operation, "status": "succeeded"}, "failed": failed, "crumbs": [{"label": "Home", "url": "/"}, {"label": "Kit"}],
-        "actions": [{"label": "Confirm", "url": "/confirm", "icon": "moon", "dialog": True, "primary": True}, {"label": "Pictures", "url": "/pictures"}],
-        "changes": [{"field": "budget", "before": "100", "after": "180"}, {"field": "owner", "before": None, "after": "Mina"}],
-        "spent": Decimal("96.40"), "tiny": Decimal("0.0042"), "soon": dt.datetime.now(dt.UTC) + dt.timedelta(minutes=9),
+        "operation": operation if STATE["waking"] else {**operation, "status": "succeeded"},
+        "failed": failed,
+        "crumbs": [{"label": "Home", "url": "/"}, {"label": "Kit"}],
+        "actions": [
+            {"label": "Confirm", "url": "/confirm", "icon": "moon", "dialog": True, "primary": True},
+            {"label": "Pictures", "url": "/pictures"},
+        ],
+        "changes": [
+            {"field": "budget", "before": "100", "after": "180"},
+            {"field": "owner", "before": None, "after": "Mina"},
+        ],
+        "spent": Decimal("96.40"),
+        "tiny": Decimal("0.0042"),
+        "soon": dt.datetime.now(dt.UTC) + dt.timedelta(minutes=9),
     }
     return render(request, "kit/home.html", {**context, **extra})
 
@@ -154,17 +265,79 @@ def pictures(request: HttpRequest) -> HttpResponse:
     wave = [round(3 + 2 * ((h * 7) % 5) / 5, 2) for h in range(24)]
     table = {"head": ["Hour", "Spent"], "rows": [[h, w] for h, w in zip(hours, wave, strict=True)]}
     sets: dict[str, Any] = {
-        "area": {"x": stamps, "series": [{"name": "Capacity", "data": [8] * 24}, {"name": "Requested", "data": [w + 1 for w in wave]}, {"name": "Used", "data": wave}]},
-        "lines": {"x": hours, "unit": "$", "series": [{"name": "AWS", "data": wave}, {"name": "GCP", "data": [w / 2 for w in wave]}]},
-        "bars": {"x": hours, "unit": "$", "series": [{"name": "Spent", "data": wave, "role": "spent"}, {"name": "Kept", "data": [8 - w for w in wave], "role": "kept"}]},
-        "burndown": {"x": days, "ideal": [70, 60, 50, 40, 30, 20, 10], "left": [70, 62, 55, 40, None, None, None], "forecast": [None, None, None, 40, 31, 22, 12]},
-        "heatmap": {"hours": hours, "days": days, "unit": "%", "max": 100, "cells": [[h, d, (h * d * 7) % 100] for d in range(7) for h in range(24)]},
-        "sunburst": {"unit": " nodes", "tree": [{"name": "Spot", "value": 6, "role": "kept", "children": [{"name": "m7", "value": 4}, {"name": "c7", "value": 2}]}, {"name": "On-demand", "value": 3, "role": "spent", "children": [{"name": "m6", "value": 3}]}]},
-        "gauge": {"value": 82, "label": "Stability"}, "spark": {"data": wave}, "empty": {"x": [], "series": []},
+        "area": {
+            "x": stamps,
+            "series": [
+                {"name": "Capacity", "data": [8] * 24},
+                {"name": "Requested", "data": [w + 1 for w in wave]},
+                {"name": "Used", "data": wave},
+            ],
+        },
+        "lines": {
+            "x": hours,
+            "unit": "$",
+            "series": [{"name": "AWS", "data": wave}, {"name": "GCP", "data": [w / 2 for w in wave]}],
+        },
+        "bars": {
+            "x": hours,
+            "unit": "$",
+            "series": [
+                {"name": "Spent", "data": wave, "role": "spent"},
+                {"name": "Kept", "data": [8 - w for w in wave], "role": "kept"},
+            ],
+        },
+        "burndown": {
+            "x": days,
+            "ideal": [70, 60, 50, 40, 30, 20, 10],
+            "left": [70, 62, 55, 40, None, None, None],
+            "forecast": [None, None, None, 40, 31, 22, 12],
+        },
+        "heatmap": {
+            "hours": hours,
+            "days": days,
+            "unit": "%",
+            "max": 100,
+            "cells": [[h, d, (h * d * 7) % 100] for d in range(7) for h in range(24)],
+        },
+        "sunburst": {
+            "unit": " nodes",
+            "tree": [
+                {
+                    "name": "Spot",
+                    "value": 6,
+                    "role": "kept",
+                    "children": [{"name": "m7", "value": 4}, {"name": "c7", "value": 2}],
+                },
+                {"name": "On-demand", "value": 3, "role": "spent", "children": [{"name": "m6", "value": 3}]},
+            ],
+        },
+        "gauge": {"value": 82, "label": "Stability"},
+        "spark": {"data": wave},
+        "empty": {"x": [], "series": []},
     }
-    charts = [{"id": f"c-{k}", "kind": "lines" if k == "empty" else k, "label": f"A picture of {k}", "data": d, "size": "m", "table": table if k == "bars" else None} for k, d in sets.items()]
+    charts = [
+        {
+            "id": f"c-{k}",
+            "kind": "lines" if k == "empty" else k,
+            "label": f"A picture of {k}",
+            "data": d,
+            "size": "m",
+            "table": table if k == "bars" else None,
+        }
+        for k, d in sets.items()
+    ]
     week = [("0" * 8 + "1" * 11 + "0" * 5) if d < 5 else "0" * 24 for d in range(7)]
-    return render(request, "kit/pictures.html", {"frame": frame(request), "charts": charts, "week": [{"index": d, "name": days[d], "cells": list(w)} for d, w in enumerate(week)], "page_title": "Pictures", "loglines": range(1, 4)})
+    return render(
+        request,
+        "kit/pictures.html",
+        {
+            "frame": frame(request),
+            "charts": charts,
+            "week": [{"index": d, "name": days[d], "cells": list(w)} for d, w in enumerate(week)],
+            "page_title": "Pictures",
+            "loglines": range(1, 4),
+        },
+    )
 
 
 def things(request: HttpRequest) -> HttpResponse:
@@ -174,7 +347,9 @@ def things(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return render(request, "kit/form.html", {"form": form}, status=422)
     response = render(request, "kit/form.html", {"form": ThingForm(), "saved": True})
-    response["HX-Trigger"] = json.dumps({"toast": {"text": "Saved", "detail": "It works from the next minute.", "kind": "good"}})
+    response["HX-Trigger"] = json.dumps(
+        {"toast": {"text": "Saved", "detail": "It works from the next minute.", "kind": "good"}}
+    )
     return response
 
 
@@ -182,22 +357,40 @@ def confirm(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         STATE["posted"].append({"confirm": request.POST.get("which")})
         response = HttpResponse(status=204)
-        response["HX-Trigger"] = json.dumps({"dialog:close": {}, "toast": {"text": "Three things fall asleep", "kind": "moon"}})
+        response["HX-Trigger"] = json.dumps(
+            {"dialog:close": {}, "toast": {"text": "Three things fall asleep", "kind": "moon"}}
+        )
         return response
     context = {
-        "title": "Put 3 things to sleep?", "text": "Two stop now, one keeps running.", "action": "/confirm", "verb": "Put to sleep", "currency": "USD", "saves_per_hour": Decimal("3.63"),
-        "stops": [{"name": "FLUX Dev", "detail": "A10G on AWS", "amount": Decimal("1.21")}], "keeps": [{"name": "lark-dev-us", "reason": "pinned by Ada"}],
-        "told": "Six people get a message.", "hidden": [("which", "n1")], "target": "#dialog-host",
+        "title": "Put 3 things to sleep?",
+        "text": "Two stop now, one keeps running.",
+        "action": "/confirm",
+        "verb": "Put to sleep",
+        "currency": "USD",
+        "saves_per_hour": Decimal("3.63"),
+        "stops": [{"name": "FLUX Dev", "detail": "A10G on AWS", "amount": Decimal("1.21")}],
+        "keeps": [{"name": "lark-dev-us", "reason": "pinned by Ada"}],
+        "told": "Six people get a message.",
+        "hidden": [("which", "n1")],
+        "target": "#dialog-host",
     }
     return render(request, "components/confirm_dialog.html", context)
 
 
 def problem(request: HttpRequest, status: int) -> HttpResponse:
     if status == 401:
-        return JsonResponse({"title": "Sign in first", "status": 401}, status=401, content_type="application/problem+json")
+        return JsonResponse(
+            {"title": "Sign in first", "status": 401}, status=401, content_type="application/problem+json"
+        )
     if status in {409, 503}:
-        return JsonResponse({"title": "Already under way", "detail": "FLUX Dev is waking.", "status": status, "request_id": "r-17"}, status=status, content_type="application/problem+json")
-    return HttpResponse(render_to_string(f"errors/{status}.html", {"detail": "Your role is viewer.", "request": request}), status=status)
+        return JsonResponse(
+            {"title": "Already under way", "detail": "FLUX Dev is waking.", "status": status, "request_id": "r-17"},
+            status=status,
+            content_type="application/problem+json",
+        )
+    return HttpResponse(
+        render_to_string(f"errors/{status}.html", {"detail": "Your role is viewer.", "request": request}), status=status
+    )
 
 
 def control(request: HttpRequest) -> JsonResponse:
@@ -224,11 +417,29 @@ async def acontrol(request: HttpRequest) -> JsonResponse:
     return control(request)
 
 
-accounts = ([path("login", named, name="login"), path("logout", named, name="logout"), path("security", named, name="security"), path("switch", named, name="switch-organization")], "accounts")
+accounts = (
+    [
+        path("login", named, name="login"),
+        path("logout", named, name="logout"),
+        path("security", named, name="security"),
+        path("switch", named, name="switch-organization"),
+    ],
+    "accounts",
+)
 urlpatterns = [
-    path("", home), path("pictures", pictures), path("thing", things), path("confirm", confirm), path("problem/<int:status>", problem), path("control", acontrol),
-    path("search", home), path("money", lambda request: render(request, "components/money_meter.html", {"money": money(), "money_url": "/money"})),
-    path("slow", lambda request: HttpResponse("", status=504)), path("", include(accounts)),
+    path("", home),
+    path("pictures", pictures),
+    path("thing", things),
+    path("confirm", confirm),
+    path("problem/<int:status>", problem),
+    path("control", acontrol),
+    path("search", home),
+    path(
+        "money",
+        lambda request: render(request, "components/money_meter.html", {"money": money(), "money_url": "/money"}),
+    ),
+    path("slow", lambda request: HttpResponse("", status=504)),
+    path("", include(accounts)),
 ]
 web = ASGIStaticFilesHandler(get_asgi_application())
 
@@ -268,8 +479,9 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def _until_gone(receive: Any) -> None:
-    while (await receive())["type"] != "websocket.disconnect":
-        await asyncio.sleep(0)
+    while True:
+        if (await receive())["type"] == "websocket.disconnect":
+            return
 
 
 if __name__ == "__main__":

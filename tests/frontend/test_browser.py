@@ -22,7 +22,9 @@ def axe(page: Any) -> list[str]:
     """What axe-core objects to; evaluated through the debugger, so the policy of the page stays as it is."""
     source = (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text()
     page.context.new_cdp_session(page).send("Runtime.evaluate", {"expression": f"{source};0"})
-    found = page.evaluate("axe.run().then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.target.join(' ')).slice(0, 4)]))")
+    found = page.evaluate(
+        "axe.run().then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.target.join(' ')).slice(0, 4)]))"
+    )
     return [f"{name}: {', '.join(where)}" for name, where in found]
 
 
@@ -166,7 +168,10 @@ def test_refused_socket_stops_and_says_so(open_page: Open, site: Site) -> None:
     assert page.evaluate("polls") == 0
 
 
-@pytest.mark.parametrize(("button", "said"), [("#p403", "You may not do this here"), ("#p409", "Already under way"), ("#p500", "Something broke on our side")])
+@pytest.mark.parametrize(
+    ("button", "said"),
+    [("#p403", "You may not do this here"), ("#p409", "Already under way"), ("#p500", "Something broke on our side")],
+)
 def test_errors_are_said_and_never_swapped_into_a_cell(open_page: Open, button: str, said: str) -> None:
     page = open_page("/")
     title = page.title()
@@ -311,9 +316,17 @@ def test_sort_and_pages_change_the_address_and_go_back(open_page: Open) -> None:
     until(page, "name => document.querySelector('#things tbody tr .cell-name a').textContent !== name", arg=first)
     page.click("[aria-label='Next page']")
     page.wait_for_url(re.compile(r"sort=-name.*page=2|page=2.*sort=-name"))
-    until(page, "name => [...document.querySelectorAll('#things .cell-name a')].some(a => a.textContent === name)", arg=first)
+    until(
+        page,
+        "name => [...document.querySelectorAll('#things .cell-name a')].some(a => a.textContent === name)",
+        arg=first,
+    )
     page.go_back()
-    until(page, "name => ![...document.querySelectorAll('#things .cell-name a')].some(a => a.textContent === name)", arg=first)
+    until(
+        page,
+        "name => ![...document.querySelectorAll('#things .cell-name a')].some(a => a.textContent === name)",
+        arg=first,
+    )
     assert "page=2" not in page.url
 
 
@@ -396,7 +409,9 @@ def test_log_holds_a_million_lines_in_a_small_document(open_page: Open) -> None:
     assert page.locator(".log-rows .ll").count() < 400
     assert page.inner_text(".log-rows .ll:last-child .n") == "1000003"
     assert page.locator(".log-rows .ll:last-child .a-g").count() == 1
-    box = page.evaluate("(() => { const b = document.querySelector('.log-body').getBoundingClientRect(); const r = document.querySelector('.log-rows .ll:last-child').getBoundingClientRect(); return [b.bottom, r.bottom]; })()")
+    box = page.evaluate(
+        "(() => { const b = document.querySelector('.log-body').getBoundingClientRect(); const r = document.querySelector('.log-rows .ll:last-child').getBoundingClientRect(); return [b.bottom, r.bottom]; })()"
+    )
     assert abs(box[0] - box[1]) < 22, box
     page.fill("[data-log-q]", "step 500000")
     until(page, "document.querySelector('[data-log-hits]').textContent === '1 of 1'")

@@ -27,13 +27,26 @@ def render(source: str, **context: Any) -> str:
     return engines["django"].from_string("{% load curfew %}" + source).render(context)
 
 
-@pytest.mark.parametrize(("amount", "currency", "text"), [
-    (None, "USD", "no data"), ("", "USD", "no data"), (Decimal("NaN"), "USD", "no data"),
-    (0, "USD", "$0.00"), (Decimal("1.205"), "USD", "$1.21"), (Decimal("0.01"), "USD", "$0.01"), (Decimal("0.0095"), "USD", "$0.0095"),
-    (Decimal("0.00421"), "USD", "$0.0042"), (Decimal("0.0000001"), "USD", "<$0.000001"), (Decimal("-3"), "USD", "−$3.00"),
-    (Decimal("1234567.891"), "USD", "$1,234,567.89"), (Decimal("12"), "EUR", "€12.00"), (Decimal("12.5"), "JPY", "¥13"), (Decimal("12"), "CHF", "12.00 CHF"),
-    (Decimal("-0.000"), "USD", "$0.00"),
-])
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (None, "USD", "no data"),
+        ("", "USD", "no data"),
+        (Decimal("NaN"), "USD", "no data"),
+        (0, "USD", "$0.00"),
+        (Decimal("1.205"), "USD", "$1.21"),
+        (Decimal("0.01"), "USD", "$0.01"),
+        (Decimal("0.0095"), "USD", "$0.0095"),
+        (Decimal("0.00421"), "USD", "$0.0042"),
+        (Decimal("0.0000001"), "USD", "<$0.000001"),
+        (Decimal(-3), "USD", "−$3.00"),
+        (Decimal("1234567.891"), "USD", "$1,234,567.89"),
+        (Decimal(12), "EUR", "€12.00"),
+        (Decimal("12.5"), "JPY", "¥13"),
+        (Decimal(12), "CHF", "12.00 CHF"),
+        (Decimal("-0.000"), "USD", "$0.00"),
+    ],
+)
 def test_money(amount: Any, currency: str, text: str) -> None:
     assert _formats.money(amount, currency) == text
 
@@ -43,17 +56,37 @@ def test_money_refuses_what_is_no_number() -> None:
         _formats.money("a lot")
 
 
-@pytest.mark.parametrize(("length", "text"), [
-    (None, "no data"), (0, "0 s"), (-5, "0 s"), (38.4, "38 s"), (60, "1 min"), (83, "1 min 23 s"), (26 * 60 + 5, "26 min"), (4 * 3600 + 120, "4 h 02 min"), (7200, "2 h"),
-    (dt.timedelta(days=3, hours=4), "3 d 4 h"), (dt.timedelta(days=2), "2 d"), (Decimal("59.6"), "1 min"),
-])
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (None, "no data"),
+        (0, "0 s"),
+        (-5, "0 s"),
+        (38.4, "38 s"),
+        (60, "1 min"),
+        (83, "1 min 23 s"),
+        (26 * 60 + 5, "26 min"),
+        (4 * 3600 + 120, "4 h 02 min"),
+        (7200, "2 h"),
+        (dt.timedelta(days=3, hours=4), "3 d 4 h"),
+        (dt.timedelta(days=2), "2 d"),
+        (Decimal("59.6"), "1 min"),
+    ],
+)
 def test_duration(length: Any, text: str) -> None:
     assert _formats.duration(length) == text
 
 
-@pytest.mark.parametrize(("number", "pages", "shown"), [
-    (1, 1, [1]), (1, 3, [1, 2, 3]), (5, 9, [1, None, 4, 5, 6, None, 9]), (4, 9, [1, 2, 3, 4, 5, None, 9]), (9, 9, [1, None, 8, 9]),
-])
+@pytest.mark.parametrize(
+    ("number", "pages", "shown"),
+    [
+        (1, 1, [1]),
+        (1, 3, [1, 2, 3]),
+        (5, 9, [1, None, 4, 5, 6, None, 9]),
+        (4, 9, [1, 2, 3, 4, 5, None, 9]),
+        (9, 9, [1, None, 8, 9]),
+    ],
+)
 def test_window_of_pages(number: int, pages: int, shown: list[int | None]) -> None:
     assert _paging.window(number, pages) == shown
 
@@ -71,7 +104,10 @@ def test_each_state_has_its_word_and_icon() -> None:
 
 def test_money_tag_names_period_kind_and_source() -> None:
     text = render("{% money amount 'USD' per='h' kind='real' href='/intervals' %}", amount=Decimal("1.21"))
-    assert text.strip() == '<span class="money-set"><a class="money" href="/intervals">$1.21</a><span class="per">/h</span> <span class="kind kind--real">Real</span></span>'
+    assert (
+        text.strip()
+        == '<span class="money-set"><a class="money" href="/intervals">$1.21</a><span class="per">/h</span> <span class="kind kind--real">Real</span></span>'
+    )
     assert "no data" in render("{% money amount 'USD' per='h' kind='spent' %}", amount=None)
     assert "/h" not in render("{% money amount 'USD' per='h' %}", amount=None)
     with pytest.raises(ValueError, match="not a kind"):
@@ -92,7 +128,10 @@ def test_when_gives_the_browser_the_exact_moment() -> None:
 
 def test_url_with_keeps_the_rest_of_the_query() -> None:
     request = RequestFactory().get("/?search=a%26b&state=awake&state=lost&page=3")
-    assert render("{% url_with sort='-name' page=None %}", request=request) == "?search=a%26b&amp;state=awake&amp;state=lost&amp;sort=-name"
+    assert (
+        render("{% url_with sort='-name' page=None %}", request=request)
+        == "?search=a%26b&amp;state=awake&amp;state=lost&amp;sort=-name"
+    )
     hidden = render("{% hidden_query 'page' 'search' %}", request=request)
     assert hidden == '<input type="hidden" name="state" value="awake"><input type="hidden" name="state" value="lost">'
 
@@ -145,7 +184,11 @@ def test_icon_is_inline_hidden_and_listed() -> None:
 
 
 def test_every_icon_that_a_template_names_is_listed() -> None:
-    named = {name for path in (ROOT / "templates").rglob("*.html") for name in re.findall(r"""\{%\s*icon\s+["']([^"']+)["']""", path.read_text())}
+    named = {
+        name
+        for path in (ROOT / "templates").rglob("*.html")
+        for name in re.findall(r"""\{%\s*icon\s+["']([^"']+)["']""", path.read_text())
+    }
     assert named
     assert named <= set(frontend.ICONS)
 
@@ -189,7 +232,7 @@ def test_frame_renders_without_any_frame() -> None:
 
 
 def test_money_meter_without_a_budget_shows_no_bar() -> None:
-    money = {"burn_rate": Decimal("1"), "spent_today": Decimal("2"), "budget": None, "percent": None, "currency": "EUR"}
+    money = {"burn_rate": Decimal(1), "spent_today": Decimal(2), "budget": None, "percent": None, "currency": "EUR"}
     text = get_template("components/money_meter.html").render({"money": money, "money_url": "/m"})
     assert "<progress" not in text
     assert "€2.00" in text
@@ -197,10 +240,19 @@ def test_money_meter_without_a_budget_shows_no_bar() -> None:
 
 
 def test_diff_and_operation_say_what_happened() -> None:
-    diff = get_template("components/diff.html").render({"changes": [{"field": "budget", "before": "<1>", "after": None}]})
+    diff = get_template("components/diff.html").render(
+        {"changes": [{"field": "budget", "before": "<1>", "after": None}]}
+    )
     assert "&lt;1&gt;" in diff
     assert "is now" not in diff
-    operation = {"id": "x", "title": "Wake", "status": "failed", "elapsed_seconds": 5, "words": "no capacity", "retry_url": "/retry"}
+    operation = {
+        "id": "x",
+        "title": "Wake",
+        "status": "failed",
+        "elapsed_seconds": 5,
+        "words": "no capacity",
+        "retry_url": "/retry",
+    }
     text = get_template("components/operation.html").render({"operation": operation})
     assert "no capacity" in text
     assert "data-waking" not in text

@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def packages(folder: Path) -> Path:
     """A node_modules that holds each wanted file, tiny."""
     modules = folder / "node_modules"
-    names = [*frontend.FILES, "@fontsource-variable/inter/files/inter-latin-opsz-normal.woff2", *(f"{frontend.ICON_FOLDER}/{name}.svg" for name in frontend.ICONS)]
+    names = [
+        *frontend.FILES,
+        "@fontsource-variable/inter/files/inter-latin-opsz-normal.woff2",
+        *(f"{frontend.ICON_FOLDER}/{name}.svg" for name in frontend.ICONS),
+    ]
     for name in names:
         path = modules / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,9 @@ def test_icons_are_listed_once() -> None:
 
 def test_runs_without_django() -> None:
     code = "import sys; sys.modules['django'] = None; import core.frontend; print(len(core.frontend.ICONS))"
-    ran = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+    )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) > 100
 
