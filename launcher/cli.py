@@ -134,6 +134,8 @@ def settings_environment(
         say(f"  Wrote {data / keys.FILE_NAME} (keys and settings, readable by you only)")
     environment = {**os.environ, "CURFEW_DATA": str(data)}
     environment.setdefault("MALLOC_ARENA_MAX", "2")  # one process with many threads; keeps its memory small
+    # a copy of the source serves its static files as they lie; the container image has collected them
+    environment.setdefault("CURFEW_STATIC_FROM_SOURCE", "true")
     address = keys.base_url_for_run(data, port=port)
     if address:
         environment["CURFEW_BASE_URL"] = address
