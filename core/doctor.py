@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
 import platform
@@ -287,6 +288,19 @@ def ask_docker(socket_path: Path) -> str:
         return error.strerror or type(error).__name__
 
 
+def is_curfew(host: str, port: int) -> bool:
+    """Whether a Curfew web server answers on the port."""
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        answer = connection.getresponse()
+        return answer.status == http.client.OK and json.loads(answer.read(1000)) == {"status": "ok"}
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+
+
 def newest_file_time(folder: Path) -> float:
     """The latest modification time in the folder; 0 when there is none."""
     times = [0.0]
@@ -311,7 +325,6 @@ def machine_findings(data: Path, port: int) -> list[Finding]:
     found_ensurepip = importlib.util.find_spec("ensurepip") is not None
     version = sys.version_info[:3]
     stamp, vendor = setup.read_stamp(), places.ROOT / "static" / "vendor"
-    owner = runlock.owner_of(data) if os.access(data, os.W_OK) else None
     findings = [check_python(version, ensurepip=found_ensurepip, venv_ready=places.VENV_PYTHON.exists())]
     wanted = setup.wanted_packages("requirements.txt")
     findings += check_packages(stamp, wanted, frontend=setup.frontend_fingerprint(), vendor=vendor)
@@ -319,9 +332,7 @@ def machine_findings(data: Path, port: int) -> list[Finding]:
     findings.append(check_npm(setup.npm_command(), node_wheel=wheel, built=vendor.is_dir()))
     existing = next(folder for folder in (data, *data.parents) if folder.exists())
     findings.append(check_disk(existing, shutil.disk_usage(existing).free))
-    findings.append(
-        check_port(places.DEFAULT_HOST, port, ours=bool(owner) and owner is not None and owner.get("port") == port)
-    )
+    findings.append(check_port(places.DEFAULT_HOST, port, ours=is_curfew(places.DEFAULT_HOST, port)))
     engine = docker_socket(os.environ)
     if engine is not None:
         findings.append(check_docker(engine, ask_docker(engine)))

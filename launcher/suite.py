@@ -23,6 +23,7 @@ from launcher.console import Failure, SetupLog, say
 
 STEPS = ("lint", "unit", "pg", "e2e")
 FAST_RUNS = "not e2e"
+EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
 NO_TESTS_COLLECTED = 5
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+|no tests ran) in ([\d.]+)s(?: \([\d:]+\))? ?=*$")
@@ -115,12 +116,22 @@ class Suite:
         problem = f"exit code {code}" if code else ""
         self.outcomes.append(Outcome(step, name, time.monotonic() - began, problem))
 
-    def pytest(self, step: str, name: str, marker: str, extra: Mapping[str, str] | None = None, jobs: int = 2) -> None:
+    def pytest(
+        self,
+        step: str,
+        name: str,
+        marker: str,
+        extra: Mapping[str, str] | None = None,
+        *,
+        jobs: int = 2,
+        skip: Sequence[str] = (),
+    ) -> None:
         """One pytest run, shown as it comes; its closing line is remembered."""
         self._title(name)
         began = time.monotonic()
         outcome = Outcome(step, name)
         arguments = ["-m", "pytest", "-m", marker, *(["-n", str(jobs)] if jobs else ["-p", "no:xdist"])]
+        arguments += [f"--ignore={path}" for path in skip]
         colour = ["--color=yes"] if sys.stdout.isatty() else []
         with subprocess.Popen(
             [self.python, *arguments, *colour, *self.pytest_arguments],
@@ -155,7 +166,11 @@ class Suite:
         self.check("lint", "ruff check", ["-m", "ruff", "check", "."])
         self.check("lint", "ruff format", ["-m", "ruff", "format", "--check", "."])
         self.check("lint", "mypy", ["-m", "mypy"])
-        self.check("lint", "import-linter", ["-c", "from importlinter.cli import lint_imports_command as run; run()"])
+        self.check(
+            "lint",
+            "import-linter",
+            ["-c", "from importlinter.cli import lint_imports_command as run; run(['--no-logo'])"],
+        )
         self.check("lint", "makemigrations --check", ["manage.py", "makemigrations", "--check", "--dry-run"])
         self.check("lint", "check --deploy", ["manage.py", "check", "--deploy", "--fail-level", "WARNING"], production)
 
@@ -169,7 +184,9 @@ class Suite:
             return
         try:
             with servers.stack() as running:
-                self.pytest("pg", "pytest on PostgreSQL and Redis", FAST_RUNS, running.environment())
+                self.pytest(
+                    "pg", "pytest on PostgreSQL and Redis", FAST_RUNS, running.environment(), skip=EMBEDDED_ONLY
+                )
         except servers.StackUnavailable as reason:
             self.outcomes.append(Outcome("pg", "pytest on PostgreSQL and Redis", problem=str(reason)))
 

@@ -218,3 +218,22 @@ def test_command_fails_when_something_is_wrong_and_says_how_to_right_it(tmp_path
     assert "FAIL  keys         CURFEW_ENCRYPTION_KEYS: it holds no key" in done.stdout
     assert f"-> Put {keys.FILE_NAME} back from your copy" in done.stdout
     assert "3 to put right." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"), [(b'{"status": "ok"}', True), (b"hello", False), (b'{"status": "no"}', False)]
+)
+def test_our_own_server_on_the_port_is_recognised(body: bytes, expected: bool) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        def answer() -> None:
+            client, _ = other.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        threading.Thread(target=answer, daemon=True).start()
+        assert doctor.is_curfew("127.0.0.1", other.getsockname()[1]) is expected
+    assert doctor.is_curfew("127.0.0.1", int(free_port())) is False
