@@ -21,21 +21,24 @@ DETAIL_LIMIT = 1000
 # Shorter values (a port, "eu", a choice) would blank out ordinary words.
 MIN_SECRET_LENGTH = 6
 
-_SECRET_NAMES = (
+_SENSITIVE_NAMES = (
     r"secret[_-]?access[_-]?key|aws_secret_key|session[_-]?token|security[_-]?token|client[_-]?secret"
     r"|private[_-]?key(?:[_-]id)?|access[_-]?token|refresh[_-]?token|id[_-]?token|api[_-]?key|password|passwd"
     r"|pwd|secret|sas[_-]?token|sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential"
     r"|client[_-]?assertion|assertion|external[_-]?id"
 )
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.S), MASK),
+    (re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL), MASK),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,124}\b"), MASK),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?"), MASK),
     (re.compile(r"\bya29\.[\w.-]{10,}"), MASK),
     (re.compile(r"(?i)\b(bearer|basic|api-key|agent)\s+[\w.~+/=-]{12,}"), rf"\1 {MASK}"),
     (re.compile(r"(?i)\bCredential=[^,\s]+"), f"Credential={MASK}"),
     (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^/\s:@]+:[^/\s@]+@"), rf"\1{MASK}@"),
-    (re.compile(rf"(?i)(['\"]?(?:{_SECRET_NAMES})['\"]?\s*[=:]\s*)(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s,;&}}\"']+)"), rf"\1{MASK}"),
+    (
+        re.compile(rf"(?i)(['\"]?(?:{_SENSITIVE_NAMES})['\"]?\s*[=:]\s*)(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s,;&}}\"']+)"),
+        rf"\1{MASK}",
+    ),
 )
 
 
@@ -207,7 +210,17 @@ class Conflict(ProviderError):
 ERROR_CLASSES: dict[str, type[ProviderError]] = {
     cls.__name__: cls
     for cls in (
-        ProviderError, AuthenticationFailed, PermissionDenied, NotFound, CapacityUnavailable, QuotaExceeded,
-        Throttled, Unreachable, TimedOut, BadAnswer, InvalidRequest, Conflict,
+        ProviderError,
+        AuthenticationFailed,
+        PermissionDenied,
+        NotFound,
+        CapacityUnavailable,
+        QuotaExceeded,
+        Throttled,
+        Unreachable,
+        TimedOut,
+        BadAnswer,
+        InvalidRequest,
+        Conflict,
     )
 }

@@ -62,7 +62,8 @@ class AwsConnection:
         expected = self._expected_account()
         if expected and account != expected:
             raise InvalidRequest(
-                f"These credentials belong to AWS account {account}, not to {expected}.", code="wrong_account",
+                f"These credentials belong to AWS account {account}, not to {expected}.",
+                code="wrong_account",
                 next_step="Connect with credentials of the account you named, or correct the number.",
             )
         if self.credentials.method == "role":
@@ -85,11 +86,16 @@ class AwsConnection:
         from botocore.config import Config
 
         config = Config(
-            connect_timeout=self.timeouts.connect, read_timeout=self.timeouts.read, user_agent_extra="curfew",
-            retries={"total_max_attempts": 2, "mode": "standard"}, parameter_validation=True,
+            connect_timeout=self.timeouts.connect,
+            read_timeout=self.timeouts.read,
+            user_agent_extra="curfew",
+            retries={"total_max_attempts": 2, "mode": "standard"},
+            parameter_validation=True,
         )
         with aws_errors(service, self.secrets()):
-            return session.client(service, region_name=region, endpoint_url=self.credentials.endpoints.get("aws") or None, config=config)
+            return session.client(
+                service, region_name=region, endpoint_url=self.credentials.endpoints.get("aws") or None, config=config
+            )
 
     def _new_session(self) -> Any:
         import boto3
@@ -98,15 +104,19 @@ class AwsConnection:
             key, secret = self.credentials.require("access_key_id", "secret_access_key")
             self._expires_at = float("inf")
             return boto3.Session(
-                aws_access_key_id=key, aws_secret_access_key=secret,
-                aws_session_token=self.credentials.get("session_token") or None, region_name=self.region,
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                aws_session_token=self.credentials.get("session_token") or None,
+                region_name=self.region,
             )
         keys = self._assume(external_id=self.credentials.require("external_id")[0])
         expires = need(keys, "Expiration")
         self._expires_at = expires.timestamp() if isinstance(expires, datetime) else time.time() + SESSION_SECONDS
         return boto3.Session(
-            aws_access_key_id=need(keys, "AccessKeyId"), aws_secret_access_key=need(keys, "SecretAccessKey"),
-            aws_session_token=need(keys, "SessionToken"), region_name=self.region,
+            aws_access_key_id=need(keys, "AccessKeyId"),
+            aws_secret_access_key=need(keys, "SecretAccessKey"),
+            aws_session_token=need(keys, "SessionToken"),
+            region_name=self.region,
         )
 
     def _platform_session(self) -> Any:
@@ -115,8 +125,10 @@ class AwsConnection:
         if not self._platform:
             return boto3.Session(region_name=self.region)
         return boto3.Session(
-            aws_access_key_id=self._platform.get("access_key_id"), aws_secret_access_key=self._platform.get("secret_access_key"),
-            aws_session_token=self._platform.get("session_token") or None, region_name=self.region,
+            aws_access_key_id=self._platform.get("access_key_id"),
+            aws_secret_access_key=self._platform.get("secret_access_key"),
+            aws_session_token=self._platform.get("session_token") or None,
+            region_name=self.region,
         )
 
     def _assume(self, *, external_id: str) -> Mapping[str, Any]:
@@ -133,7 +145,8 @@ class AwsConnection:
         except PermissionDenied as error:
             raise AuthenticationFailed(
                 "AWS does not let Curfew assume this role: it was deleted, does not trust Curfew, or expects another external ID.",
-                code="role_not_assumable", detail=error.detail,
+                code="role_not_assumable",
+                detail=error.detail,
                 next_step="Launch the CloudFormation stack again with the external ID shown here, and check the role ARN.",
             ) from None
         return keys
@@ -147,15 +160,19 @@ class AwsConnection:
                 return
             raise
         raise AuthenticationFailed(
-            "The role can be assumed without the external ID, so it is not safe to use.", code="external_id_not_enforced",
+            "The role can be assumed without the external ID, so it is not safe to use.",
+            code="external_id_not_enforced",
             next_step="Add the condition StringEquals sts:ExternalId to its trust policy, or launch the CloudFormation stack.",
         )
 
     def _check_values(self) -> None:
         number = self.credentials.get("aws_account_id")
         if number and not re.fullmatch(r"\d{12}", number):
-            raise InvalidRequest("An AWS account number has exactly 12 digits.", code="bad_account_number",
-                                 next_step="Copy the account number from the top right corner of the AWS console.")
+            raise InvalidRequest(
+                "An AWS account number has exactly 12 digits.",
+                code="bad_account_number",
+                next_step="Copy the account number from the top right corner of the AWS console.",
+            )
         partition = partition_of(self.region)
         if self.credentials.method == "keys":
             self.credentials.require("access_key_id", "secret_access_key")
@@ -165,13 +182,21 @@ class AwsConnection:
         arn, _ = self.credentials.require("role_arn", "external_id")
         match = _ARN.fullmatch(arn)
         if not match:
-            raise InvalidRequest("This is not the ARN of an IAM role.", code="bad_role_arn",
-                                 next_step="It looks like arn:aws:iam::123456789012:role/CurfewAccess; copy it from the stack's outputs.")
+            raise InvalidRequest(
+                "This is not the ARN of an IAM role.",
+                code="bad_role_arn",
+                next_step="It looks like arn:aws:iam::123456789012:role/CurfewAccess; copy it from the stack's outputs.",
+            )
         if match[1] != partition:
-            raise InvalidRequest(f"The role is in the AWS partition {match[1]}, the region in {partition}.", code="wrong_partition")
+            raise InvalidRequest(
+                f"The role is in the AWS partition {match[1]}, the region in {partition}.", code="wrong_partition"
+            )
         if number and match[2] != number:
-            raise InvalidRequest(f"The role belongs to AWS account {match[2]}, not to {number}.", code="wrong_account",
-                                 next_step="Use the role that the stack made in the account you named.")
+            raise InvalidRequest(
+                f"The role belongs to AWS account {match[2]}, not to {number}.",
+                code="wrong_account",
+                next_step="Use the role that the stack made in the account you named.",
+            )
 
     def _expected_account(self) -> str:
         match = _ARN.fullmatch(self.credentials.get("role_arn")) if self.credentials.method == "role" else None
@@ -193,7 +218,9 @@ def aws_partitions() -> Mapping[str, tuple[str, ...]]:
     import botocore.session
 
     session = botocore.session.Session()
-    return {p: tuple(session.get_available_regions("ec2", partition_name=p)) for p in session.get_available_partitions()}
+    return {
+        p: tuple(session.get_available_regions("ec2", partition_name=p)) for p in session.get_available_partitions()
+    }
 
 
 def aws_regions() -> tuple[str, ...]:
@@ -207,7 +234,8 @@ def partition_of(region: str) -> str:
         if region in regions:
             return partition
     raise InvalidRequest(
-        f"AWS has no region called {region!r}." if region else "Choose an AWS region.", code="unknown_region",
+        f"AWS has no region called {region!r}." if region else "Choose an AWS region.",
+        code="unknown_region",
         next_step="Choose a region from the list, for example us-east-1.",
     )
 

@@ -15,22 +15,44 @@ DEFAULT_STACK_NAME = "curfew-access"
 TAG_PREFIX = "curfew:"
 
 READ_ACTIONS: tuple[str, ...] = (
-    "autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances",
-    "autoscaling:DescribeScalingActivities", "autoscaling:DescribeScheduledActions",
-    "cloudwatch:GetMetricData", "cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics",
-    "ec2:DescribeAvailabilityZones", "ec2:DescribeImages", "ec2:DescribeInstanceStatus",
-    "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeInstances",
-    "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeLaunchTemplates", "ec2:DescribeRegions",
-    "ec2:DescribeSpotPriceHistory", "ec2:DescribeSubnets", "ec2:DescribeTags", "ec2:DescribeVolumes",
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeAutoScalingInstances",
+    "autoscaling:DescribeScalingActivities",
+    "autoscaling:DescribeScheduledActions",
+    "cloudwatch:GetMetricData",
+    "cloudwatch:GetMetricStatistics",
+    "cloudwatch:ListMetrics",
+    "ec2:DescribeAvailabilityZones",
+    "ec2:DescribeImages",
+    "ec2:DescribeInstanceStatus",
+    "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "ec2:DescribeLaunchTemplates",
+    "ec2:DescribeRegions",
+    "ec2:DescribeSpotPriceHistory",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeTags",
+    "ec2:DescribeVolumes",
     "ec2:GetSpotPlacementScores",
-    "eks:DescribeCluster", "eks:DescribeNodegroup", "eks:ListClusters", "eks:ListNodegroups",
-    "iam:ListAccountAliases", "pricing:DescribeServices", "pricing:GetProducts", "servicequotas:GetServiceQuota",
+    "eks:DescribeCluster",
+    "eks:DescribeNodegroup",
+    "eks:ListClusters",
+    "eks:ListNodegroups",
+    "iam:ListAccountAliases",
+    "pricing:DescribeServices",
+    "pricing:GetProducts",
+    "servicequotas:GetServiceQuota",
     "servicequotas:ListServiceQuotas",
 )
 SWITCH_ACTIONS: tuple[str, ...] = ("ec2:StartInstances", "ec2:StopInstances")
 SCALE_ACTIONS: tuple[str, ...] = (
-    "autoscaling:ResumeProcesses", "autoscaling:SetDesiredCapacity", "autoscaling:SuspendProcesses",
-    "autoscaling:UpdateAutoScalingGroup", "eks:UpdateNodegroupConfig",
+    "autoscaling:ResumeProcesses",
+    "autoscaling:SetDesiredCapacity",
+    "autoscaling:SuspendProcesses",
+    "autoscaling:UpdateAutoScalingGroup",
+    "eks:UpdateNodegroupConfig",
 )
 
 
@@ -70,7 +92,12 @@ def cloudformation_template(
 
 
 def launch_url(
-    *, template_url: str, region: str, external_id: str, platform_account_id: str, role_name: str = DEFAULT_ROLE_NAME,
+    *,
+    template_url: str,
+    region: str,
+    external_id: str,
+    platform_account_id: str,
+    role_name: str = DEFAULT_ROLE_NAME,
     stack_name: str = DEFAULT_STACK_NAME,
 ) -> str:
     """Return the AWS console link that opens the stack with its parameters filled in.
@@ -80,8 +107,11 @@ def launch_url(
     host = _console(region)
     query = urlencode(
         {
-            "templateURL": template_url, "stackName": stack_name, "param_ExternalId": external_id,
-            "param_PlatformAccountId": platform_account_id, "param_RoleName": role_name,
+            "templateURL": template_url,
+            "stackName": stack_name,
+            "param_ExternalId": external_id,
+            "param_PlatformAccountId": platform_account_id,
+            "param_RoleName": role_name,
         },
         quote_via=quote,
     )
@@ -101,18 +131,29 @@ def _parameters(external_id: str, platform_account_id: str, role_name: str, swit
         raise InvalidRequest("The switch scope is tagged or all.", code="bad_switch_scope")
     return {
         "ExternalId": {
-            "Type": "String", "Default": external_id, "MinLength": 2, "MaxLength": 1224,
-            "AllowedPattern": "[\\w+=,.@:/-]*", "Description": "Shown by Curfew; do not change it.",
+            "Type": "String",
+            "Default": external_id,
+            "MinLength": 2,
+            "MaxLength": 1224,
+            "AllowedPattern": "[\\w+=,.@:/-]*",
+            "Description": "Shown by Curfew; do not change it.",
         },
         "PlatformAccountId": {
-            "Type": "String", "Default": platform_account_id, "AllowedPattern": "\\d{12}",
+            "Type": "String",
+            "Default": platform_account_id,
+            "AllowedPattern": "\\d{12}",
             "Description": "The AWS account that Curfew runs in.",
         },
         "RoleName": {
-            "Type": "String", "Default": role_name, "AllowedPattern": "[\\w+=,.@-]{1,64}", "Description": "The name of the new role.",
+            "Type": "String",
+            "Default": role_name,
+            "AllowedPattern": "[\\w+=,.@-]{1,64}",
+            "Description": "The name of the new role.",
         },
         "SwitchScope": {
-            "Type": "String", "Default": switch_scope, "AllowedValues": ["tagged", "all"],
+            "Type": "String",
+            "Default": switch_scope,
+            "AllowedValues": ["tagged", "all"],
             "Description": "Which instances Curfew may start and stop - those tagged curfew:node-type, or all.",
         },
     }
@@ -143,19 +184,26 @@ def _role() -> dict[str, Any]:
 
 def _statements() -> list[dict[str, Any]]:
     instances = {"Fn::Sub": "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:instance/*"}
-    groups = {"Fn::Sub": "arn:${AWS::Partition}:autoscaling:*:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/*"}
+    groups = {
+        "Fn::Sub": "arn:${AWS::Partition}:autoscaling:*:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/*"
+    }
     nodegroups = {"Fn::Sub": "arn:${AWS::Partition}:eks:*:${AWS::AccountId}:nodegroup/*/*/*"}
     only_tagged = {"Null": {"aws:ResourceTag/curfew:node-type": "false"}}
     return [
         {"Sid": "See", "Effect": "Allow", "Action": list(READ_ACTIONS), "Resource": "*"},
         {
-            "Sid": "SwitchInstances", "Effect": "Allow", "Action": list(SWITCH_ACTIONS), "Resource": instances,
+            "Sid": "SwitchInstances",
+            "Effect": "Allow",
+            "Action": list(SWITCH_ACTIONS),
+            "Resource": instances,
             "Condition": {"Fn::If": ["OnlyTagged", only_tagged, {"Ref": "AWS::NoValue"}]},
         },
         {"Sid": "ScaleGroups", "Effect": "Allow", "Action": list(SCALE_ACTIONS), "Resource": [groups, nodegroups]},
         {
-            "Sid": "RememberStateInTags", "Effect": "Allow",
-            "Action": ["autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"], "Resource": groups,
+            "Sid": "RememberStateInTags",
+            "Effect": "Allow",
+            "Action": ["autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"],
+            "Resource": groups,
             "Condition": {"ForAllValues:StringLike": {"aws:TagKeys": [f"{TAG_PREFIX}*"]}},
         },
     ]

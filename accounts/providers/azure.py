@@ -47,7 +47,8 @@ class AzureConnection:
         self._check_values()
         try:
             found = self.get_json(
-                f"/subscriptions/{self.subscription_id}?api-version={SUBSCRIPTION_API}", action="Microsoft.Resources/subscriptions/read"
+                f"/subscriptions/{self.subscription_id}?api-version={SUBSCRIPTION_API}",
+                action="Microsoft.Resources/subscriptions/read",
             )
         except BadAnswer:
             # The SDK drops the sign-in service's words about the tenant: ask for them.
@@ -55,18 +56,27 @@ class AzureConnection:
             raise
         number = str(found.get("subscriptionId", "")).lower()
         if number != self.subscription_id:
-            raise BadAnswer("Azure gave an answer without the expected fields.", detail="the subscription's id is missing")
+            raise BadAnswer(
+                "Azure gave an answer without the expected fields.", detail="the subscription's id is missing"
+            )
         return Identity(
-            account_number=number, label=str(found.get("displayName") or number), principal=self.credentials.get("client_id")
+            account_number=number,
+            label=str(found.get("displayName") or number),
+            principal=self.credentials.get("client_id"),
         )
 
     def compute(self) -> Any:
         """Return a ComputeManagementClient of this subscription."""
+
         def make() -> Any:
             from azure.mgmt.compute import ComputeManagementClient
 
             return ComputeManagementClient(
-                self._credential(), self.subscription_id, base_url=self.base_url, credential_scopes=[f"{ARM}/.default"], **self._transport()
+                self._credential(),
+                self.subscription_id,
+                base_url=self.base_url,
+                credential_scopes=[f"{ARM}/.default"],
+                **self._transport(),
             )
 
         return self._once("compute", make)
@@ -87,7 +97,9 @@ class AzureConnection:
             try:
                 body = json.loads(response.text())
             except ValueError as error:
-                raise BadAnswer("Azure gave an answer that is not Azure's: a web page or half a document.", detail=str(error)) from None
+                raise BadAnswer(
+                    "Azure gave an answer that is not Azure's: a web page or half a document.", detail=str(error)
+                ) from None
         if not isinstance(body, dict):
             raise BadAnswer("Azure gave an answer without the expected fields.")
         return body
@@ -98,7 +110,10 @@ class AzureConnection:
         from azure.core.rest import HttpRequest
 
         url = f"{self._authority()}/{self.credentials.get('tenant_id')}/v2.0/.well-known/openid-configuration"
-        with azure_errors("", self.secrets()), PipelineClient(self._authority(), policies=[], **self._transport()) as client:
+        with (
+            azure_errors("", self.secrets()),
+            PipelineClient(self._authority(), policies=[], **self._transport()) as client,
+        ):
             response = client.send_request(HttpRequest("GET", url))
             refused = from_sign_in(response.text()) if response.status_code >= 400 else None
         if refused is not None:
@@ -114,7 +129,9 @@ class AzureConnection:
 
             options = self._transport()
             policies = [
-                UserAgentPolicy("curfew"), RetryPolicy(**_retries()), BearerTokenCredentialPolicy(self._credential(), f"{ARM}/.default"),
+                UserAgentPolicy("curfew"),
+                RetryPolicy(**_retries()),
+                BearerTokenCredentialPolicy(self._credential(), f"{ARM}/.default"),
             ]
             return ARMPipelineClient(self.base_url, policies=policies, **options)
 
@@ -127,15 +144,22 @@ class AzureConnection:
             tenant, client, secret = self.credentials.require("tenant_id", "client_id", "client_secret")
             authority = self._authority()
             return ClientSecretCredential(
-                tenant, client, secret, authority=authority, disable_instance_discovery=authority != AUTHORITY, **self._transport()
+                tenant,
+                client,
+                secret,
+                authority=authority,
+                disable_instance_discovery=authority != AUTHORITY,
+                **self._transport(),
             )
 
         return self._once("credential", make)
 
     def _transport(self) -> dict[str, Any]:
         return {
-            "connection_timeout": self.timeouts.connect, "read_timeout": self.timeouts.read,
-            "connection_verify": self.credentials.endpoints.get("azure_ca") or True, **_retries(),
+            "connection_timeout": self.timeouts.connect,
+            "read_timeout": self.timeouts.read,
+            "connection_verify": self.credentials.endpoints.get("azure_ca") or True,
+            **_retries(),
         }
 
     def _once(self, name: str, make: Any) -> Any:
@@ -148,14 +172,23 @@ class AzureConnection:
     def _check_values(self) -> None:
         if self.credentials.method != "service_principal":
             raise InvalidRequest("Azure subscriptions are connected by service principal.", code="unknown_method")
-        tenant, client, _, subscription = self.credentials.require("tenant_id", "client_id", "client_secret", "subscription_id")
+        tenant, client, _, subscription = self.credentials.require(
+            "tenant_id", "client_id", "client_secret", "subscription_id"
+        )
         if not _GUID.fullmatch(subscription):
-            raise InvalidRequest("An Azure subscription ID looks like 00000000-0000-0000-0000-000000000000.", code="bad_account_number",
-                                 next_step="Copy the subscription ID from the Azure portal.")
+            raise InvalidRequest(
+                "An Azure subscription ID looks like 00000000-0000-0000-0000-000000000000.",
+                code="bad_account_number",
+                next_step="Copy the subscription ID from the Azure portal.",
+            )
         if not _GUID.fullmatch(client):
-            raise InvalidRequest("An Azure client ID looks like 00000000-0000-0000-0000-000000000000.", code="bad_client_id")
+            raise InvalidRequest(
+                "An Azure client ID looks like 00000000-0000-0000-0000-000000000000.", code="bad_client_id"
+            )
         if not (_GUID.fullmatch(tenant) or _TENANT_NAME.fullmatch(tenant)):
-            raise InvalidRequest("An Azure tenant is a GUID or a domain such as contoso.onmicrosoft.com.", code="bad_tenant")
+            raise InvalidRequest(
+                "An Azure tenant is a GUID or a domain such as contoso.onmicrosoft.com.", code="bad_tenant"
+            )
 
 
 def _retries() -> dict[str, int]:

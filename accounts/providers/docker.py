@@ -50,14 +50,21 @@ class DockerConnection:
             info = self.client().info()
         if not isinstance(info, dict) or not info.get("ID"):
             raise BadAnswer("This address answers, but not like a Docker engine.", detail="no engine id in the answer")
-        return Identity(account_number=str(info["ID"]), label=str(info.get("Name") or self.host), principal=self._address())
+        return Identity(
+            account_number=str(info["ID"]), label=str(info.get("Name") or self.host), principal=self._address()
+        )
 
     def client(self, *, read_timeout: float | None = None) -> Any:
         """Return a low-level APIClient; call it inside `docker_errors`. The first call contacts the engine."""
         timeout = read_timeout or self.timeouts.read
         with self._lock:
             if timeout not in self._clients:
-                options: dict[str, Any] = {"base_url": self._address(), "version": "auto", "timeout": timeout, "user_agent": "curfew"}
+                options: dict[str, Any] = {
+                    "base_url": self._address(),
+                    "version": "auto",
+                    "timeout": timeout,
+                    "user_agent": "curfew",
+                }
                 if self.credentials.method == "tls":
                     options["tls"] = self._tls()
                 with docker_errors(self.secrets()):
@@ -78,8 +85,10 @@ class DockerConnection:
         if self.credentials.method == "local":
             path = self.credentials.get("socket") or DEFAULT_SOCKET
             path = path.removeprefix("unix://")
-            if not os.path.isabs(path):
-                raise InvalidRequest("The Docker socket is an absolute path such as /var/run/docker.sock.", code="bad_address")
+            if not Path(path).is_absolute():
+                raise InvalidRequest(
+                    "The Docker socket is an absolute path such as /var/run/docker.sock.", code="bad_address"
+                )
             return f"unix://{path}"
         if self.credentials.method != "tls":
             raise InvalidRequest("Docker engines are connected by local socket or TLS.", code="unknown_method")
@@ -96,8 +105,11 @@ class DockerConnection:
         ca, cert, key = self.credentials.require("ca_cert", "client_cert", "client_key")
         for name, text in (("CA certificate", ca), ("client certificate", cert), ("client key", key)):
             if "-----BEGIN " not in text or "-----END " not in text:
-                raise InvalidRequest(f"The {name} is not in PEM form.", code="bad_certificate",
-                                     next_step="Paste the whole file, from -----BEGIN to -----END.")
+                raise InvalidRequest(
+                    f"The {name} is not in PEM form.",
+                    code="bad_certificate",
+                    next_step="Paste the whole file, from -----BEGIN to -----END.",
+                )
         if self._files is None:
             self._files = tempfile.TemporaryDirectory(prefix="curfew-docker-")
         folder = Path(self._files.name)

@@ -17,7 +17,13 @@ TOKEN_URIS = frozenset({"https://oauth2.googleapis.com/token", "https://accounts
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _EMAIL = re.compile(r"[a-z0-9-]+@[a-z0-9.:-]+\.gserviceaccount\.com")
-_FORBIDDEN = ("credential_source", "service_account_impersonation_url", "subject_token_type", "refresh_token", "source_credentials")
+_FORBIDDEN = (
+    "credential_source",
+    "service_account_impersonation_url",
+    "subject_token_type",
+    "refresh_token",
+    "source_credentials",
+)
 
 
 class GcpConnection:
@@ -66,12 +72,18 @@ class GcpConnection:
         try:
             key = json.loads(raw)
         except ValueError as error:
-            raise _bad_key("The service-account key is not valid JSON.", f"line {getattr(error, 'lineno', 1)}") from None
+            raise _bad_key(
+                "The service-account key is not valid JSON.", f"line {getattr(error, 'lineno', 1)}"
+            ) from None
         if not isinstance(key, dict):
             raise _bad_key("The service-account key is not a JSON object.")
         if key.get("type") != "service_account" or any(name in key for name in _FORBIDDEN):
             raise _bad_key("Only keys of the type service_account are accepted.", f"type {key.get('type')!r}")
-        missing = [n for n in ("project_id", "client_email", "private_key", "token_uri") if not isinstance(key.get(n), str) or not key[n]]
+        missing = [
+            n
+            for n in ("project_id", "client_email", "private_key", "token_uri")
+            if not isinstance(key.get(n), str) or not key[n]
+        ]
         if missing:
             raise _bad_key(f"The service-account key lacks {', '.join(missing)}.")
         if not _EMAIL.fullmatch(key["client_email"]):
@@ -88,11 +100,17 @@ class GcpConnection:
             raise InvalidRequest("Google projects are connected by service-account key.", code="unknown_method")
         key = self.key()
         if not _PROJECT.fullmatch(self.project):
-            raise InvalidRequest("This is not a Google project ID.", code="bad_account_number",
-                                 next_step="A project ID looks like my-project-123; it is not the project's name.")
+            raise InvalidRequest(
+                "This is not a Google project ID.",
+                code="bad_account_number",
+                next_step="A project ID looks like my-project-123; it is not the project's name.",
+            )
         if not _REGION.fullmatch(self.region):
-            raise InvalidRequest(f"Google has no region called {self.region!r}." if self.region else "Choose a Google region.",
-                                 code="unknown_region", next_step="Choose a region from the list, for example us-central1.")
+            raise InvalidRequest(
+                f"Google has no region called {self.region!r}." if self.region else "Choose a Google region.",
+                code="unknown_region",
+                next_step="Choose a region from the list, for example us-central1.",
+            )
         with gcp_errors("run.services.list", self.secrets()):
             services = self.services()
             pages = services.list_services(request={"parent": self.parent, "page_size": 1}, **self.call).pages
@@ -112,7 +130,9 @@ class GcpConnection:
             if self._services is None:
                 options = {"api_endpoint": self.credentials.endpoints.get("gcp") or "https://run.googleapis.com"}
                 # REST, not gRPC: gRPC does not survive the fork of a worker process.
-                self._services = run_v2.ServicesClient(credentials=self._bearer(), transport="rest", client_options=options)
+                self._services = run_v2.ServicesClient(
+                    credentials=self._bearer(), transport="rest", client_options=options
+                )
             return self._services
 
     def _bearer(self) -> Any:
@@ -125,7 +145,7 @@ class GcpConnection:
             def refresh(self, request: Any) -> None:
                 self.token, self.expiry = connection._new_token()
 
-        return Bearer()
+        return Bearer()  # type: ignore[no-untyped-call]
 
     def _new_token(self) -> tuple[str, Any]:
         """Exchange a signed assertion for an access token; returns it with its naive UTC expiry."""
@@ -137,15 +157,24 @@ class GcpConnection:
             if self._signer is None:
                 key = dict(self.key())
                 key["token_uri"] = self.credentials.endpoints.get("gcp_token") or key["token_uri"]
+                make_signer: Any = service_account.Credentials.from_service_account_info
                 try:
-                    self._signer = service_account.Credentials.from_service_account_info(key, scopes=[SCOPE])
+                    self._signer = make_signer(key, scopes=[SCOPE])
                 except (ValueError, TypeError) as error:
-                    raise _bad_key("The private key inside the service-account key cannot be read.", type(error).__name__) from None
+                    raise _bad_key(
+                        "The private key inside the service-account key cannot be read.", type(error).__name__
+                    ) from None
             with requests.Session() as session:
-                self._signer.refresh(partial(Request(session=session), timeout=(self.timeouts.connect, self.timeouts.read)))
+                self._signer.refresh(
+                    partial(Request(session=session), timeout=(self.timeouts.connect, self.timeouts.read))
+                )
             return str(self._signer.token), self._signer.expiry
 
 
 def _bad_key(words: str, detail: str = "") -> InvalidRequest:
-    return InvalidRequest(words, code="bad_key_file", detail=detail,
-                          next_step="Create a JSON key for the service account in the Google Cloud console and paste the whole file.")
+    return InvalidRequest(
+        words,
+        code="bad_key_file",
+        detail=detail,
+        next_step="Create a JSON key for the service account in the Google Cloud console and paste the whole file.",
+    )

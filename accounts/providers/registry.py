@@ -84,53 +84,118 @@ def _gcp_regions() -> tuple[str, ...]:
 
 
 GCP_REGIONS: tuple[str, ...] = (
-    "africa-south1", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3", "asia-south1", "asia-south2",
-    "asia-southeast1", "asia-southeast2", "australia-southeast1", "australia-southeast2", "europe-central2", "europe-north1",
-    "europe-southwest1", "europe-west1", "europe-west10", "europe-west12", "europe-west2", "europe-west3", "europe-west4", "europe-west6",
-    "europe-west8", "europe-west9", "me-central1", "me-central2", "me-west1", "northamerica-northeast1", "northamerica-northeast2",
-    "southamerica-east1", "southamerica-west1", "us-central1", "us-east1", "us-east4", "us-east5", "us-south1", "us-west1", "us-west2",
-    "us-west3", "us-west4",
+    "africa-south1",
+    "asia-east1",
+    "asia-east2",
+    "asia-northeast1",
+    "asia-northeast2",
+    "asia-northeast3",
+    "asia-south1",
+    "asia-south2",
+    "asia-southeast1",
+    "asia-southeast2",
+    "australia-southeast1",
+    "australia-southeast2",
+    "europe-central2",
+    "europe-north1",
+    "europe-southwest1",
+    "europe-west1",
+    "europe-west10",
+    "europe-west12",
+    "europe-west2",
+    "europe-west3",
+    "europe-west4",
+    "europe-west6",
+    "europe-west8",
+    "europe-west9",
+    "me-central1",
+    "me-central2",
+    "me-west1",
+    "northamerica-northeast1",
+    "northamerica-northeast2",
+    "southamerica-east1",
+    "southamerica-west1",
+    "us-central1",
+    "us-east1",
+    "us-east4",
+    "us-east5",
+    "us-south1",
+    "us-west1",
+    "us-west2",
+    "us-west3",
+    "us-west4",
 )
 _GUID_PATTERN = "[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 _AWS_NUMBER = CredentialField(
-    "aws_account_id", "AWS account number", pattern=r"\d{12}", help="12 digits, from the top right corner of the AWS console."
+    "aws_account_id",
+    "AWS account number",
+    pattern=r"\d{12}",
+    help="12 digits, from the top right corner of the AWS console.",
 )
 
 PROVIDERS: dict[str, ProviderInfo] = {
     "aws": ProviderInfo(
-        "aws", "Amazon Web Services",
+        "aws",
+        "Amazon Web Services",
         (
             ConnectMethod(
-                "role", "Role made by a CloudFormation stack",
+                "role",
+                "Role made by a CloudFormation stack",
                 (
                     _AWS_NUMBER,
-                    CredentialField("role_arn", "Role ARN", help="From the stack's outputs, such as arn:aws:iam::123456789012:role/CurfewAccess.",
-                                    pattern=r"arn:aws[a-z\-]*:iam::\d{12}:role/.+"),
-                    CredentialField("external_id", "External ID", help="Made by Curfew for you; the role accepts nobody without it."),
+                    CredentialField(
+                        "role_arn",
+                        "Role ARN",
+                        help="From the stack's outputs, such as arn:aws:iam::123456789012:role/CurfewAccess.",
+                        pattern=r"arn:aws[a-z\-]*:iam::\d{12}:role/.+",
+                    ),
+                    CredentialField(
+                        "external_id", "External ID", help="Made by Curfew for you; the role accepts nobody without it."
+                    ),
                 ),
                 help="Recommended: no key leaves your account, and deleting the stack ends the access.",
             ),
             ConnectMethod(
-                "keys", "Access keys",
+                "keys",
+                "Access keys",
                 (
                     replace(_AWS_NUMBER, required=False),
                     CredentialField("access_key_id", "Access key ID", "secret"),
                     CredentialField("secret_access_key", "Secret access key", "secret"),
-                    CredentialField("session_token", "Session token", "secret", required=False, help="Only for temporary keys, which expire."),
+                    CredentialField(
+                        "session_token",
+                        "Session token",
+                        "secret",
+                        required=False,
+                        help="Only for temporary keys, which expire.",
+                    ),
                 ),
                 help="Keys of an IAM user made for Curfew.",
             ),
         ),
-        list_regions=_aws_regions, default_region="us-east-1", account_label="AWS account",
+        list_regions=_aws_regions,
+        default_region="us-east-1",
+        account_label="AWS account",
     ),
     "azure": ProviderInfo(
-        "azure", "Microsoft Azure",
+        "azure",
+        "Microsoft Azure",
         (
             ConnectMethod(
-                "service_principal", "Service principal",
+                "service_principal",
+                "Service principal",
                 (
-                    CredentialField("tenant_id", "Tenant ID", help="Directory (tenant) ID, or a domain such as contoso.onmicrosoft.com."),
-                    CredentialField("client_id", "Client ID", pattern=_GUID_PATTERN, help="Application (client) ID of the app registration."),
+                    CredentialField(
+                        "tenant_id",
+                        "Tenant ID",
+                        help="Directory (tenant) ID, or a domain such as contoso.onmicrosoft.com.",
+                    ),
+                    CredentialField(
+                        "client_id",
+                        "Client ID",
+                        pattern=_GUID_PATTERN,
+                        help="Application (client) ID of the app registration.",
+                    ),
                     CredentialField("client_secret", "Client secret", "secret", help="The secret's value, not its ID."),
                     CredentialField("subscription_id", "Subscription ID", pattern=_GUID_PATTERN),
                 ),
@@ -140,32 +205,57 @@ PROVIDERS: dict[str, ProviderInfo] = {
         account_label="Azure subscription",
     ),
     "gcp": ProviderInfo(
-        "gcp", "Google Cloud",
+        "gcp",
+        "Google Cloud",
         (
             ConnectMethod(
-                "service_account", "Service-account key",
+                "service_account",
+                "Service-account key",
                 (
-                    CredentialField("service_account_json", "JSON key", "json", multiline=True, help="The whole key file of a service account."),
-                    CredentialField("project_id", "Project ID", required=False, help="Only when it differs from the key's own project."),
+                    CredentialField(
+                        "service_account_json",
+                        "JSON key",
+                        "json",
+                        multiline=True,
+                        help="The whole key file of a service account.",
+                    ),
+                    CredentialField(
+                        "project_id",
+                        "Project ID",
+                        required=False,
+                        help="Only when it differs from the key's own project.",
+                    ),
                 ),
                 help="A service account with the role Cloud Run Developer.",
             ),
         ),
-        list_regions=_gcp_regions, default_region="us-central1", account_label="Google project",
+        list_regions=_gcp_regions,
+        default_region="us-central1",
+        account_label="Google project",
     ),
     "docker": ProviderInfo(
-        "docker", "Docker",
+        "docker",
+        "Docker",
         (
             ConnectMethod(
-                "local", "Docker on this server",
-                (CredentialField("socket", "Socket", required=False, help="/var/run/docker.sock unless you say otherwise."),),
-                help="Whoever may use the socket controls this machine.", operator_only=True,
+                "local",
+                "Docker on this server",
+                (
+                    CredentialField(
+                        "socket", "Socket", required=False, help="/var/run/docker.sock unless you say otherwise."
+                    ),
+                ),
+                help="Whoever may use the socket controls this machine.",
+                operator_only=True,
             ),
             ConnectMethod(
-                "tls", "Remote Docker host",
+                "tls",
+                "Remote Docker host",
                 (
                     CredentialField("host", "Host", help="For example docker.example.com:2376."),
-                    CredentialField("ca_cert", "CA certificate", multiline=True, help="PEM; signed the host's certificate."),
+                    CredentialField(
+                        "ca_cert", "CA certificate", multiline=True, help="PEM; signed the host's certificate."
+                    ),
                     CredentialField("client_cert", "Client certificate", multiline=True, help="PEM."),
                     CredentialField("client_key", "Client key", "secret", multiline=True, help="PEM."),
                 ),

@@ -18,8 +18,12 @@ BATCH = 200
 PAGE = 1000
 ALIVE = ["pending", "running", "stopping", "stopped"]
 _STATES = {
-    "pending": InstanceState.STARTING, "running": InstanceState.RUNNING, "stopping": InstanceState.STOPPING,
-    "stopped": InstanceState.STOPPED, "shutting-down": InstanceState.GONE, "terminated": InstanceState.GONE,
+    "pending": InstanceState.STARTING,
+    "running": InstanceState.RUNNING,
+    "stopping": InstanceState.STOPPING,
+    "stopped": InstanceState.STOPPED,
+    "shutting-down": InstanceState.GONE,
+    "terminated": InstanceState.GONE,
 }
 
 
@@ -81,8 +85,14 @@ class AwsNodeProvider:
 
     def _read(self, filters: list[dict[str, Any]]) -> Iterable[Mapping[str, Any]]:
         with aws_errors("ec2:DescribeInstances", self.connection.secrets()):
-            pages = self._client().get_paginator("describe_instances").paginate(Filters=filters, PaginationConfig={"PageSize": PAGE})
-            found = [raw for page in pages for reservation in need(page, "Reservations") for raw in reservation["Instances"]]
+            pages = (
+                self._client()
+                .get_paginator("describe_instances")
+                .paginate(Filters=filters, PaginationConfig={"PageSize": PAGE})
+            )
+            found = [
+                raw for page in pages for reservation in need(page, "Reservations") for raw in reservation["Instances"]
+            ]
             # The parser leaves out what a foreign or cut answer lacks: ask for it here, inside the error edge.
             for raw in found:
                 need(need(raw, "State"), "Name")
@@ -108,14 +118,30 @@ class AwsNodeProvider:
         endpoint = own.endpoint(host if up else "")
         reason = (raw.get("StateReason") or {}).get("Message") or raw.get("StateTransitionReason") or ""
         return Instance(
-            provider_id=raw["InstanceId"], name=tags.get("Name") or raw["InstanceId"], region=self.region,
-            zone=(raw.get("Placement") or {}).get("AvailabilityZone") or "", instance_type=raw.get("InstanceType", ""), state=state,
-            endpoint=endpoint, node_type=own.node_type, gpu_tier=own.gpu_tier, tags=tags,
+            provider_id=raw["InstanceId"],
+            name=tags.get("Name") or raw["InstanceId"],
+            region=self.region,
+            zone=(raw.get("Placement") or {}).get("AvailabilityZone") or "",
+            instance_type=raw.get("InstanceType", ""),
+            state=state,
+            endpoint=endpoint,
+            node_type=own.node_type,
+            gpu_tier=own.gpu_tier,
+            tags=tags,
             launched_at=utc(raw.get("LaunchTime")) if up else None,
             lifecycle="spot" if raw.get("InstanceLifecycle") == "spot" else "on_demand",
-            labels_source="tags" if own.node_type else "none", health_endpoint=own.health_endpoint(endpoint),
-            hourly_cost=own.hourly_cost, state_reason=reason,
+            labels_source="tags" if own.node_type else "none",
+            health_endpoint=own.health_endpoint(endpoint),
+            hourly_cost=own.hourly_cost,
+            state_reason=reason,
         )
 
     def _gone(self, provider_id: str) -> Instance:
-        return Instance(provider_id=provider_id, name=provider_id, region=self.region, zone="", instance_type="", state=InstanceState.GONE)
+        return Instance(
+            provider_id=provider_id,
+            name=provider_id,
+            region=self.region,
+            zone="",
+            instance_type="",
+            state=InstanceState.GONE,
+        )

@@ -18,10 +18,16 @@ from core.providers import BadAnswer, InvalidRequest, NotFound
 
 # Up to this many machines are read one by one; more are read with two listings.
 SINGLE_READS = 3
-_ID = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/Microsoft\.Compute/virtualMachines/([^/]+)", re.I)
+_ID = re.compile(
+    r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/Microsoft\.Compute/virtualMachines/([^/]+)", re.IGNORECASE
+)
 _POWER = {
-    "running": InstanceState.RUNNING, "starting": InstanceState.STARTING, "stopping": InstanceState.STOPPING,
-    "deallocating": InstanceState.STOPPING, "deallocated": InstanceState.STOPPED, "stopped": InstanceState.STOPPED_BILLING,
+    "running": InstanceState.RUNNING,
+    "starting": InstanceState.STARTING,
+    "stopping": InstanceState.STOPPING,
+    "deallocating": InstanceState.STOPPING,
+    "deallocated": InstanceState.STOPPED,
+    "stopped": InstanceState.STOPPED_BILLING,
 }
 
 
@@ -57,7 +63,9 @@ class AzureNodeProvider:
         for i in ids:
             raw = machines.get(i.lower())
             # A listing leaves out what a narrowed role may not see: only a direct answer proves absence.
-            found[i] = self._instance(raw, states.get(i.lower()), provider_id=i) if raw is not None else self._describe_one(i)
+            found[i] = (
+                self._instance(raw, states.get(i.lower()), provider_id=i) if raw is not None else self._describe_one(i)
+            )
         return found
 
     def start(self, provider_id: str, *, token: str) -> Started:
@@ -76,7 +84,9 @@ class AzureNodeProvider:
             data = json.loads(continuation)
             url, verb = str(data["url"]), str(data.get("verb", ""))
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidRequest("This is not a continuation of an Azure operation.", code="bad_continuation", detail=repr(error)) from None
+            raise InvalidRequest(
+                "This is not a continuation of an Azure operation.", code="bad_continuation", detail=repr(error)
+            ) from None
         if f"/subscriptions/{self.connection.subscription_id}/" not in urlsplit(url).path.lower():
             raise InvalidRequest("This operation belongs to another subscription.", code="foreign_address")
         try:
@@ -87,8 +97,12 @@ class AzureNodeProvider:
         if not status:
             raise BadAnswer("Azure gave an answer without the expected fields.", detail="no status of the operation")
         if status in {"Failed", "Canceled"}:
-            error = body.get("error") or {}
-            return Progress(done=True, error=from_code(str(error.get("code") or status), str(error.get("message", ""))), words=f"Azure: {verb} failed.")
+            failure = body.get("error") or {}
+            return Progress(
+                done=True,
+                error=from_code(str(failure.get("code") or status), str(failure.get("message", ""))),
+                words=f"Azure: {verb} failed.",
+            )
         if status == "Succeeded":
             return Progress(done=True, words=f"Azure: {verb} succeeded.")
         return Progress(done=False, words=f"Azure: {verb} is under way.")
@@ -103,14 +117,19 @@ class AzureNodeProvider:
         # A stop also of a machine that is merely off: only deallocation ends the charges.
         already = {"start": {InstanceState.RUNNING}, "deallocate": {InstanceState.STOPPED}}[verb]
         if state in already:
-            return Started(already=True, words="It is running already." if verb == "start" else "It is deallocated already.")
+            return Started(
+                already=True, words="It is running already." if verb == "start" else "It is deallocated already."
+            )
         action = f"Microsoft.Compute/virtualMachines/{verb}/action"
         headers: dict[str, str] = {}
         with azure_errors(action, self.connection.secrets()):
             machines = self.connection.compute().virtual_machines
             order = machines.begin_start if verb == "start" else machines.begin_deallocate
             order(
-                group, name, polling=False, headers={"x-ms-client-request-id": token},
+                group,
+                name,
+                polling=False,
+                headers={"x-ms-client-request-id": token},
                 raw_response_hook=lambda response: headers.update(response.http_response.headers),
             )
         low = {k.lower(): v for k, v in headers.items()}
@@ -128,7 +147,9 @@ class AzureNodeProvider:
 
     def _power(self, group: str, name: str) -> InstanceState:
         with azure_errors("Microsoft.Compute/virtualMachines/instanceView/read", self.connection.secrets()):
-            view = self.connection.compute().virtual_machines.instance_view(group, name, raw_response_hook=_expect("statuses"))
+            view = self.connection.compute().virtual_machines.instance_view(
+                group, name, raw_response_hook=_expect("statuses")
+            )
             return _state(view)[0]
 
     def _list(self) -> list[Any]:
@@ -138,14 +159,18 @@ class AzureNodeProvider:
     def _states(self) -> dict[str, Any]:
         """Return the instance view of every machine of the subscription by lower-case ARM id."""
         with azure_errors("Microsoft.Compute/virtualMachines/read", self.connection.secrets()):
-            machines = self.connection.compute().virtual_machines.list_all(status_only="true", raw_response_hook=_expect("value"))
+            machines = self.connection.compute().virtual_machines.list_all(
+                status_only="true", raw_response_hook=_expect("value")
+            )
             return {raw.id.lower(): raw.instance_view for raw in machines}
 
     def _describe_one(self, provider_id: str) -> Instance:
         group, name = self._split(provider_id)
         try:
             with azure_errors("Microsoft.Compute/virtualMachines/read", self.connection.secrets()):
-                raw = self.connection.compute().virtual_machines.get(group, name, expand="instanceView", raw_response_hook=_expect("id"))
+                raw = self.connection.compute().virtual_machines.get(
+                    group, name, expand="instanceView", raw_response_hook=_expect("id")
+                )
                 return self._instance(raw, raw.instance_view, provider_id=provider_id)
         except NotFound as error:
             # A missing subscription or a withdrawn role also answers 404: that proves nothing about the machine.
@@ -161,21 +186,35 @@ class AzureNodeProvider:
         endpoint = own.endpoint("") if up else ""
         size = raw.hardware_profile.vm_size if raw.hardware_profile else ""
         return Instance(
-            provider_id=provider_id or raw.id, name=raw.name, region=raw.location or "", zone=(raw.zones or [""])[0],
-            instance_type=str(getattr(size, "value", size) or ""), state=state, endpoint=endpoint, node_type=own.node_type,
-            gpu_tier=own.gpu_tier, tags=tags, launched_at=since if up else None,
+            provider_id=provider_id or raw.id,
+            name=raw.name,
+            region=raw.location or "",
+            zone=(raw.zones or [""])[0],
+            instance_type=str(getattr(size, "value", size) or ""),
+            state=state,
+            endpoint=endpoint,
+            node_type=own.node_type,
+            gpu_tier=own.gpu_tier,
+            tags=tags,
+            launched_at=since if up else None,
             lifecycle="spot" if str(raw.priority or "").lower().endswith(("spot", "low")) else "on_demand",
-            labels_source="tags" if own.node_type else "none", health_endpoint=own.health_endpoint(endpoint),
-            hourly_cost=own.hourly_cost, state_reason=reason,
+            labels_source="tags" if own.node_type else "none",
+            health_endpoint=own.health_endpoint(endpoint),
+            hourly_cost=own.hourly_cost,
+            state_reason=reason,
         )
 
 
 def _state(view: Any) -> tuple[InstanceState, datetime | None, str]:
     """Return power state, the time it was entered (when told) and Azure's words."""
-    for status in (getattr(view, "statuses", None) or []):
+    for status in getattr(view, "statuses", None) or []:
         code = str(status.code or "")
         if code.startswith("PowerState/"):
-            return _POWER.get(code.partition("/")[2].lower(), InstanceState.UNKNOWN), status.time, status.display_status or ""
+            return (
+                _POWER.get(code.partition("/")[2].lower(), InstanceState.UNKNOWN),
+                status.time,
+                status.display_status or "",
+            )
     return InstanceState.UNKNOWN, None, ""
 
 
@@ -195,5 +234,10 @@ def _expect(key: str) -> Any:
 
 def _gone(provider_id: str) -> Instance:
     return Instance(
-        provider_id=provider_id, name=provider_id.rsplit("/", 1)[-1], region="", zone="", instance_type="", state=InstanceState.GONE
+        provider_id=provider_id,
+        name=provider_id.rsplit("/", 1)[-1],
+        region="",
+        zone="",
+        instance_type="",
+        state=InstanceState.GONE,
     )

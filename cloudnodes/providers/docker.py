@@ -19,8 +19,13 @@ LABEL = "curfew.node-type"
 GRACE_SECONDS = 10
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _STATES = {
-    "running": InstanceState.RUNNING, "paused": InstanceState.RUNNING, "restarting": InstanceState.STARTING, "created": InstanceState.STOPPED,
-    "exited": InstanceState.STOPPED, "dead": InstanceState.STOPPED, "removing": InstanceState.STOPPING,
+    "running": InstanceState.RUNNING,
+    "paused": InstanceState.RUNNING,
+    "restarting": InstanceState.STARTING,
+    "created": InstanceState.STOPPED,
+    "exited": InstanceState.STOPPED,
+    "dead": InstanceState.STOPPED,
+    "removing": InstanceState.STOPPING,
 }
 
 
@@ -54,8 +59,12 @@ class DockerNodeProvider:
             if status in {"running", "restarting"}:
                 return Started(already=True, words="It is running already.")
             if status == "dead":
-                raise Conflict("The container is dead and cannot be started.", code="dead", transient=False,
-                               next_step="Remove the container and create it again.")
+                raise Conflict(
+                    "The container is dead and cannot be started.",
+                    code="dead",
+                    transient=False,
+                    next_step="Remove the container and create it again.",
+                )
             self._client().start(provider_id)
         return Started(words="Docker started the container.")
 
@@ -92,7 +101,12 @@ class DockerNodeProvider:
                 return self._instance(provider_id, self.connection.client().inspect_container(_checked(provider_id)))
         except NotFound:
             return Instance(
-                provider_id=provider_id, name=provider_id[:12], region="", zone="", instance_type="", state=InstanceState.GONE
+                provider_id=provider_id,
+                name=provider_id[:12],
+                region="",
+                zone="",
+                instance_type="",
+                state=InstanceState.GONE,
             )
 
     def _instance(self, provider_id: str, raw: Mapping[str, Any]) -> Instance:
@@ -103,11 +117,21 @@ class DockerNodeProvider:
         up = state is InstanceState.RUNNING
         endpoint = self._endpoint(raw, own) if up else ""
         return Instance(
-            provider_id=provider_id, name=str(raw["Name"]).lstrip("/"), region="", zone=self.connection.host,
-            instance_type=str(raw["Config"].get("Image", "")), state=state, endpoint=endpoint, node_type=own.node_type, gpu_tier=own.gpu_tier,
-            tags=labels, launched_at=_time(raw["State"].get("StartedAt", "")) if up else None,
-            labels_source="labels" if own.node_type else "none", health_endpoint=own.health_endpoint(endpoint),
-            hourly_cost=own.hourly_cost, state_reason="paused" if status == "paused" else str(raw["State"].get("Error") or ""),
+            provider_id=provider_id,
+            name=str(raw["Name"]).lstrip("/"),
+            region="",
+            zone=self.connection.host,
+            instance_type=str(raw["Config"].get("Image", "")),
+            state=state,
+            endpoint=endpoint,
+            node_type=own.node_type,
+            gpu_tier=own.gpu_tier,
+            tags=labels,
+            launched_at=_time(raw["State"].get("StartedAt", "")) if up else None,
+            labels_source="labels" if own.node_type else "none",
+            health_endpoint=own.health_endpoint(endpoint),
+            hourly_cost=own.hourly_cost,
+            state_reason="paused" if status == "paused" else str(raw["State"].get("Error") or ""),
         )
 
     def _endpoint(self, raw: Mapping[str, Any], own: Any) -> str:

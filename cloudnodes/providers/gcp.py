@@ -18,7 +18,13 @@ PAGE = 100
 SINGLE_READS = 3
 BEFORE = "curfew.scaling-before-sleep"
 MANUAL = 2
-_RESERVED = ("run.googleapis.com/", "cloud.googleapis.com/", "serving.knative.dev/", "autoscaling.knative.dev/", "client.knative.dev/")
+_RESERVED = (
+    "run.googleapis.com/",
+    "cloud.googleapis.com/",
+    "serving.knative.dev/",
+    "autoscaling.knative.dev/",
+    "client.knative.dev/",
+)
 _ENDED_WELL, _ENDED_BADLY = 4, 5
 
 
@@ -72,7 +78,9 @@ class GcpNodeProvider:
             return Started(already=True, words="It is scaled to zero already.")
         annotations = {**_own_annotations(raw), BEFORE: _remembered(raw.scaling)}
         scaling = run_v2.ServiceScaling(scaling_mode=MANUAL, manual_instance_count=0)
-        name = self._patch(raw, scaling, annotations, ["scaling.scaling_mode", "scaling.manual_instance_count", "annotations"])
+        name = self._patch(
+            raw, scaling, annotations, ["scaling.scaling_mode", "scaling.manual_instance_count", "annotations"]
+        )
         return Started(continuation=name, words="Cloud Run is scaling the service to zero.")
 
     def check(self, continuation: str) -> Progress:
@@ -90,7 +98,9 @@ class GcpNodeProvider:
         if not operation.done:
             return Progress(done=False, words="Cloud Run is changing the service.")
         if operation.error.code:
-            error = from_status(RPC_STATUS.get(operation.error.code, 500), operation.error.message, action="run.services.update")
+            error = from_status(
+                RPC_STATUS.get(operation.error.code, 500), operation.error.message, action="run.services.update"
+            )
             return Progress(done=True, error=error, words="Cloud Run could not change the service.")
         return Progress(done=True, words="Cloud Run changed the service.")
 
@@ -107,7 +117,9 @@ class GcpNodeProvider:
     def _own(self, provider_id: str) -> str:
         prefix = f"{self.connection.parent}/services/"
         if not provider_id.startswith(prefix) or "/" in provider_id[len(prefix) :]:
-            raise InvalidRequest("This is not a Cloud Run service of this project and region.", code="bad_id", detail=provider_id)
+            raise InvalidRequest(
+                "This is not a Cloud Run service of this project and region.", code="bad_id", detail=provider_id
+            )
         return provider_id
 
     def _get(self, provider_id: str) -> Any:
@@ -131,7 +143,9 @@ class GcpNodeProvider:
         service = run_v2.Service(name=raw.name, etag=raw.etag, scaling=scaling, annotations=dict(annotations))
         with gcp_errors("run.services.update", self.connection.secrets()):
             request = run_v2.UpdateServiceRequest(service=service, update_mask={"paths": paths})
-            return str(self.connection.services().update_service(request=request, **self.connection.call).operation.name)
+            return str(
+                self.connection.services().update_service(request=request, **self.connection.call).operation.name
+            )
 
     def _instance(self, raw: Any) -> Instance:
         own, source = _labels(raw)
@@ -141,16 +155,31 @@ class GcpNodeProvider:
         health = own.health_endpoint(endpoint) if own.values.get("health-path") and not by_itself else ""
         accelerator = raw.template.node_selector.accelerator if raw.template.node_selector else ""
         return Instance(
-            provider_id=raw.name, name=raw.name.rsplit("/", 1)[-1], region=self.connection.region, zone="",
-            instance_type=accelerator or "cloud-run", state=state, endpoint=endpoint, node_type=own.node_type, gpu_tier=own.gpu_tier,
-            tags={**dict(raw.labels), **_own_annotations(raw)}, launched_at=None,
-            scaling=Scaling.TO_ZERO if by_itself else Scaling.MANUAL, labels_source=source, health_endpoint=health,
-            hourly_cost=own.hourly_cost, state_reason=reason,
+            provider_id=raw.name,
+            name=raw.name.rsplit("/", 1)[-1],
+            region=self.connection.region,
+            zone="",
+            instance_type=accelerator or "cloud-run",
+            state=state,
+            endpoint=endpoint,
+            node_type=own.node_type,
+            gpu_tier=own.gpu_tier,
+            tags={**dict(raw.labels), **_own_annotations(raw)},
+            launched_at=None,
+            scaling=Scaling.TO_ZERO if by_itself else Scaling.MANUAL,
+            labels_source=source,
+            health_endpoint=health,
+            hourly_cost=own.hourly_cost,
+            state_reason=reason,
         )
 
     def _gone(self, provider_id: str) -> Instance:
         return Instance(
-            provider_id=provider_id, name=provider_id.rsplit("/", 1)[-1], region=self.connection.region, zone="", instance_type="",
+            provider_id=provider_id,
+            name=provider_id.rsplit("/", 1)[-1],
+            region=self.connection.region,
+            zone="",
+            instance_type="",
             state=InstanceState.GONE,
         )
 
@@ -171,7 +200,11 @@ def _own_annotations(raw: Any) -> dict[str, str]:
 
 
 def _sleeps_by_itself(raw: Any) -> bool:
-    return raw.scaling.scaling_mode != MANUAL and not raw.scaling.min_instance_count and not raw.template.scaling.min_instance_count
+    return (
+        raw.scaling.scaling_mode != MANUAL
+        and not raw.scaling.min_instance_count
+        and not raw.template.scaling.min_instance_count
+    )
 
 
 def _state(raw: Any) -> tuple[InstanceState, str]:
@@ -190,7 +223,9 @@ def _state(raw: Any) -> tuple[InstanceState, str]:
 def _remembered(scaling: Any) -> str:
     return json.dumps(
         {
-            "mode": int(scaling.scaling_mode), "manual": int(scaling.manual_instance_count or 0), "min": int(scaling.min_instance_count or 0),
+            "mode": int(scaling.scaling_mode),
+            "manual": int(scaling.manual_instance_count or 0),
+            "min": int(scaling.min_instance_count or 0),
             "max": int(scaling.max_instance_count or 0),
         }
     )
@@ -206,7 +241,9 @@ def _restored(remembered: str) -> tuple[Any, list[str]]:
         before = {}
     if before and before.get("mode") != MANUAL:
         # Going back to automatic needs both limits or neither.
-        scaling = run_v2.ServiceScaling(scaling_mode=1, min_instance_count=before.get("min", 0), max_instance_count=before.get("max", 0))
+        scaling = run_v2.ServiceScaling(
+            scaling_mode=1, min_instance_count=before.get("min", 0), max_instance_count=before.get("max", 0)
+        )
         return scaling, ["scaling"]
     scaling = run_v2.ServiceScaling(scaling_mode=MANUAL, manual_instance_count=max(1, before.get("manual", 1)))
     return scaling, ["scaling.scaling_mode", "scaling.manual_instance_count"]

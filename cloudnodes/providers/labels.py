@@ -70,7 +70,9 @@ class CurfewLabels:
 def curfew_labels(labels: Mapping[str, str] | None, separator: str) -> CurfewLabels:
     """Pick Curfew's labels out of all; `separator` is ":", "." or "-" after the word curfew."""
     prefix = f"curfew{separator}"
-    return CurfewLabels({k[len(prefix):].lower(): v or "" for k, v in (labels or {}).items() if k.lower().startswith(prefix)})
+    return CurfewLabels(
+        {k[len(prefix) :].lower(): v or "" for k, v in (labels or {}).items() if k.lower().startswith(prefix)}
+    )
 
 
 def _port(value: str | None) -> int | None:

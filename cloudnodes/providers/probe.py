@@ -47,7 +47,7 @@ def _resolve(host: str, port: int) -> str | None:
         mapped = getattr(address, "ipv4_mapped", None)
         if address.is_link_local or address.is_multicast or address.is_unspecified or (mapped and mapped.is_link_local):
             return None
-    return sorted(found, key=lambda a: ":" in a)[0]
+    return min(found, key=lambda a: ":" in a)
 
 
 def _ask(connection: socket.socket, host: str, port: int, path: str, *, tls: bool) -> bool:

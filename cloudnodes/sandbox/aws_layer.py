@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -75,14 +75,14 @@ class Layer:
         self.settle()
         own = self._own(request)
         if own is not None:
-            return own(environ, start_response)
+            return cast("Iterable[bytes]", own(environ, start_response))
         body = request.get_data(cache=False)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         call = _call(request, body)
         answer = self._fault(call) or self._instead(call)
         if answer is not None:
-            return answer(environ, start_response)
+            return cast("Iterable[bytes]", answer(environ, start_response))
         before = self._states(call)
         result = self.app(environ, start_response)
         self._begin(call, before)
@@ -108,7 +108,9 @@ class Layer:
         if request.path == "/_faults":
             return self._fault_route(request)
         for (method, prefix), handle in self.routes.items():
-            if request.method == method and (request.path == prefix or (prefix.endswith("/") and request.path.startswith(prefix))):
+            if request.method == method and (
+                request.path == prefix or (prefix.endswith("/") and request.path.startswith(prefix))
+            ):
                 return handle(request)
         return respond({"error": "unknown address"}, 404)
 
@@ -132,11 +134,22 @@ class Layer:
         if fault.get("body") == "html":
             return respond(HTML, int(fault.get("status", 200)), kind="text/html")
         if fault.get("body") == "xhtml":
-            return respond("<html><body>Please sign in to the network.</body></html>", int(fault.get("status", 200)), kind="text/html")
+            return respond(
+                "<html><body>Please sign in to the network.</body></html>",
+                int(fault.get("status", 200)),
+                kind="text/html",
+            )
         if fault.get("body") == "half":
-            return respond('<?xml version="1.0"?><DescribeInstancesResponse><reservationSet><item><instan', 200, kind="text/xml")
+            return respond(
+                '<?xml version="1.0"?><DescribeInstancesResponse><reservationSet><item><instan', 200, kind="text/xml"
+            )
         if fault.get("code"):
-            return api_error(call.service, str(fault["code"]), str(fault.get("message", fault["code"])), int(fault.get("status", 400)))
+            return api_error(
+                call.service,
+                str(fault["code"]),
+                str(fault.get("message", fault["code"])),
+                int(fault.get("status", 400)),
+            )
         return None
 
     def _instead(self, call: Call) -> Any:
@@ -150,7 +163,10 @@ class Layer:
         if call.action == "GetSpotPlacementScores":
             return respond(aws_prices.placement_scores(call.numbered("RegionName")), kind="text/xml")
         if call.action == "GetProducts":
-            return respond(aws_prices.products(json.loads(call.body or b"{}").get("Filters", [])), kind="application/x-amz-json-1.1")
+            return respond(
+                aws_prices.products(json.loads(call.body or b"{}").get("Filters", [])),
+                kind="application/x-amz-json-1.1",
+            )
         return None
 
     def _refuse_state(self, call: Call) -> Any:
@@ -185,7 +201,10 @@ class Layer:
                     from moto.core.utils import utcnow
 
                     instance.launch_time = utcnow()
-                self._due[(call.account, call.region, instance_id)] = (time.monotonic() + self.transition_seconds, target)
+                self._due[(call.account, call.region, instance_id)] = (
+                    time.monotonic() + self.transition_seconds,
+                    target,
+                )
 
 
 def _call(request: Any, body: bytes) -> Call:
@@ -217,11 +236,15 @@ def api_error(service: str, code: str, message: str, status: int) -> Any:
     if service == "ec2":
         return respond(
             f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
-            "<RequestID>curfew-sandbox</RequestID></Response>", status, kind="text/xml",
+            "<RequestID>curfew-sandbox</RequestID></Response>",
+            status,
+            kind="text/xml",
         )
     return respond(
         f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
-        "<RequestId>curfew-sandbox</RequestId></ErrorResponse>", status, kind="text/xml",
+        "<RequestId>curfew-sandbox</RequestId></ErrorResponse>",
+        status,
+        kind="text/xml",
     )
 
 
@@ -246,7 +269,9 @@ def assume_role_refusal(call: Call) -> Any:
     from moto.iam.models import iam_backends
 
     arn = call.form.get("RoleArn", "")
-    refusal = api_error("sts", "AccessDenied", f"User is not authorized to perform: sts:AssumeRole on resource: {arn}", 403)
+    refusal = api_error(
+        "sts", "AccessDenied", f"User is not authorized to perform: sts:AssumeRole on resource: {arn}", 403
+    )
     match = re.fullmatch(r"arn:(aws[a-z-]*):iam::(\d{12}):role/(.+)", arn)
     if not match:
         return api_error("sts", "ValidationError", f"{arn} is invalid", 400)
@@ -254,8 +279,7 @@ def assume_role_refusal(call: Call) -> Any:
         role = iam_backends[match[2]][match[1]].get_role(match[3].rpartition("/")[2])
     except ServiceException:
         return refusal
-    document = role.assume_role_policy_document
-    document = json.loads(document) if isinstance(document, str) else document
+    document: dict[str, Any] = json.loads(role.assume_role_policy_document)
     statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
     return None if any(_trusts(s, call) for s in statements) else refusal
 
@@ -264,7 +288,7 @@ def _trusts(statement: Mapping[str, Any], call: Call) -> bool:
     principal = statement.get("Principal", {})
     named = principal.get("AWS", []) if isinstance(principal, dict) else [principal]
     named = [named] if isinstance(named, str) else named
-    trusted = any(n == "*" or re.search(r"\d{12}", n) and call.account in n for n in named)
+    trusted = any(n == "*" or (re.search(r"\d{12}", n) and call.account in n) for n in named)
     wanted = statement.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId")
     given = call.form.get("ExternalId")
     accepted = wanted is None or given in ([wanted] if isinstance(wanted, str) else wanted)

@@ -19,13 +19,37 @@ PRICED_REGIONS = {"us-east-1": "US East (N. Virginia)", "us-west-2": "US West (O
 ON_DEMAND: dict[str, Decimal] = {
     name: Decimal(price)
     for name, price in {
-        "t3.micro": "0.0104", "t3.small": "0.0208", "t3.medium": "0.0416", "t3.large": "0.0832", "t3.xlarge": "0.1664",
-        "m5.large": "0.096", "m5.xlarge": "0.192", "m5.2xlarge": "0.384", "m5.4xlarge": "0.768",
-        "m6i.large": "0.096", "m6i.xlarge": "0.192", "m6i.2xlarge": "0.384", "m6i.4xlarge": "0.768",
-        "c5.large": "0.085", "c5.xlarge": "0.17", "c5.2xlarge": "0.34", "c6i.large": "0.085", "c6i.xlarge": "0.17", "c6i.2xlarge": "0.34",
-        "r5.large": "0.126", "r5.xlarge": "0.252", "r5.2xlarge": "0.504", "r6i.large": "0.126", "r6i.xlarge": "0.252",
-        "g4dn.xlarge": "0.526", "g4dn.2xlarge": "0.752", "g4dn.12xlarge": "3.912",
-        "g5.xlarge": "1.006", "g5.2xlarge": "1.212", "g5.12xlarge": "5.672", "p4d.24xlarge": "21.957642",
+        "t3.micro": "0.0104",
+        "t3.small": "0.0208",
+        "t3.medium": "0.0416",
+        "t3.large": "0.0832",
+        "t3.xlarge": "0.1664",
+        "m5.large": "0.096",
+        "m5.xlarge": "0.192",
+        "m5.2xlarge": "0.384",
+        "m5.4xlarge": "0.768",
+        "m6i.large": "0.096",
+        "m6i.xlarge": "0.192",
+        "m6i.2xlarge": "0.384",
+        "m6i.4xlarge": "0.768",
+        "c5.large": "0.085",
+        "c5.xlarge": "0.17",
+        "c5.2xlarge": "0.34",
+        "c6i.large": "0.085",
+        "c6i.xlarge": "0.17",
+        "c6i.2xlarge": "0.34",
+        "r5.large": "0.126",
+        "r5.xlarge": "0.252",
+        "r5.2xlarge": "0.504",
+        "r6i.large": "0.126",
+        "r6i.xlarge": "0.252",
+        "g4dn.xlarge": "0.526",
+        "g4dn.2xlarge": "0.752",
+        "g4dn.12xlarge": "3.912",
+        "g5.xlarge": "1.006",
+        "g5.2xlarge": "1.212",
+        "g5.12xlarge": "5.672",
+        "p4d.24xlarge": "21.957642",
     }.items()
 }
 
@@ -37,11 +61,22 @@ def products(filters: Sequence[Mapping[str, str]]) -> str:
     for region, location in PRICED_REGIONS.items():
         for instance_type, price in ON_DEMAND.items():
             attributes = {
-                "instanceType": instance_type, "regionCode": region, "location": location, "operatingSystem": "Linux", "tenancy": "Shared",
-                "capacitystatus": "Used", "preInstalledSw": "NA", "licenseModel": "No License required", "marketoption": "OnDemand",
-                "servicecode": "AmazonEC2", "locationType": "AWS Region",
+                "instanceType": instance_type,
+                "regionCode": region,
+                "location": location,
+                "operatingSystem": "Linux",
+                "tenancy": "Shared",
+                "capacitystatus": "Used",
+                "preInstalledSw": "NA",
+                "licenseModel": "No License required",
+                "marketoption": "OnDemand",
+                "servicecode": "AmazonEC2",
+                "locationType": "AWS Region",
             }
-            if all(attributes.get(field, value if field in {"ServiceCode", "productFamily"} else None) == value for field, value in wanted.items()):
+            if all(
+                attributes.get(field, value if field in {"ServiceCode", "productFamily"} else None) == value
+                for field, value in wanted.items()
+            ):
                 found.append(json.dumps(_product(attributes, price)))
     return json.dumps({"FormatVersion": "aws_v1", "PriceList": found})
 
@@ -50,16 +85,27 @@ def _product(attributes: Mapping[str, str], price: Decimal) -> dict[str, Any]:
     sku = hashlib.sha256(f"{attributes['instanceType']}/{attributes['regionCode']}".encode()).hexdigest()[:16].upper()
     term = f"{sku}.JRTCKXETXF"
     rate = {
-        "unit": "Hrs", "beginRange": "0", "endRange": "Inf", "rateCode": f"{term}.6YS6EN2CT7", "appliesTo": [],
-        "description": f"${price} per On Demand Linux {attributes['instanceType']} Instance Hour", "pricePerUnit": {"USD": str(price)},
+        "unit": "Hrs",
+        "beginRange": "0",
+        "endRange": "Inf",
+        "rateCode": f"{term}.6YS6EN2CT7",
+        "appliesTo": [],
+        "description": f"${price} per On Demand Linux {attributes['instanceType']} Instance Hour",
+        "pricePerUnit": {"USD": str(price)},
     }
     offer = {
-        "sku": sku, "offerTermCode": "JRTCKXETXF", "effectiveDate": "2025-11-01T00:00:00Z", "termAttributes": {},
+        "sku": sku,
+        "offerTermCode": "JRTCKXETXF",
+        "effectiveDate": "2025-11-01T00:00:00Z",
+        "termAttributes": {},
         "priceDimensions": {rate["rateCode"]: rate},
     }
     return {
-        "product": {"productFamily": "Compute Instance", "sku": sku, "attributes": dict(attributes)}, "serviceCode": "AmazonEC2",
-        "terms": {"OnDemand": {term: offer}}, "version": "20251101000000", "publicationDate": "2025-11-01T00:00:00Z",
+        "product": {"productFamily": "Compute Instance", "sku": sku, "attributes": dict(attributes)},
+        "serviceCode": "AmazonEC2",
+        "terms": {"OnDemand": {term: offer}},
+        "version": "20251101000000",
+        "publicationDate": "2025-11-01T00:00:00Z",
     }
 
 
@@ -84,7 +130,9 @@ def spot_history(region: str, types: Sequence[str], *, now: datetime | None = No
                     f"<spotPrice>{spot}</spotPrice><timestamp>{at.strftime('%Y-%m-%dT%H:%M:%S.000Z')}</timestamp>"
                     f"<availabilityZone>{escape(region)}{zone}</availabilityZone></item>"
                 )
-    return _ec2("DescribeSpotPriceHistoryResponse", f"<spotPriceHistorySet>{''.join(items)}</spotPriceHistorySet><nextToken/>")
+    return _ec2(
+        "DescribeSpotPriceHistoryResponse", f"<spotPriceHistorySet>{''.join(items)}</spotPriceHistorySet><nextToken/>"
+    )
 
 
 def placement_scores(regions: Sequence[str]) -> str:
@@ -97,4 +145,6 @@ def placement_scores(regions: Sequence[str]) -> str:
 
 
 def _ec2(name: str, body: str) -> str:
-    return f'<{name} xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>curfew-sandbox</requestId>{body}</{name}>'
+    return (
+        f'<{name} xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>curfew-sandbox</requestId>{body}</{name}>'
+    )

@@ -7,7 +7,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from accounts.providers.aws_template import DEFAULT_ROLE_NAME, READ_ACTIONS, SCALE_ACTIONS, SWITCH_ACTIONS, cloudformation_template
+from accounts.providers.aws_template import (
+    DEFAULT_ROLE_NAME,
+    READ_ACTIONS,
+    SCALE_ACTIONS,
+    SWITCH_ACTIONS,
+    cloudformation_template,
+)
 from cloudnodes.providers.base import node_type_slug
 from cloudnodes.sandbox.aws_layer import find_instance
 
@@ -42,7 +48,13 @@ class Sandbox:
         """Make the accounts' users and keys, then let moto check signatures and policies from now on."""
         from moto import settings
 
-        read_and_switch = [*READ_ACTIONS, *SWITCH_ACTIONS, *SCALE_ACTIONS, "autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"]
+        read_and_switch = [
+            *READ_ACTIONS,
+            *SWITCH_ACTIONS,
+            *SCALE_ACTIONS,
+            "autoscaling:CreateOrUpdateTags",
+            "autoscaling:DeleteTags",
+        ]
         self.user(PLATFORM_ACCOUNT, PLATFORM, ["sts:*"])
         for account, name in CUSTOMERS.items():
             self.user(account, ADMIN, ["*"])
@@ -56,7 +68,10 @@ class Sandbox:
             if (account, name) not in self.keys:
                 backend = _iam(account)
                 backend.create_user("us-east-1", name)
-                policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+                policy = {
+                    "Version": "2012-10-17",
+                    "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}],
+                }
                 backend.put_user_policy(name, "sandbox", json.dumps(policy))
                 key = backend.create_access_key(user_name=name)
                 self.keys[(account, name)] = Keys(account, key.access_key_id, key.secret_access_key)
@@ -68,18 +83,26 @@ class Sandbox:
 
         key = self.keys[(account, ADMIN)]
         return boto3.client(
-            service, endpoint_url=self.address, region_name=region, aws_access_key_id=key.access_key_id, aws_secret_access_key=key.secret_access_key
+            service,
+            endpoint_url=self.address,
+            region_name=region,
+            aws_access_key_id=key.access_key_id,
+            aws_secret_access_key=key.secret_access_key,
         )
 
     def credentials(self) -> dict[str, Any]:
         """Return the keys that a visitor may use, as JSON."""
         platform = self.keys[(PLATFORM_ACCOUNT, PLATFORM)]
         return {
-            "region": REGION, "endpoint": self.address, "platform": vars(platform),
+            "region": REGION,
+            "endpoint": self.address,
+            "platform": vars(platform),
             "accounts": [{"name": name, **vars(self.keys[(account, DEMO)])} for account, name in CUSTOMERS.items()],
         }
 
-    def launch_stack(self, external_id: str, *, account: str = "", role_name: str = DEFAULT_ROLE_NAME, open_role: bool = False) -> dict[str, str]:
+    def launch_stack(
+        self, external_id: str, *, account: str = "", role_name: str = DEFAULT_ROLE_NAME, open_role: bool = False
+    ) -> dict[str, str]:
         """Play the customer who launches Curfew's stack; launching again replaces the role.
 
         `open_role` leaves the external ID out of the trust policy, as a careless person might.
@@ -95,17 +118,36 @@ class Sandbox:
             role = _iam(account).get_role(role_name)
             role.policies = {n: json.dumps(_actions_only(d)) for n, d in role.policies.items()}
             if open_role:
-                trust = {"Version": "2012-10-17", "Statement": [
-                    {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{PLATFORM_ACCOUNT}:root"}, "Action": "sts:AssumeRole"}]}
-                self.client("iam", account).update_assume_role_policy(RoleName=role_name, PolicyDocument=json.dumps(trust))
-        return {"account_id": account, "role_name": role_name, "role_arn": outputs["RoleArn"], "external_id": external_id, "region": REGION}
+                trust = {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Allow",
+                            "Principal": {"AWS": f"arn:aws:iam::{PLATFORM_ACCOUNT}:root"},
+                            "Action": "sts:AssumeRole",
+                        }
+                    ],
+                }
+                self.client("iam", account).update_assume_role_policy(
+                    RoleName=role_name, PolicyDocument=json.dumps(trust)
+                )
+        return {
+            "account_id": account,
+            "role_name": role_name,
+            "role_arn": outputs["RoleArn"],
+            "external_id": external_id,
+            "region": REGION,
+        }
 
     def delete_stack(self, *, account: str = "", role_name: str = DEFAULT_ROLE_NAME) -> bool:
         """Play the customer who deletes the stack; returns whether there was one."""
         account = account or next(iter(CUSTOMERS))
         cloudformation, name = self.client("cloudformation", account), f"curfew-{role_name}"
         with self._lock:
-            there = any(s["StackName"] == name and s["StackStatus"] != "DELETE_COMPLETE" for s in cloudformation.describe_stacks()["Stacks"])
+            there = any(
+                s["StackName"] == name and s["StackStatus"] != "DELETE_COMPLETE"
+                for s in cloudformation.describe_stacks()["Stacks"]
+            )
             if there:
                 cloudformation.delete_stack(StackName=name)
             return there
@@ -118,9 +160,15 @@ class Sandbox:
     def _seed_account(self, account: str) -> list[str]:
         ec2 = self.client("ec2", account)
         pages = ec2.get_paginator("describe_instances").paginate(
-            Filters=[{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}])
+            Filters=[{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+        )
         there = {
-            t["Value"] for page in pages for r in page["Reservations"] for i in r["Instances"] for t in i.get("Tags", []) if t["Key"] == "Name"
+            t["Value"]
+            for page in pages
+            for r in page["Reservations"]
+            for i in r["Instances"]
+            for t in i.get("Tags", [])
+            if t["Key"] == "Name"
         }
         made = []
         for node_type in NODE_TYPES:
@@ -130,7 +178,10 @@ class Sandbox:
                     continue
                 base = f"/_sandbox/nodes/{account}/{name}"
                 tags = {
-                    "Name": name, "curfew:node-type": node_type, "curfew:gpu-tier": tier, "curfew:endpoint": f"{self.address}{base}",
+                    "Name": name,
+                    "curfew:node-type": node_type,
+                    "curfew:gpu-tier": tier,
+                    "curfew:endpoint": f"{self.address}{base}",
                     "curfew:health-path": f"{base}/health",
                 }
                 self.make_instance(account_id=account, region=REGION, instance_type=instance_type, tags=tags)
@@ -141,7 +192,9 @@ class Sandbox:
                 made.append(name)
         return made
 
-    def make_instance(self, *, account_id: str, region: str, instance_type: str, tags: dict[str, str]) -> dict[str, str]:
+    def make_instance(
+        self, *, account_id: str, region: str, instance_type: str, tags: dict[str, str]
+    ) -> dict[str, str]:
         """Make a machine that has been asleep for long; returns its id."""
         instance_id = _run(self.client("ec2", account_id, region=region), instance_type, tags)
         # Stopped in moto itself, since an order through the API takes its seconds and is counted.
@@ -166,7 +219,10 @@ class Sandbox:
 
 def _run(ec2: Any, instance_type: str, tags: dict[str, str]) -> str:
     answer = ec2.run_instances(
-        ImageId=IMAGE, InstanceType=instance_type, MinCount=1, MaxCount=1,
+        ImageId=IMAGE,
+        InstanceType=instance_type,
+        MinCount=1,
+        MaxCount=1,
         TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}],
     )
     return str(answer["Instances"][0]["InstanceId"])

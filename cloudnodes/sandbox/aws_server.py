@@ -33,7 +33,7 @@ PARENT_POLL_SECONDS = 1.0
 
 def build(*, transition_seconds: float = 4.0) -> tuple[Layer, Sandbox]:
     """Return the WSGI application and its content; set `Sandbox.address` before serving requests."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     sandbox = Sandbox()
     layer = Layer(DomainDispatcherApplication(create_backend_app), transition_seconds=transition_seconds)
@@ -64,7 +64,10 @@ def _role(sandbox: Sandbox, request: Any) -> Any:
     if not wanted.get("external_id"):
         return respond({"error": "external_id is missing"}, 400)
     return respond(
-        sandbox.launch_stack(str(wanted["external_id"]), account=account, role_name=role_name, open_role=bool(wanted.get("open"))), 201
+        sandbox.launch_stack(
+            str(wanted["external_id"]), account=account, role_name=role_name, open_role=bool(wanted.get("open"))
+        ),
+        201,
     )
 
 
@@ -89,10 +92,14 @@ def end_with_parent() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m cloudnodes.sandbox.aws_server", description="A simulated AWS for trying Curfew.")
+    parser = argparse.ArgumentParser(
+        prog="python -m cloudnodes.sandbox.aws_server", description="A simulated AWS for trying Curfew."
+    )
     parser.add_argument("--port", type=int, default=0, help="0 lets the system choose (default)")
     parser.add_argument("--seed", action="store_true", help="fill it with GPU nodes")
-    parser.add_argument("--transition-seconds", type=float, default=4.0, help="how long starting and stopping take (default 4)")
+    parser.add_argument(
+        "--transition-seconds", type=float, default=4.0, help="how long starting and stopping take (default 4)"
+    )
     options = parser.parse_args(arguments)
 
     from werkzeug.serving import WSGIRequestHandler, make_server

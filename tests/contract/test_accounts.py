@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,13 +49,19 @@ def refused(connection: Connection, kind: type[ProviderError], code: str) -> Pro
     for secret in connection.credentials.secrets():
         assert secret not in shown
     assert error.__cause__ is None, "the SDK's exception, which may hold secrets, must not travel along"
-    assert pickle.loads(pickle.dumps(error)).to_dict() == error.to_dict() == ProviderError.from_dict(error.to_dict()).to_dict()
+    assert (
+        pickle.loads(pickle.dumps(error)).to_dict()
+        == error.to_dict()
+        == ProviderError.from_dict(error.to_dict()).to_dict()
+    )
     return error
 
 
 class TestAws:
     def test_keys_give_the_account(self, aws: SandboxAws) -> None:
-        assert to.aws_keys(aws).verify() == Identity("111111111111", "northlight-studio", "arn:aws:iam::111111111111:user/curfew-demo")
+        assert to.aws_keys(aws).verify() == Identity(
+            "111111111111", "northlight-studio", "arn:aws:iam::111111111111:user/curfew-demo"
+        )
 
     def test_role_gives_the_account(self, aws: SandboxAws) -> None:
         aws.launch_role("curfew-7d1f0c2b9a")
@@ -62,7 +70,11 @@ class TestAws:
         )
 
     def test_wrong_secret(self, aws: SandboxAws) -> None:
-        refused(to.aws_keys(aws, secret_access_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYWRONGSECRET"), AuthenticationFailed, "wrong_credentials")
+        refused(
+            to.aws_keys(aws, secret_access_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYWRONGSECRET"),
+            AuthenticationFailed,
+            "wrong_credentials",
+        )
 
     def test_unknown_key(self, aws: SandboxAws) -> None:
         refused(to.aws_keys(aws, access_key_id="AKIAIOSFODNN7EXAMPLE"), AuthenticationFailed, "wrong_credentials")
@@ -80,7 +92,12 @@ class TestAws:
 
     def test_wrong_external_id(self, aws: SandboxAws) -> None:
         aws.launch_role("curfew-7d1f0c2b9a")
-        assert "external ID" in refused(to.aws_role(aws, external_id="somebody-elses"), AuthenticationFailed, "role_not_assumable").message
+        assert (
+            "external ID"
+            in refused(
+                to.aws_role(aws, external_id="somebody-elses"), AuthenticationFailed, "role_not_assumable"
+            ).message
+        )
 
     def test_missing_external_id(self, aws: SandboxAws) -> None:
         aws.launch_role("curfew-7d1f0c2b9a")
@@ -91,15 +108,22 @@ class TestAws:
         refused(to.aws_role(aws), AuthenticationFailed, "external_id_not_enforced")
 
     def test_role_of_another_account(self, aws: SandboxAws) -> None:
-        error = refused(to.aws_role(aws, role_arn="arn:aws:iam::222222222222:role/CurfewAccess"), InvalidRequest, "wrong_account")
+        error = refused(
+            to.aws_role(aws, role_arn="arn:aws:iam::222222222222:role/CurfewAccess"), InvalidRequest, "wrong_account"
+        )
         assert "222222222222" in error.message
 
     def test_keys_of_another_account(self, aws: SandboxAws) -> None:
         refused(to.aws_keys(aws, aws_account_id="222222222222"), InvalidRequest, "wrong_account")
 
-    @pytest.mark.parametrize("number", ["abcdefghijkl", "12345", "1111-1111-1111", "1234567890123", "１１１１１１１１１１１１x"])
+    @pytest.mark.parametrize(
+        "number", ["abcdefghijkl", "12345", "1111-1111-1111", "1234567890123", "１１１１１１１１１１１１x"]
+    )
     def test_account_number_of_letters(self, aws: SandboxAws, number: str) -> None:
-        assert "12 digits" in refused(to.aws_keys(aws, aws_account_id=number), InvalidRequest, "bad_account_number").message
+        assert (
+            "12 digits"
+            in refused(to.aws_keys(aws, aws_account_id=number), InvalidRequest, "bad_account_number").message
+        )
 
     @pytest.mark.parametrize("region", ["atlantis-1", "us-east-99", "", "us-east-1.evil.example"])
     def test_unknown_region(self, aws: SandboxAws, region: str) -> None:
@@ -113,8 +137,12 @@ class TestAws:
         refused(to.aws_role(aws, role_arn=arn), InvalidRequest, "bad_role_arn")
 
     def test_missing_permission_is_named(self, aws: SandboxAws) -> None:
-        aws.fail("GetCallerIdentity", code="AccessDenied", status=403,
-                 message="User: arn:aws:iam::111111111111:user/x is not authorized to perform: sts:GetCallerIdentity on resource: *")
+        aws.fail(
+            "GetCallerIdentity",
+            code="AccessDenied",
+            status=403,
+            message="User: arn:aws:iam::111111111111:user/x is not authorized to perform: sts:GetCallerIdentity on resource: *",
+        )
         error = refused(to.aws_keys(aws), PermissionDenied, "permission_denied")
         assert isinstance(error, PermissionDenied)
         assert error.permission == "sts:GetCallerIdentity"
@@ -134,7 +162,9 @@ class TestAws:
         connection = connect(Credentials("aws", "role", "us-east-1", values, {"aws": aws.url}))
         refused(connection, AuthenticationFailed, "platform_credentials_missing")
 
-    def test_tenants_keys_never_fall_back_to_the_servers_identity(self, aws: SandboxAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tenants_keys_never_fall_back_to_the_servers_identity(
+        self, aws: SandboxAws, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         own = aws.credentials()["accounts"][0]
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", own["access_key_id"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", own["secret_access_key"])
@@ -146,19 +176,33 @@ class TestAzure:
         assert to.azure_of(arm, certificates).verify() == Identity(SUBSCRIPTION, "Northlight production", CLIENT)
 
     def test_wrong_secret(self, arm: FakeArm, certificates: Certificates) -> None:
-        refused(to.azure_of(arm, certificates, client_secret="Zz9Q~the-wrong-secret-of-the-app"), AuthenticationFailed, "wrong_credentials")
+        refused(
+            to.azure_of(arm, certificates, client_secret="Zz9Q~the-wrong-secret-of-the-app"),
+            AuthenticationFailed,
+            "wrong_credentials",
+        )
 
     def test_revoked_client(self, arm: FakeArm, certificates: Certificates) -> None:
         other = "11111111-2222-3333-4444-555555555555"
         refused(to.azure_of(arm, certificates, client_id=other), AuthenticationFailed, "unknown_client")
 
     def test_unknown_tenant(self, arm: FakeArm, certificates: Certificates) -> None:
-        refused(to.azure_of(arm, certificates, tenant_id="11111111-2222-3333-4444-555555555555"), AuthenticationFailed, "unknown_tenant")
+        refused(
+            to.azure_of(arm, certificates, tenant_id="11111111-2222-3333-4444-555555555555"),
+            AuthenticationFailed,
+            "unknown_tenant",
+        )
 
     def test_unknown_subscription(self, arm: FakeArm, certificates: Certificates) -> None:
-        refused(to.azure_of(arm, certificates, subscription_id="11111111-2222-3333-4444-555555555555"), NotFound, "unknown_subscription")
+        refused(
+            to.azure_of(arm, certificates, subscription_id="11111111-2222-3333-4444-555555555555"),
+            NotFound,
+            "unknown_subscription",
+        )
 
-    @pytest.mark.parametrize("number", ["letters", "5b1f0a52", f"{SUBSCRIPTION}/../x", "12345678-1234-1234-1234-12345678901z"])
+    @pytest.mark.parametrize(
+        "number", ["letters", "5b1f0a52", f"{SUBSCRIPTION}/../x", "12345678-1234-1234-1234-12345678901z"]
+    )
     def test_malformed_subscription(self, arm: FakeArm, certificates: Certificates, number: str) -> None:
         refused(to.azure_of(arm, certificates, subscription_id=number), InvalidRequest, "bad_account_number")
 
@@ -167,7 +211,11 @@ class TestAzure:
         refused(to.azure_of(arm, certificates, tenant_id=tenant), InvalidRequest, "bad_tenant")
 
     def test_expired_token(self, arm: FakeArm, certificates: Certificates) -> None:
-        arm.fail("GET /subscriptions", arm_error(401, "ExpiredAuthenticationToken", "The access token expiry time has passed."), times=2)
+        arm.fail(
+            "GET /subscriptions",
+            arm_error(401, "ExpiredAuthenticationToken", "The access token expiry time has passed."),
+            times=2,
+        )
         refused(to.azure_of(arm, certificates), AuthenticationFailed, "credentials_expired")
 
     def test_missing_permission_is_named(self, arm: FakeArm, certificates: Certificates) -> None:
@@ -197,14 +245,22 @@ class TestGcp:
         other = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        refused(to.gcp_of(cloud_run, key=service_account_key(private_key=other.decode())), AuthenticationFailed, "wrong_credentials")
+        refused(
+            to.gcp_of(cloud_run, key=service_account_key(private_key=other.decode())),
+            AuthenticationFailed,
+            "wrong_credentials",
+        )
 
     def test_deleted_service_account(self, cloud_run: FakeCloudRun) -> None:
         gone = service_account_key(client_email=f"gone@{PROJECT}.iam.gserviceaccount.com")
         refused(to.gcp_of(cloud_run, key=gone), AuthenticationFailed, "unknown_client")
 
     def test_expired_token(self, cloud_run: FakeCloudRun) -> None:
-        cloud_run.fail("GET /v2/projects", google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."), times=9)
+        cloud_run.fail(
+            "GET /v2/projects",
+            google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
+            times=9,
+        )
         refused(to.gcp_of(cloud_run), AuthenticationFailed, "wrong_credentials")
 
     def test_token_that_ran_out_is_renewed(self, cloud_run: FakeCloudRun) -> None:
@@ -233,12 +289,29 @@ class TestGcp:
     @pytest.mark.parametrize(
         "key",
         [
-            "not json", "[]", '{"type": "service_account"', service_account_key(type="external_account"),
-            service_account_key(type="authorized_user"), service_account_key(credential_source={"executable": {"command": "id"}}),
-            service_account_key(private_key=None), service_account_key(private_key="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-            service_account_key(client_email="root@evil.example"), service_account_key(universe_domain="evil.example"),
+            "not json",
+            "[]",
+            '{"type": "service_account"',
+            service_account_key(type="external_account"),
+            service_account_key(type="authorized_user"),
+            service_account_key(credential_source={"executable": {"command": "id"}}),
+            service_account_key(private_key=None),
+            service_account_key(private_key="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+            service_account_key(client_email="root@evil.example"),
+            service_account_key(universe_domain="evil.example"),
         ],
-        ids=["text", "list", "half", "external", "user", "executable", "no key", "broken key", "foreign mail", "foreign universe"],
+        ids=[
+            "text",
+            "list",
+            "half",
+            "external",
+            "user",
+            "executable",
+            "no key",
+            "broken key",
+            "foreign mail",
+            "foreign universe",
+        ],
     )
     def test_key_file_of_the_wrong_shape(self, cloud_run: FakeCloudRun, key: str) -> None:
         error = refused(to.gcp_of(cloud_run, key=key), InvalidRequest, "bad_key_file")
@@ -251,7 +324,10 @@ class TestGcp:
         assert cloud_run.log == []
 
     def test_parts_of_the_key_are_secrets_too(self, cloud_run: FakeCloudRun) -> None:
-        cloud_run.fail("GET /v2/projects", google_error(400, "INVALID_ARGUMENT", f"bad {json.loads(service_account_key())['private_key_id']}"))
+        cloud_run.fail(
+            "GET /v2/projects",
+            google_error(400, "INVALID_ARGUMENT", f"bad {json.loads(service_account_key())['private_key_id']}"),
+        )
         with pytest.raises(InvalidRequest) as caught:
             to.gcp_of(cloud_run).verify()
         assert "f00dfeed" not in json.dumps(caught.value.to_dict())
@@ -263,12 +339,18 @@ class TestDockerEngine:
         client = docker_engine.client()
         info = client.info()
         client.close()
-        assert to.docker_local(docker_engine.socket).verify() == Identity(info["ID"], info["Name"], f"unix://{docker_engine.socket}")
+        assert to.docker_local(docker_engine.socket).verify() == Identity(
+            info["ID"], info["Name"], f"unix://{docker_engine.socket}"
+        )
 
 
 class TestDocker:
     def test_remote_identity_over_tls(self, certificates: Certificates) -> None:
-        with SaysAlways({"ID": "ENGINE:ONE", "Name": "render-1", "ApiVersion": "1.41"}, kind="application/json", tls=certificates.server) as engine:
+        with SaysAlways(
+            {"ID": "ENGINE:ONE", "Name": "render-1", "ApiVersion": "1.41"},
+            kind="application/json",
+            tls=certificates.server,
+        ) as engine:
             found = to.docker_tls(f"127.0.0.1:{engine.port}", certificates).verify()
         assert found == Identity("ENGINE:ONE", "render-1", f"https://127.0.0.1:{engine.port}")
 
@@ -282,26 +364,28 @@ class TestDocker:
     def test_no_such_socket(self) -> None:
         refused(to.docker_local("/nonexistent/docker.sock"), Unreachable, "unreachable")
 
-    @pytest.mark.parametrize("host", ["ftp://x", "a b", "host:port", "host:99999", "http://127.0.0.1:1/../x", "user:pass@host"])
+    @pytest.mark.parametrize(
+        "host", ["ftp://x", "a b", "host:port", "host:99999", "http://127.0.0.1:1/../x", "user:pass@host"]
+    )
     def test_malformed_host(self, certificates: Certificates, host: str) -> None:
         refused(to.docker_tls(host, certificates), InvalidRequest, "bad_address")
 
     def test_certificate_that_is_none(self, certificates: Certificates) -> None:
-        refused(to.docker_tls("127.0.0.1:1", certificates, client_cert="/etc/passwd"), InvalidRequest, "bad_certificate")
+        refused(
+            to.docker_tls("127.0.0.1:1", certificates, client_cert="/etc/passwd"), InvalidRequest, "bad_certificate"
+        )
 
     def test_certificate_files_are_private_and_go_away(self, certificates: Certificates) -> None:
-        import glob
         import stat
-        from pathlib import Path
 
         connection: Any = to.docker_tls(f"127.0.0.1:{free_port()}", certificates)
-        before = set(glob.glob("/tmp/curfew-docker-*"))
+        before = set(Path(tempfile.gettempdir()).glob("curfew-docker-*"))
         with pytest.raises(Unreachable):
             connection.verify()
-        (folder,) = set(glob.glob("/tmp/curfew-docker-*")) - before
-        assert {stat.S_IMODE(p.stat().st_mode) for p in Path(folder).iterdir()} == {0o600}
+        (folder,) = set(Path(tempfile.gettempdir()).glob("curfew-docker-*")) - before
+        assert {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {0o600}
         connection.close()
-        assert not Path(folder).exists()
+        assert not folder.exists()
 
 
 Make = Callable[[str, Timeouts], Connection]
@@ -310,8 +394,12 @@ Make = Callable[[str, Timeouts], Connection]
 @pytest.fixture(params=["aws", "azure", "gcp", "gcp-token", "docker"])
 def make(request: pytest.FixtureRequest, certificates: Certificates) -> Make:
     """Return a function that connects a provider to whatever stands at an address."""
+
     def aws(url: str, timeouts: Timeouts) -> Connection:
-        values = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+        values = {
+            "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+            "secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        }
         return connect(Credentials("aws", "keys", "us-east-1", values, {"aws": url}), timeouts=timeouts)
 
     def gcp(url: str, timeouts: Timeouts) -> Connection:
@@ -322,7 +410,10 @@ def make(request: pytest.FixtureRequest, certificates: Certificates) -> Make:
         return to.docker_tls(url.partition("://")[2], certificates, timeouts=timeouts)
 
     makers: dict[str, Make] = {
-        "aws": aws, "gcp": gcp, "gcp-token": lambda url, t: to.gcp(url, timeouts=t), "docker": docker,
+        "aws": aws,
+        "gcp": gcp,
+        "gcp-token": lambda url, t: to.gcp(url, timeouts=t),
+        "docker": docker,
         "azure": lambda url, t: to.azure(url, certificates, timeouts=t),
     }
     make = makers[request.param]
@@ -346,7 +437,9 @@ class TestEveryProvider:
     def test_nobody_listens(self, make: Make) -> None:
         scheme = "https" if make.__name__ in {"azure", "docker"} else "http"
         began = time.monotonic()
-        assert refused(make(f"{scheme}://127.0.0.1:{free_port()}", Timeouts(0.5, 0.5)), Unreachable, "unreachable").transient
+        assert refused(
+            make(f"{scheme}://127.0.0.1:{free_port()}", Timeouts(0.5, 0.5)), Unreachable, "unreachable"
+        ).transient
         assert time.monotonic() - began < 8
 
     def test_the_name_does_not_exist(self, make: Make) -> None:
@@ -372,8 +465,15 @@ class TestEveryProvider:
             refused(make(other.url, Timeouts(1, 1)), BadAnswer, "bad_answer")
 
     def test_a_fault_of_the_providers_own(self, make: Make, certificates: Certificates) -> None:
-        with SaysAlways({"error": {"code": "InternalServerError", "message": "It is us."}}, status=500, kind="application/json",
-                        tls=tls_for(make, certificates)) as broken, pytest.raises(ProviderError) as caught:
+        with (
+            SaysAlways(
+                {"error": {"code": "InternalServerError", "message": "It is us."}},
+                status=500,
+                kind="application/json",
+                tls=tls_for(make, certificates),
+            ) as broken,
+            pytest.raises(ProviderError) as caught,
+        ):
             make(broken.url, Timeouts(1, 1)).verify()
         assert caught.value.transient
 

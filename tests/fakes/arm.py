@@ -21,10 +21,19 @@ TENANT = "8d2f7c11-6c6a-4f3f-9f54-2a1d9c0e5b77"
 CLIENT = "0f9c3f0a-7a51-4a1e-8d1b-6f7b8f3f6f21"
 SECRET = "Xy8Q~a-very-secret-value-of-the-app"
 
-_MACHINE = re.compile(r"(/subscriptions/([^/]+)/resourceGroups/[^/]+/providers/Microsoft\.Compute/virtualMachines/([^/]+))(?:/(\w+))?", re.I)
-_LIST = re.compile(r"/subscriptions/[^/]+/providers/Microsoft\.Compute/virtualMachines", re.I)
-_OPERATION = re.compile(r"/subscriptions/[^/]+/providers/Microsoft\.Compute/locations/[^/]+/operations/([^/]+)", re.I)
-_GOAL = {"start": ("starting", "running"), "deallocate": ("deallocating", "deallocated"), "powerOff": ("stopping", "stopped")}
+_MACHINE = re.compile(
+    r"(/subscriptions/([^/]+)/resourceGroups/[^/]+/providers/Microsoft\.Compute/virtualMachines/([^/]+))(?:/(\w+))?",
+    re.IGNORECASE,
+)
+_LIST = re.compile(r"/subscriptions/[^/]+/providers/Microsoft\.Compute/virtualMachines", re.IGNORECASE)
+_OPERATION = re.compile(
+    r"/subscriptions/[^/]+/providers/Microsoft\.Compute/locations/[^/]+/operations/([^/]+)", re.IGNORECASE
+)
+_GOAL = {
+    "start": ("starting", "running"),
+    "deallocate": ("deallocating", "deallocated"),
+    "powerOff": ("stopping", "stopped"),
+}
 
 
 @dataclass
@@ -42,20 +51,32 @@ class Machine:
     def view(self) -> dict[str, Any]:
         return {
             "statuses": [
-                {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Provisioning succeeded", "time": "2026-11-20T00:00:00Z"},
+                {
+                    "code": "ProvisioningState/succeeded",
+                    "level": "Info",
+                    "displayStatus": "Provisioning succeeded",
+                    "time": "2026-11-20T00:00:00Z",
+                },
                 {"code": f"PowerState/{self.power}", "level": "Info", "displayStatus": f"VM {self.power}"},
             ]
         }
 
     def public(self) -> dict[str, Any]:
         properties: dict[str, Any] = {
-            "vmId": str(uuid.uuid5(uuid.NAMESPACE_URL, self.id)), "provisioningState": "Succeeded", "hardwareProfile": {"vmSize": self.size},
+            "vmId": str(uuid.uuid5(uuid.NAMESPACE_URL, self.id)),
+            "provisioningState": "Succeeded",
+            "hardwareProfile": {"vmSize": self.size},
         }
         if self.priority:
             properties["priority"] = self.priority
         return {
-            "id": self.id, "name": self.name, "type": "Microsoft.Compute/virtualMachines", "location": self.location, "tags": self.tags,
-            "zones": ["1"], "properties": properties,
+            "id": self.id,
+            "name": self.name,
+            "type": "Microsoft.Compute/virtualMachines",
+            "location": self.location,
+            "tags": self.tags,
+            "zones": ["1"],
+            "properties": properties,
         }
 
 
@@ -86,7 +107,9 @@ class FakeArm(FakeServer):
 
     def add(self, name: str, *, power: str = "deallocated", tags: dict[str, str] | None = None, **more: Any) -> Machine:
         """Make a machine; returns it."""
-        arm_id = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/studio/providers/Microsoft.Compute/virtualMachines/{name}"
+        arm_id = (
+            f"/subscriptions/{SUBSCRIPTION}/resourceGroups/studio/providers/Microsoft.Compute/virtualMachines/{name}"
+        )
         machine = Machine(arm_id, name, power, dict(tags or {}), **more)
         self.machines[arm_id.lower()] = machine
         return machine
@@ -99,9 +122,19 @@ class FakeArm(FakeServer):
         if request.bearer not in self.tokens:
             return _error(401, "InvalidAuthenticationToken", "The access token is invalid.")
         if request.path.lower() == f"/subscriptions/{SUBSCRIPTION}":
-            return Answer(200, {"id": request.path, "subscriptionId": SUBSCRIPTION, "displayName": "Northlight production", "state": "Enabled"})
+            return Answer(
+                200,
+                {
+                    "id": request.path,
+                    "subscriptionId": SUBSCRIPTION,
+                    "displayName": "Northlight production",
+                    "state": "Enabled",
+                },
+            )
         if not request.path.lower().startswith(f"/subscriptions/{SUBSCRIPTION}/"):
-            return _error(404, "SubscriptionNotFound", f"The subscription '{request.path.split('/')[2]}' could not be found.")
+            return _error(
+                404, "SubscriptionNotFound", f"The subscription '{request.path.split('/')[2]}' could not be found."
+            )
         if found := _OPERATION.fullmatch(request.path):
             return self._operation(request, found[1])
         if found := _MACHINE.fullmatch(request.path):
@@ -114,16 +147,31 @@ class FakeArm(FakeServer):
         tenant = request.path.split("/")[1]
         base = f"{self.url}/{tenant}"
         if tenant != TENANT:
-            return _sign_in_error(400, "invalid_request", f"AADSTS90002: Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.")
+            return _sign_in_error(
+                400,
+                "invalid_request",
+                f"AADSTS90002: Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.",
+            )
         if request.path.endswith("openid-configuration"):
-            return Answer(200, {
-                "token_endpoint": f"{base}/oauth2/v2.0/token", "authorization_endpoint": f"{base}/oauth2/v2.0/authorize", "issuer": f"{base}/v2.0",
-            })
+            return Answer(
+                200,
+                {
+                    "token_endpoint": f"{base}/oauth2/v2.0/token",
+                    "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                    "issuer": f"{base}/v2.0",
+                },
+            )
         form = request.form()
         if form.get("client_id") != CLIENT:
-            return _sign_in_error(400, "unauthorized_client", f"AADSTS700016: Application with identifier '{form.get('client_id')}' was not found.")
+            return _sign_in_error(
+                400,
+                "unauthorized_client",
+                f"AADSTS700016: Application with identifier '{form.get('client_id')}' was not found.",
+            )
         if form.get("client_secret") != self.secret:
-            return _sign_in_error(401, "invalid_client", "AADSTS7000215: Invalid client secret provided. Trace ID: 1 Correlation ID: 2")
+            return _sign_in_error(
+                401, "invalid_client", "AADSTS7000215: Invalid client secret provided. Trace ID: 1 Correlation ID: 2"
+            )
         token = f"token-{uuid.uuid4().hex}"
         self.tokens.add(token)
         return Answer(200, {"token_type": "Bearer", "expires_in": 3600, "access_token": token})
@@ -144,7 +192,9 @@ class FakeArm(FakeServer):
     def _machine(self, request: Request, found: re.Match[str]) -> Answer:
         machine, verb = self.machines.get(found[1].lower()), found[4]
         if machine is None:
-            return _error(404, "ResourceNotFound", f"The Resource 'Microsoft.Compute/virtualMachines/{found[3]}' was not found.")
+            return _error(
+                404, "ResourceNotFound", f"The Resource 'Microsoft.Compute/virtualMachines/{found[3]}' was not found."
+            )
         if request.method == "GET" and verb == "instanceView":
             return Answer(200, machine.view())
         if request.method == "GET" and not verb:
@@ -163,7 +213,15 @@ class FakeArm(FakeServer):
         if machine.power != goal:
             machine.power = through
         url = f"{self.url}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/locations/eastus/operations/{operation.id}?p=x&api-version=2024-07-01"
-        return Answer(202, None, {"Azure-AsyncOperation": url, "Location": url.replace("?p=x", "?p=x&monitor=true"), "Azure-AsyncNotification": "Enabled"})
+        return Answer(
+            202,
+            None,
+            {
+                "Azure-AsyncOperation": url,
+                "Location": url.replace("?p=x", "?p=x&monitor=true"),
+                "Azure-AsyncNotification": "Enabled",
+            },
+        )
 
     def _page(self, request: Request) -> Answer:
         first = int(request.query.get("$skiptoken") or 0)
@@ -179,7 +237,9 @@ class FakeArm(FakeServer):
         answer: dict[str, Any] = {"value": value}
         if first + self.page_size < len(machines):
             only = "&statusOnly=true" if status_only else ""
-            answer["nextLink"] = f"{self.url}{request.path}?api-version=2024-07-01{only}&$skiptoken={first + self.page_size}"
+            answer["nextLink"] = (
+                f"{self.url}{request.path}?api-version=2024-07-01{only}&$skiptoken={first + self.page_size}"
+            )
         return Answer(200, answer)
 
     def _settle(self, operation: Operation) -> None:
@@ -193,7 +253,9 @@ def _error(status: int, code: str, message: str, **headers: str) -> Answer:
 
 
 def _sign_in_error(status: int, error: str, words: str) -> Answer:
-    return Answer(status, {"error": error, "error_description": words, "error_codes": [], "trace_id": "1", "correlation_id": "2"})
+    return Answer(
+        status, {"error": error, "error_description": words, "error_codes": [], "trace_id": "1", "correlation_id": "2"}
+    )
 
 
 def arm_error(status: int, code: str, message: str = "", **headers: str) -> Answer:

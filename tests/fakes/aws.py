@@ -17,7 +17,13 @@ class SandboxAws:
     """Run `cloudnodes.sandbox.aws_server` while the block lasts. `url` is its address."""
 
     def __init__(self, *, seed: bool = False, transition_seconds: float = 0.4) -> None:
-        self._arguments = ["--port", "0", "--transition-seconds", str(transition_seconds), *(["--seed"] if seed else [])]
+        self._arguments = [
+            "--port",
+            "0",
+            "--transition-seconds",
+            str(transition_seconds),
+            *(["--seed"] if seed else []),
+        ]
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -30,7 +36,9 @@ class SandboxAws:
         self.url = f"http://127.0.0.1:{line}"
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process is not None
         self._process.terminate()
         self._process.wait(timeout=10)
@@ -45,7 +53,9 @@ class SandboxAws:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Use one of the sandbox's own addresses and return its JSON."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data, method=method, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 

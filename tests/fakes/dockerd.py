@@ -19,7 +19,26 @@ from typing import Any, Self
 
 START_SECONDS = 30
 IMAGE = "curfew-test-busybox:local"
-_LINKS = ("sh", "sleep", "httpd", "cat", "echo", "ls", "nc", "mkdir", "rm", "date", "env", "head", "seq", "true", "false", "test", "kill", "trap")
+_LINKS = (
+    "sh",
+    "sleep",
+    "httpd",
+    "cat",
+    "echo",
+    "ls",
+    "nc",
+    "mkdir",
+    "rm",
+    "date",
+    "env",
+    "head",
+    "seq",
+    "true",
+    "false",
+    "test",
+    "kill",
+    "trap",
+)
 
 
 class DockerUnavailable(Exception):
@@ -40,7 +59,9 @@ class DockerEngine:
         self.socket = ready or self._start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._process is not None:
             self._process.terminate()
             try:
@@ -62,7 +83,9 @@ class DockerEngine:
         client = self.client()
         try:
             if not client.images.list(name=IMAGE):
-                client.api.import_image_from_data(busybox_layer(), repository=IMAGE.partition(":")[0], tag=IMAGE.partition(":")[2])
+                client.api.import_image_from_data(
+                    busybox_layer(), repository=IMAGE.partition(":")[0], tag=IMAGE.partition(":")[2]
+                )
             return IMAGE
         finally:
             client.close()
@@ -76,8 +99,17 @@ class DockerEngine:
         self._folder = Path(tempfile.mkdtemp(prefix="curfew-dockerd-", dir="/tmp"))  # a socket's path must be short
         path = self._folder / "docker.sock"
         command = [
-            program, "--data-root", str(self._folder / "data"), "--exec-root", str(self._folder / "exec"), "--pidfile", str(self._folder / "pid"),
-            "--host", f"unix://{path}", "--iptables=false", "--bridge=none",
+            program,
+            "--data-root",
+            str(self._folder / "data"),
+            "--exec-root",
+            str(self._folder / "exec"),
+            "--pidfile",
+            str(self._folder / "pid"),
+            "--host",
+            f"unix://{path}",
+            "--iptables=false",
+            "--bridge=none",
         ]
         log = self._folder / "log"
         with log.open("wb") as output:

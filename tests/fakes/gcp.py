@@ -45,16 +45,24 @@ def private_key() -> tuple[str, Any]:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
     return pem, key.public_key()
 
 
 def service_account_key(**changes: Any) -> str:
     """Return a service-account key file as JSON; `changes` replace fields, None removes them."""
     key: dict[str, Any] = {
-        "type": "service_account", "project_id": PROJECT, "private_key_id": "f00dfeedf00dfeedf00dfeed", "private_key": private_key()[0],
-        "client_email": EMAIL, "client_id": "100000000000000000001", "auth_uri": "https://accounts.google.com/o/oauth2/auth",
-        "token_uri": "https://oauth2.googleapis.com/token", "universe_domain": "googleapis.com",
+        "type": "service_account",
+        "project_id": PROJECT,
+        "private_key_id": "f00dfeedf00dfeedf00dfeed",
+        "private_key": private_key()[0],
+        "client_email": EMAIL,
+        "client_id": "100000000000000000001",
+        "auth_uri": "https://accounts.google.com/o/oauth2/auth",
+        "token_uri": "https://oauth2.googleapis.com/token",
+        "universe_domain": "googleapis.com",
     } | changes
     return json.dumps({k: v for k, v in key.items() if v is not None})
 
@@ -73,8 +81,14 @@ class FakeCloudRun(FakeServer):
         self.patches: list[tuple[list[str], dict[str, Any]]] = []
 
     def add(
-        self, name: str, *, manual: int | None = None, minimum: int = 0, labels: dict[str, str] | None = None,
-        annotations: dict[str, str] | None = None, accelerator: str = "nvidia-l4",
+        self,
+        name: str,
+        *,
+        manual: int | None = None,
+        minimum: int = 0,
+        labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
+        accelerator: str = "nvidia-l4",
     ) -> str:
         """Make a service; `manual` None means automatic scaling. Returns its resource name."""
         from google.cloud import run_v2
@@ -84,8 +98,13 @@ class FakeCloudRun(FakeServer):
             scaling = run_v2.ServiceScaling(scaling_mode=MANUAL, manual_instance_count=manual)
         full = f"{PARENT}/services/{name}"
         self.services[full] = run_v2.Service(
-            name=full, uri=f"https://{name}-abc.a.run.app", generation=1, etag='"1"', labels=labels or {},
-            annotations={"run.googleapis.com/ingress": "all", **(annotations or {})}, scaling=scaling,
+            name=full,
+            uri=f"https://{name}-abc.a.run.app",
+            generation=1,
+            etag='"1"',
+            labels=labels or {},
+            annotations={"run.googleapis.com/ingress": "all", **(annotations or {})},
+            scaling=scaling,
             template=run_v2.RevisionTemplate(node_selector=run_v2.NodeSelector(accelerator=accelerator)),
             terminal_condition=run_v2.Condition(type_="Ready", state=4),
         )
@@ -107,12 +126,19 @@ class FakeCloudRun(FakeServer):
         return google_error(404, "NOT_FOUND", request.path)
 
     def _token(self, request: Request) -> Answer:
-        from google.auth import jwt
         from cryptography.hazmat.primitives import serialization
+        from google.auth import jwt
 
-        public = private_key()[1].public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        public = private_key()[1].public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         try:
-            claims = jwt.decode(request.form().get("assertion", ""), certs=public, verify=True, audience="https://oauth2.googleapis.com/token")
+            claims = jwt.decode(
+                request.form().get("assertion", ""),
+                certs=public,
+                verify=True,
+                audience="https://oauth2.googleapis.com/token",
+            )
         except ValueError:
             return Answer(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
         if claims["iss"] != EMAIL:
@@ -140,7 +166,11 @@ class FakeCloudRun(FakeServer):
         from google.protobuf.field_mask_pb2 import FieldMask
 
         if name not in self.services:
-            return google_error(404, "NOT_FOUND", f"Resource '{name.rsplit('/', 1)[-1]}' of kind 'SERVICE' in region '{REGION}' does not exist.")
+            return google_error(
+                404,
+                "NOT_FOUND",
+                f"Resource '{name.rsplit('/', 1)[-1]}' of kind 'SERVICE' in region '{REGION}' does not exist.",
+            )
         if request.method == "GET":
             return Answer(200, _as_json(self._pb(name)))
         if request.method != "PATCH":
@@ -151,11 +181,17 @@ class FakeCloudRun(FakeServer):
             return google_error(409, "ABORTED", "Conflict for resource: the etag does not match.")
         if any(key.startswith("run.googleapis.com/") for key in new.annotations):
             return google_error(400, "INVALID_ARGUMENT", "annotations: reserved namespace")
-        paths = [re.sub("([A-Z])", lambda m: "_" + m[1].lower(), p) for p in request.query.get("updateMask", "").split(",") if p]
+        paths = [
+            re.sub("([A-Z])", lambda m: "_" + m[1].lower(), p)
+            for p in request.query.get("updateMask", "").split(",")
+            if p
+        ]
         self.patches.append((sorted(paths), json.loads(request.body)))
         current = self._pb(name)
         kept = {k: v for k, v in current.annotations.items() if k.startswith("run.googleapis.com/")}
-        FieldMask(paths=[p for p in paths if p != "annotations"]).MergeMessage(run_v2.Service.pb(new), current, True, True)
+        FieldMask(paths=[p for p in paths if p != "annotations"]).MergeMessage(
+            run_v2.Service.pb(new), current, True, True
+        )
         if "annotations" in paths:
             current.annotations.clear()
             current.annotations.update({**kept, **dict(new.annotations)})
@@ -169,7 +205,9 @@ class FakeCloudRun(FakeServer):
 
     def _page(self, request: Request) -> Answer:
         if not request.path.startswith(f"/v2/{PARENT}/"):
-            return google_error(403, "PERMISSION_DENIED", "Permission 'run.services.list' denied on resource (or it may not exist).")
+            return google_error(
+                403, "PERMISSION_DENIED", "Permission 'run.services.list' denied on resource (or it may not exist)."
+            )
         first = int(request.query.get("pageToken") or 0)
         size = min(self.page_size, int(request.query.get("pageSize") or self.page_size))
         names = list(self.services)
@@ -195,7 +233,9 @@ def google_error(status: int, name: str, message: str, reason: str = "") -> Answ
     """Return an error as Google words it, for `FakeCloudRun.fail` too."""
     body: dict[str, Any] = {"error": {"code": status, "status": name, "message": message}}
     if reason:
-        body["error"]["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "run.googleapis.com"}]
+        body["error"]["details"] = [
+            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "run.googleapis.com"}
+        ]
     return Answer(status, body)
 
 

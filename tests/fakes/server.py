@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-HTML = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Please sign in to the network</h1></body></html>"
+HTML = (
+    "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Please sign in to the network</h1></body></html>"
+)
 
 
 @dataclass
@@ -116,8 +118,8 @@ class FakeServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = serve
-
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"):
+            setattr(Handler, f"do_{verb}", Handler.serve)
         self._server = _Quiet(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         if self._tls:
@@ -138,7 +140,9 @@ class FakeServer:
                     return fault.answer
             return self.answer(request)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._server is not None
         self._server.shutdown()
         self._server.server_close()
@@ -152,7 +156,9 @@ class _Quiet(ThreadingHTTPServer):
 class SaysAlways(FakeServer):
     """Answer everything alike: a captive portal, a proxy's error page, half a document."""
 
-    def __init__(self, body: Any, *, status: int = 200, kind: str = "text/html", tls: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, body: Any, *, status: int = 200, kind: str = "text/html", tls: tuple[str, str] | None = None
+    ) -> None:
         super().__init__(tls=tls)
         self.fixed = Answer(status, body, kind=kind)
 
@@ -196,7 +202,7 @@ class Certificates:
 
 def make_certificates(folder: Path) -> Certificates:
     """Write a fresh test authority with a server and a client certificate into `folder`."""
-    import datetime
+    import datetime as dt
     import ipaddress
 
     from cryptography import x509
@@ -204,28 +210,38 @@ def make_certificates(folder: Path) -> Certificates:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
 
     def issue(name: str, issuer: Any, *, usage: Any = None) -> Any:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signer_key, signer_name = (key, subject) if issuer is None else (issuer[1], issuer[0].subject)
         builder = (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(signer_name).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=2))
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(signer_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=2))
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         )
         if usage is not None:
-            names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-            builder = builder.add_extension(names, critical=False).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            names = x509.SubjectAlternativeName(
+                [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            )
+            builder = builder.add_extension(names, critical=False).add_extension(
+                x509.ExtendedKeyUsage([usage]), critical=False
+            )
         return builder.sign(signer_key, hashes.SHA256()), key
 
     def write(stem: str, pair: Any) -> tuple[str, str]:
         cert, key = folder / f"{stem}.pem", folder / f"{stem}-key.pem"
         cert.write_bytes(pair[0].public_bytes(serialization.Encoding.PEM))
         key.write_bytes(
-            pair[1].private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            pair[1].private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
         )
         return str(cert), str(key)
 
