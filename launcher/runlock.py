@@ -8,6 +8,7 @@ dies. On file systems without such locks the recorded process id and start time 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -15,15 +16,6 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
-
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # pragma: no cover - not on POSIX
-
-    def flock(fd: object, operation: int, /) -> None:
-        """No such lock here: the recorded process decides."""
-
-    LOCK_EX = LOCK_NB = 0
 
 FILE_NAME = "curfew.lock"
 
@@ -117,7 +109,7 @@ def owner_of(data: Path) -> dict[str, object] | None:
 
 def _refused(file: IO[str]) -> bool:
     try:
-        flock(file, LOCK_EX | LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

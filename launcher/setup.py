@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -56,11 +57,6 @@ def write_stamp(changes: dict[str, str], path: Path = paths.SETUP_STAMP) -> None
 @contextlib.contextmanager
 def alone(folder: Path = paths.ROOT) -> Iterator[None]:
     """Only one set-up at a time on one copy of the project; a second one waits."""
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover - not on POSIX
-        yield
-        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
