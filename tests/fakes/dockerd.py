@@ -70,6 +70,7 @@ class DockerEngine:
                 self._process.kill()
                 self._process.wait(timeout=10)
         if self._folder is not None:
+            _unmount_below(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def client(self, **options: Any) -> Any:
@@ -124,6 +125,13 @@ class DockerEngine:
         tail = log.read_text(errors="replace")[-500:]
         self.__exit__(None, None, None)
         raise DockerUnavailable(f"dockerd did not start: {tail}")
+
+
+def _unmount_below(folder: Path) -> None:
+    """Release what dockerd leaves mounted (its network namespace), deepest first."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True, timeout=10)
 
 
 def busybox_layer() -> bytes:
