@@ -1,0 +1,1 @@
+"""Hibernation: decides when every sleepable is awake, and orders its sleep and wake."""
