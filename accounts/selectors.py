@@ -111,6 +111,32 @@ def get_account(*, actor: Actor, account_id: UUID | str) -> CloudAccount:
     return row
 
 
+def find_accounts(*, actor: Actor, provider: str = "", status: str = "", search: str = "", ordering: str = "") -> list[CloudAccount]:
+    """Cloud accounts that match; oldest first unless `ordering` (a field, "-" for descending) says otherwise."""
+    actor.require("accounts.view", "see cloud accounts")
+    rows = CloudAccount.objects.visible_to(actor)
+    if provider:
+        rows = rows.filter(provider=provider)
+    if status:
+        rows = rows.filter(status=status)
+    if search:
+        rows = rows.filter(name__icontains=search[:120])
+    return list(rows.order_by(ordering or "created_at", "id"))
+
+
+def get_user(user_id: UUID) -> User | None:
+    """An active person; None otherwise."""
+    return User.objects.filter(pk=user_id, is_active=True).first()
+
+
+def get_organization(*, actor: Actor) -> Organization:
+    """The organization that the actor acts in."""
+    found = Organization.objects.filter(pk=actor.org_id).first()
+    if found is None:
+        raise NotFound("There is no such organization.")
+    return found
+
+
 def needs_wizard(caller: Caller) -> bool:
     """True while the first-run wizard should open: never closed, nothing connected, and the right to connect."""
     if caller.user.wizard_closed_at is not None or not caller.actor.can("accounts.manage"):

@@ -9,16 +9,11 @@ from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from accounts import selectors
-from core.middleware import client_ip
+from accounts.facts import facts_of_request
 
 
 def facts_of(request: Request) -> dict[str, str]:
-    django_request = request._request
-    return {
-        "request_id": getattr(django_request, "request_id", ""),
-        "ip": client_ip(django_request),
-        "user_agent": request.headers.get("User-Agent", "")[:300],
-    }
+    return facts_of_request(request._request)
 
 
 class _HeaderAuthentication(BaseAuthentication):

@@ -1,0 +1,38 @@
+"""Limits on calls that guess, create or reach out. Counted per caller, behind trusted proxies only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+
+from core.actor import Actor
+from core.middleware import client_ip
+
+
+class _Throttle(SimpleRateThrottle):
+    def get_ident(self, request: Request) -> str:
+        return client_ip(request._request)
+
+    def get_cache_key(self, request: Request, view: Any) -> str:
+        caller = request.auth.id if isinstance(request.auth, Actor) else self.get_ident(request)
+        return str(self.cache_format % {"scope": self.scope, "ident": caller})
+
+
+class LoginThrottle(_Throttle):
+    """Log-ins and refreshes, per address."""
+
+    scope = "login"
+
+
+class SignupThrottle(_Throttle):
+    """Sign-ups, per address."""
+
+    scope = "signup"
+
+
+class ConnectThrottle(_Throttle):
+    """Calls that make us ask a cloud, per caller."""
+
+    scope = "connect"

@@ -1,0 +1,89 @@
+"""Settings, Security: password, second factors, sessions. The changes themselves are allauth's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from allauth.account.views import PasswordChangeView
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from allauth.usersessions.views import ListUserSessionsView
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse, reverse_lazy
+from django.views.decorators.http import require_safe
+
+from accounts.access import caller_of, signed_in
+from accounts.views.common import settings_page
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that is signed in."""
+
+    ip: str
+    browser: str
+    started: datetime
+    seen: datetime
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Passkey:
+    """A key that can sign in or be a second factor."""
+
+    id: int
+    name: str
+    passwordless: bool
+    created: datetime
+    used: datetime | None
+
+
+@signed_in
+@require_safe
+def security(request: HttpRequest) -> HttpResponse:
+    """The page."""
+    user = caller_of(request).user
+    found = list(Authenticator.objects.filter(user=user).order_by("created_at"))
+    codes = next((a for a in found if a.type == Authenticator.Type.RECOVERY_CODES), None)
+    context = {
+        "page_title": "Security",
+        "totp": next((a for a in found if a.type == Authenticator.Type.TOTP), None),
+        "passkeys": [_passkey(a) for a in found if a.type == Authenticator.Type.WEBAUTHN],
+        "has_codes": codes is not None,
+        "codes_left": len(codes.wrap().get_unused_codes()) if codes else 0,
+        "sessions": [_session(s) for s in UserSession.objects.purge_and_list(user)],
+    }
+    return settings_page(request, "accounts/security.html", context)
+
+
+def _passkey(row: Authenticator) -> Passkey:
+    key = row.wrap()
+    return Passkey(row.pk, key.name, bool(key.is_passwordless), row.created_at, row.last_used_at)
+
+
+def _session(row: UserSession) -> Session:
+    return Session(row.ip, browser_name(row.user_agent), row.created_at, row.last_seen_at, row.is_current())
+
+
+def browser_name(agent: str) -> str:
+    """A few words for a user agent: "Firefox on Linux"; its first part when nothing is recognised."""
+    browsers = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl"))
+    systems = (("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iPadOS"), ("Mac OS", "macOS"), ("Linux", "Linux"))
+    browser = next((name for mark, name in browsers if mark in agent), agent.split(" ")[0][:40] or "Unknown browser")
+    system = next((name for mark, name in systems if mark in agent), "")
+    return f"{browser} on {system}" if system else browser
+
+
+class SessionsView(ListUserSessionsView):  # type: ignore[misc]
+    """Ends all other sessions; the list is on the security page."""
+
+    success_url = reverse_lazy("accounts:security")
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponseRedirect(reverse("accounts:security"))
+
+
+sessions = SessionsView.as_view()
+password_change = PasswordChangeView.as_view(success_url=reverse_lazy("accounts:security"))
