@@ -14,6 +14,7 @@ from cloudnodes.providers.base import node_type_slug
 from cloudnodes.providers.labels import curfew_labels
 from cloudnodes.providers.probe import probe_endpoint
 from core.providers import ERROR_CLASSES, MASK, PermissionDenied, ProviderError, Throttled, redact
+from tests.fakes.aws import ROOT
 from tests.fakes.server import Answer, FakeServer, Hangs, Request, SaysAlways, free_port
 
 pytestmark = pytest.mark.unit
@@ -182,3 +183,18 @@ class TestProbe:
     )
     def test_what_is_never_asked(self, address: str) -> None:
         assert probe_endpoint(address) is None
+
+
+def test_importing_providers_loads_no_sdk_and_no_django() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, accounts.providers.registry, accounts.providers.aws, accounts.providers.azure, accounts.providers.gcp\n"
+        "import accounts.providers.docker, accounts.providers.aws_template, cloudnodes.providers.registry\n"
+        "import cloudnodes.providers.aws, cloudnodes.providers.azure, cloudnodes.providers.gcp, cloudnodes.providers.docker\n"
+        "heavy = {'django', 'celery', 'boto3', 'botocore', 'azure', 'google', 'docker', 'requests'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (found.stdout, found.stderr) == ("[]\n", "")
