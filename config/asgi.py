@@ -43,7 +43,7 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
             return
 
 
-_origins = [*settings.CSRF_TRUSTED_ORIGINS, *(f"{scheme}://{host}:*" for scheme in ("http", "https") for host in settings.ALLOWED_HOSTS)]
+_origins = [*settings.CSRF_TRUSTED_ORIGINS, *settings.ALLOWED_HOSTS]
 application = ProtocolTypeRouter(
     {
         "http": django_application,

@@ -88,8 +88,7 @@ def error_response(request: HttpRequest, error: CurfewError) -> HttpResponse:
     if problems.is_api_path(request.path) or is_fragment(request):
         return problems.from_error(request, error)
     status = error.status if error.status in (400, 401, 403, 404, 409, 429, 503) else 400
-    template = {401: "errors/403.html"}.get(status, f"errors/{status}.html")
-    response = render(request, template, {"reason": error.message, "page_title": error.title}, status=status)
+    response = render(request, f"errors/{status}.html", {"reason": error.message, "page_title": error.title}, status=status)
     retry_after = getattr(error, "retry_after", None)
     if retry_after:
         response["Retry-After"] = str(retry_after)
