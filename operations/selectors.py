@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -152,11 +153,11 @@ def active_lines(*, actor: Actor, limit: int = 12) -> list[Line]:
     return [line(o) for o in rows]
 
 
-def failed_lines(*, actor: Actor, limit: int = 12, among: int = 200) -> list[Line]:
-    """Failures that nobody has dealt with: of each resource, its newest operation if that one failed, newest first."""
+def failed_lines(*, actor: Actor, since: datetime, limit: int = 12, among: int = 500) -> list[Line]:
+    """Failures that nobody has dealt with: of each resource, its newest operation since then if that one failed."""
     seen: set[tuple[str, UUID]] = set()
     failed = []
-    for operation in Operation.objects.visible_to(actor).order_by("-created_at")[:among]:
+    for operation in Operation.objects.visible_to(actor).filter(created_at__gte=since).order_by("-created_at")[:among]:
         key = (operation.resource_kind, operation.resource_id)
         if key not in seen and operation.status == Status.FAILED:
             failed.append(line(operation))
