@@ -208,3 +208,17 @@ def set_budget(*, actor: Actor, amount: Decimal, scope: str = "organization", su
         )
         publish(budget.organization_id, "money")
     return budget
+
+
+def remove_budget(*, actor: Actor, scope: str = "organization", subject: str = "", period: str = "day") -> bool:
+    """Take DAILY SPEND away. False when there was none. Raises Forbidden without `budgets.manage`."""
+    actor.require("budgets.manage", "change budgets")
+    with transaction.atomic():
+        budget = Budget.objects.visible_to(actor).select_for_update().filter(scope=scope, subject=subject, period=period).first()
+        if budget is None:
+            return False
+        audit.record(actor=actor, verb="budget.changed", target=budget, changes={"amount": [str(budget.amount), None]})
+        organization_id = budget.organization_id
+        Budget.objects.visible_to(actor).filter(id=budget.id).delete()
+        publish(organization_id, "money")
+    return True

@@ -1,0 +1,247 @@
+"""What pages and the HTTP interface show of the ledger. All money comes from `selectors.sum_intervals`: one arithmetic."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db.models import Q
+from django.urls import reverse
+
+from accounts.models import Organization
+from core import clock
+from core.actor import Actor
+from costs import ledger, selectors
+from costs.enums import Phase
+from costs.models import Interval
+
+PERIODS: dict[str, str] = {
+    "today": "Today",
+    "yesterday": "Yesterday",
+    "7d": "Last 7 days",
+    "month": "This month",
+    "last-month": "Last month",
+    "custom": "Days of your choice",
+}
+CAUSES: dict[str, str] = {"schedule": "By schedules", "idle": "By idle sleep", "hand": "By hand", "budget": "By budgets"}
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch of whole local days; `end` may lie in the future."""
+
+    key: str
+    label: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the ledger is asked for."""
+
+    period: Period
+    resource_kind: str = ""
+    resource_id: UUID | None = None
+    phase: str = ""
+    cause: str = ""
+    search: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One interval, clipped to the period: `spent` and `saved` are its shares of the totals, None without a price."""
+
+    interval: Interval
+    start: datetime
+    end: datetime
+    is_open: bool
+    spent: Decimal | None
+    saved: Decimal | None
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start).total_seconds()
+
+    @property
+    def key(self) -> str:
+        """The resource as the ledger's filter names it."""
+        return f"{self.interval.resource_kind}:{self.interval.resource_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource's part of the period."""
+
+    kind: str
+    id: UUID
+    label: str
+    sums: selectors.Sums
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What one cause of sleep saved."""
+
+    key: str
+    label: str
+    saved: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The ledger of a period. `potential` is a forecast, never part of a sum: what is open now, kept as it is until
+    the period ends; None when the period is over."""
+
+    period: Period
+    until: datetime
+    rows: list[Row]
+    sums: selectors.Sums
+    resources: list[Resource]
+    causes: list[Cause]
+    potential: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """One hour of a day: spent and kept so far; `planned` is what the rest will cost if nothing changes (Potential)."""
+
+    start: datetime
+    spent: Decimal
+    kept: Decimal
+    planned: Decimal
+
+
+def _local(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def period_named(key: str, timezone: str, start: date | None = None, end: date | None = None) -> Period:
+    """The period of that name in the organization's zone; an unknown name, or custom days the wrong way round, is today."""
+    zone = ZoneInfo(timezone)
+    today = clock.now().astimezone(zone).date()
+    first = today.replace(day=1)
+    days = {
+        "today": (today, today),
+        "yesterday": (today - timedelta(days=1), today - timedelta(days=1)),
+        "7d": (today - timedelta(days=6), today),
+        "month": (first, (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)),
+        "last-month": ((first - timedelta(days=1)).replace(day=1), first - timedelta(days=1)),
+    }
+    if start and end and start <= end:
+        days["custom"] = (start, end)
+    key = key if key in days else "today"
+    left, right = days[key]
+    return Period(key, PERIODS[key], _local(left, zone), _local(right + timedelta(days=1), zone))
+
+
+def _matching(actor: Actor, filters: Filters, until: datetime) -> list[Interval]:
+    rows = selectors.intervals_between(actor, filters.period.start, until)
+    if filters.resource_id:
+        rows = rows.filter(resource_kind=filters.resource_kind, resource_id=filters.resource_id)
+    if filters.phase:
+        rows = rows.filter(phase=filters.phase)
+    if filters.cause:
+        rows = rows.filter(phase=Phase.ASLEEP)
+        rows = rows.filter(Q(cause="hand") | Q(cause="")) if filters.cause == "hand" else rows.filter(cause=filters.cause)
+    if filters.search:
+        rows = rows.filter(resource_label__icontains=filters.search)
+    return list(rows.order_by("-started_at", "resource_label"))
+
+
+def report(*, actor: Actor, filters: Filters) -> Report:
+    """Every interval of the period that matches, with its totals. One query. Raises Forbidden without costs.view."""
+    actor.require("costs.view", "see what things cost")
+    now = clock.now()
+    until = min(filters.period.end, now)
+    found = _matching(actor, filters, until)
+    groups: dict[tuple[str, UUID], list[Interval]] = defaultdict(list)
+    for interval in found:
+        groups[interval.resource_kind, interval.resource_id].append(interval)
+    start = filters.period.start
+    resources = [Resource(kind, id, rows[0].resource_label, selectors.sum_intervals(rows, start, until)) for (kind, id), rows in groups.items()]
+    sums = selectors.sum_intervals(found, start, until)
+    return Report(
+        period=filters.period,
+        until=until,
+        rows=[row for interval in found if (row := _row(interval, start, until))],
+        sums=sums,
+        resources=sorted(resources, key=lambda r: (-r.sums.spent, -r.sums.saved, r.label)),
+        causes=causes_of(sums),
+        potential=still_to_come(found, now, filters.period.end),
+    )
+
+
+def _row(interval: Interval, start: datetime, until: datetime) -> Row | None:
+    part = ledger.overlap(interval.started_at, interval.ended_at, start, until)
+    if part is None:
+        return None
+    one = selectors.sum_intervals([interval], start, until)
+    return Row(
+        interval=interval,
+        start=part[0],
+        end=part[1],
+        is_open=interval.ended_at is None or interval.ended_at > until,
+        spent=None if interval.price is None else one.spent,
+        saved=None if one.unpriced else one.saved,
+    )
+
+
+def causes_of(sums: selectors.Sums) -> list[Cause]:
+    """What each cause of sleep saved, the largest first; those that saved nothing are left out."""
+    rows = [Cause(key, CAUSES.get(key, key.capitalize()), saved) for key, saved in sums.by_cause.items() if saved]
+    return sorted(rows, key=lambda c: -c.saved)
+
+
+def still_to_come(intervals: Iterable[Interval], now: datetime, end: datetime) -> Decimal | None:
+    """What the intervals that are open now cost from now to `end` if nothing changes; None when `end` has passed."""
+    if end <= now:
+        return None
+    return sum((ledger.amount(i.price, now, end) for i in intervals if i.ended_at is None), ZERO)
+
+
+def hours_of_day(intervals: Sequence[Interval], start: datetime, end: datetime, now: datetime) -> list[Hour]:
+    """The day in its 23, 24 or 25 hours."""
+    hours = []
+    left = start
+    while left < end:
+        right = min(left + timedelta(hours=1), end)
+        past = selectors.sum_intervals(intervals, left, min(right, max(left, now)))
+        planned = still_to_come(intervals, max(left, now), right) if right > now else None
+        hours.append(Hour(left, past.spent, past.saved, planned or ZERO))
+        left = right
+    return hours
+
+
+def awake_hours(intervals: Iterable[Interval], start: datetime, end: datetime, now: datetime) -> dict[tuple[str, UUID], list[bool]]:
+    """For each resource, in which hours of the day so far it was awake, be it for a minute."""
+    count = -(-int((end - start).total_seconds()) // 3600)
+    lit: dict[tuple[str, UUID], list[bool]] = defaultdict(lambda: [False] * count)
+    for interval in intervals:
+        part = ledger.overlap(interval.started_at, interval.ended_at, start, min(end, now))
+        if interval.phase != Phase.AWAKE or part is None:
+            continue
+        first = int((part[0] - start).total_seconds() // 3600)
+        last = int(((part[1] - start).total_seconds() - 1e-6) // 3600)
+        for hour in range(first, last + 1):
+            lit[interval.resource_kind, interval.resource_id][hour] = True
+    return dict(lit)
+
+
+def meter_facts(*, actor: Actor, organization: Organization) -> dict[str, Any]:
+    """What `components/money_meter.html` shows, with the address of the intervals behind it; {} without costs.view."""
+    if not actor.can("costs.view"):
+        return {}
+    meter = selectors.meter(actor, organization.timezone, organization.currency)
+    return {**asdict(meter), "currency": "USD", "href": f"{reverse('costs:ledger')}?period=today"}

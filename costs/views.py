@@ -1,0 +1,119 @@
+"""Pages of money: the ledger, the meter of the top bar, budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods
+
+from core import htmx, menu
+from core.actor import Actor
+from core.errors import NotSignedIn
+from costs import reporting, selectors, services
+from costs.enums import Phase
+from costs.forms import BudgetForm, LedgerForm
+
+SIZES = (25, 50, 100, 200)
+
+
+def _actor(request: HttpRequest) -> Actor:
+    actor: Actor | None = getattr(request, "actor", None)
+    if actor is None:
+        raise NotSignedIn("Log in to see what things cost.")
+    return actor
+
+
+def _link(query: QueryDict, **changes: str) -> str:
+    kept = query.copy()
+    kept.pop("page", None)
+    for key, value in changes.items():
+        kept.pop(key, None)
+        if value:
+            kept[key] = value
+    return f"?{kept.urlencode()}"
+
+
+def _toolbar(request: HttpRequest, filters: reporting.Filters) -> dict[str, Any]:
+    query = request.GET
+    periods = [
+        {"label": label, "current": key == filters.period.key, "url": _link(query, period=key, start="", end="")}
+        for key, label in reporting.PERIODS.items()
+        if key != "custom"
+    ]
+    phases = [("", "All"), (Phase.AWAKE.value, Phase.AWAKE.label), (Phase.ASLEEP.value, Phase.ASLEEP.label)]
+    shown = [{"label": label, "current": key == filters.phase, "url": _link(query, phase=key, cause="")} for key, label in phases]
+    return {
+        "url": reverse("costs:ledger"),
+        "target": "#ledger-grid",
+        "search": filters.search,
+        "param": "q",
+        "search_label": "Search resources",
+        "filters": [{"label": "Period", "options": periods}, {"label": "Phase", "options": shown}],
+    }
+
+
+@require_GET
+def ledger_page(request: HttpRequest) -> HttpResponse:
+    """Intervals and the sums over them. Every figure of money elsewhere links here with its filter."""
+    actor = _actor(request)
+    filters = LedgerForm(request.GET).filters(request.organization.timezone)  # type: ignore[attr-defined]
+    report = reporting.report(actor=actor, filters=filters)
+    given = request.GET.get("page_size", "")
+    size = int(given) if given in {str(s) for s in SIZES} else 50
+    page = Paginator(report.rows, size).get_page(request.GET.get("page"))
+    context = {
+        "page_title": "Ledger",
+        "report": report,
+        "page": page,
+        "sizes": SIZES,
+        "size": size,
+        "filters": filters,
+        "one": next(iter(report.resources), None) if filters.resource_id else None,
+        "grid": _toolbar(request, filters),
+        "currency": "USD",
+        "custom": {"start": request.GET.get("start", ""), "end": request.GET.get("end", "")},
+    }
+    return htmx.render_page(request, "costs/ledger.html", context, fragment="grid")
+
+
+@require_GET
+def meter(request: HttpRequest) -> HttpResponse:
+    """The meter of the top bar, re-fetched when money changes."""
+    actor = _actor(request)
+    actor.require("costs.view", "see what things cost")
+    facts = reporting.meter_facts(actor=actor, organization=request.organization)  # type: ignore[attr-defined]
+    context = {"page_title": "Money now", "money": facts, "money_url": reverse("costs:meter")}
+    return htmx.render_page(request, "costs/meter.html", context, fragment="meter")
+
+
+@require_http_methods(["GET", "POST"])
+def budgets(request: HttpRequest) -> HttpResponse:
+    """DAILY SPEND of the organization: shown to whoever sees costs, changed by whoever may manage budgets."""
+    actor = _actor(request)
+    actor.require("costs.view", "see budgets")
+    current = selectors.daily_budget(actor)
+    form = BudgetForm(request.POST if request.method == "POST" else None, initial={"amount": current})
+    if request.method == "POST":
+        actor.require("budgets.manage", "change budgets")
+        if form.is_valid():
+            amount = form.cleaned_data["amount"]
+            if amount is None:
+                services.remove_budget(actor=actor)
+                messages.success(request, "There is no daily spend limit any more.")
+            else:
+                services.set_budget(actor=actor, amount=amount)
+                messages.success(request, f"Daily spend is now ${amount:,.2f}.")
+            return htmx.redirect(request, reverse("costs:budgets"))
+    context = {
+        "page_title": "Budgets",
+        "form": form,
+        "current": current,
+        "may_change": actor.can("budgets.manage"),
+        "spent": selectors.spent_today(actor, request.organization.timezone).spent,  # type: ignore[attr-defined]
+        "settings_menu": menu.settings_menu(actor, request.path),
+    }
+    return htmx.render_page(request, "costs/budgets.html", context, fragment="form", status=422 if form.errors else 200)
