@@ -1,6 +1,20 @@
-"""Routes."""
+"""Routes of the pages."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from cloudnodes import views
 
 app_name = "cloudnodes"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("cloud-nodes/", views.grid, name="grid"),
+    path("cloud-nodes/dialog", views.dialog, name="dialog"),
+    path("cloud-nodes/apply", views.apply, name="apply"),
+    path("cloud-nodes/all", views.everything, name="all"),
+    path("cloud-nodes/refresh", views.refresh, name="refresh"),
+    path("cloud-nodes/<uuid:node_id>/", views.detail, name="detail"),
+    path("cloud-nodes/<uuid:node_id>/wake", views.wake, name="wake"),
+    path("cloud-nodes/<uuid:node_id>/sleep", views.sleep, name="sleep"),
+    path("cloud-nodes/<uuid:node_id>/cancel", views.cancel, name="cancel"),
+    path("cloud-nodes/<uuid:node_id>/look", views.look, name="look"),
+    path("cloud-nodes/<uuid:node_id>/dismiss", views.dismiss, name="dismiss"),
+]

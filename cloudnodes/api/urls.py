@@ -1,5 +1,24 @@
-"""API routes."""
+"""API routes, relative: mounted at /api/, /api/v1/ and /budgetguard/api/. Each answers with and without a slash at the end."""
 
-from django.urls import URLPattern
+from __future__ import annotations
 
-urlpatterns: list[URLPattern] = []
+from django.urls import URLPattern, path
+from rest_framework.views import APIView
+
+from cloudnodes.api import views
+
+
+def both(route: str, view: type[APIView], name: str) -> list[URLPattern]:
+    """The route, and the same with a slash; only the first is in the schema."""
+    return [path(route, view.as_view(), name=name), path(f"{route}/", view.as_view(schema=None))]
+
+
+urlpatterns: list[URLPattern] = [
+    *both("cloud-nodes/status", views.StatusView, "cloud-nodes-status"),
+    *both("cloud-nodes/start", views.StartView, "cloud-nodes-start"),
+    *both("cloud-nodes/stop", views.StopView, "cloud-nodes-stop"),
+    *both("cloud-nodes/apply", views.ApplyView, "cloud-nodes-apply"),
+    *both("cost-estimate", views.CostEstimateView, "cost-estimate"),
+    *both("cost-actual", views.CostActualView, "cost-actual"),
+    *both("spend/today", views.SpendTodayView, "spend-today"),
+]

@@ -1,0 +1,164 @@
+"""What a node would cost, what it did cost, and today's spend per node. Sums over intervals; "no data" instead of a guess."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from cloudnodes.enums import RESOURCE, START
+from cloudnodes.models import CloudNode
+from cloudnodes.providers.base import Scaling, node_type_slug
+from cloudnodes.selectors.nodes import learned_seconds, visible_nodes
+from core import clock
+from core.actor import Actor
+from core.errors import NotFound
+from costs import ledger
+from costs import selectors as costs
+from costs.enums import Phase
+from costs.models import Interval
+
+EARLIER = timedelta(days=30)
+SESSIONS = 50
+HOUR = Decimal(3600)
+# How a client may say how long it will run, in seconds each.
+_LENGTHS = {"duration_seconds": 1, "seconds": 1, "minutes": 60, "hours": 3600}
+
+
+@dataclass(slots=True)
+class Estimate:
+    """`cost` is None and `basis` "no_data" when the price or the length is not known. `expected_seconds` includes waking."""
+
+    cost: Decimal | None
+    hourly_rate: Decimal | None
+    expected_seconds: float | None
+    basis: str
+    breakdown: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Actual:
+    """What the intervals of a window add up to; `cost` is None when there is none, or one without a price."""
+
+    cost: Decimal | None
+    gpu_seconds: float
+    start: datetime | None
+    end: datetime | None
+    intervals: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpend:
+    """What one node has cost today."""
+
+    id: UUID
+    node_type: str
+    provider: str
+    gpu_tier: str
+    instance_name: str
+    spent: Decimal
+
+
+def nodes_of(*, actor: Actor, node_type: str, provider: str, tier: str = "") -> list[CloudNode]:
+    """Nodes of a type (by name or slug) at a provider, gone ones included; NotFound when there is none."""
+    rows = visible_nodes(actor, gone=True).filter(node_type__slug=node_type_slug(node_type), provider=provider)
+    found = list(rows.filter(gpu_tier=tier) if tier else rows)
+    if not found:
+        raise NotFound("There is no such node type at this provider.")
+    return found
+
+
+def estimate_cost(*, actor: Actor, node_type: str, provider: str, params: Mapping[str, Any]) -> Estimate:
+    """Estimate one use: price of the node (the cheapest when several would do) times how long it will be awake.
+
+    The length is what `params` says (`seconds`, `minutes`, `hours` or `duration_seconds`), else the median of earlier
+    awake intervals of these nodes in the last thirty days.
+    """
+    nodes = [n for n in nodes_of(actor=actor, node_type=node_type, provider=provider, tier=str(params.get("gpu_tier", "")).lower()) if n.gone_at is None]
+    priced = sorted((n.hourly_cost for n in nodes if n.hourly_cost is not None))
+    rate = priced[0] if priced else None
+    length, basis = _length(params)
+    if length is None:
+        length = _earlier_length(actor, nodes)
+        basis = "earlier_intervals"
+    waking = _waking_seconds(nodes)
+    if rate is None or length is None:
+        return Estimate(None, rate, waking, "no_data")
+    expected = length + (waking or 0.0)
+    cost = rate * Decimal(str(expected)) / HOUR
+    lines = [{"item": "run", "seconds": round(length, 1), "hourly_rate": rate, "cost": rate * Decimal(str(length)) / HOUR}]
+    if waking:
+        lines.insert(0, {"item": "wake", "seconds": round(waking, 1), "hourly_rate": rate, "cost": rate * Decimal(str(waking)) / HOUR})
+    return Estimate(cost, rate, expected, basis, lines)
+
+
+def _length(params: Mapping[str, Any]) -> tuple[float | None, str]:
+    for name, seconds in _LENGTHS.items():
+        value = params.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 10_000_000:
+            return float(value) * seconds, "given_duration"
+    return None, ""
+
+
+def _waking_seconds(nodes: Sequence[CloudNode]) -> float | None:
+    """The learned wake time when all are asleep; nothing when one is up already."""
+    if any(n.is_on or n.scaling == Scaling.TO_ZERO for n in nodes):
+        return None
+    learned = learned_seconds(START, [n.subject for n in nodes])
+    return min(learned.values()) if learned else None
+
+
+def _earlier_length(actor: Actor, nodes: Sequence[CloudNode]) -> float | None:
+    rows = Interval.objects.visible_to(actor).filter(
+        resource_kind=RESOURCE, resource_id__in=[n.id for n in nodes], phase=Phase.AWAKE, ended_at__gt=clock.now() - EARLIER
+    )
+    ended = rows.order_by("-ended_at").values_list("started_at", "ended_at")[:SESSIONS]
+    lengths = [(end - start).total_seconds() for start, end in ended]
+    return statistics.median(lengths) if lengths else None
+
+
+def actual_cost(
+    *, actor: Actor, node_type: str, provider: str, tier: str = "", started_at: datetime | None = None, ended_at: datetime | None = None
+) -> Actual:
+    """Add up the awake intervals of the nodes between two moments; without them, of the newest time that one was awake."""
+    nodes = nodes_of(actor=actor, node_type=node_type, provider=provider, tier=tier)
+    rows = Interval.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id__in=[n.id for n in nodes], phase=Phase.AWAKE)
+    end = min(ended_at or clock.now(), clock.now())
+    newest = rows.filter(started_at__lt=end).order_by("-started_at").first()
+    if newest is None:
+        return Actual(None, 0.0, started_at, end)
+    start = started_at or newest.started_at
+    end = min(end, newest.ended_at) if started_at is None and newest.ended_at and not ended_at else end
+    parts = []
+    for row in rows.filter(started_at__lt=end).exclude(ended_at__lte=start).order_by("started_at"):
+        part = ledger.overlap(row.started_at, row.ended_at, start, end)
+        if part is not None:
+            parts.append((row, *part))
+    if not parts:
+        return Actual(None, 0.0, start, end)
+    known = all(row.price is not None for row, _, _ in parts)
+    lines = [
+        {"id": row.id, "resource": row.resource_label, "started_at": left, "ended_at": right, "open": row.ended_at is None,
+         "hourly_rate": row.price, "cost": None if row.price is None else ledger.amount(row.price, left, right)}
+        for row, left, right in parts
+    ]
+    seconds = sum((right - left).total_seconds() for _, left, right in parts)
+    cost = sum((ledger.amount(row.price, left, right) for row, left, right in parts), Decimal(0)) if known else None
+    return Actual(cost, seconds, start, end, lines)
+
+
+def spend_by_node(*, actor: Actor, timezone: str) -> tuple[Decimal, list[NodeSpend]]:
+    """Spent in the organization's local day: everything, and the part of each cloud node that cost something."""
+    actor.require("costs.view", "see costs")
+    sums = costs.spent_today(actor, timezone)
+    nodes = {n.id: n for n in visible_nodes(actor, gone=True).filter(id__in=list(sums.by_resource))}
+    rows = [
+        NodeSpend(n.id, n.node_type.name, n.provider, n.gpu_tier, n.instance_name, sums.by_resource[n.id])
+        for n in nodes.values()
+        if sums.by_resource[n.id]
+    ]
+    return sums.spent, sorted(rows, key=lambda r: (-r.spent, r.instance_name))

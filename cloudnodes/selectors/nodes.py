@@ -1,0 +1,68 @@
+"""Nodes with what every page needs beside them: the operation under way and the learned durations."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from cloudnodes.enums import RESOURCE
+from cloudnodes.models import CloudNode
+from core.actor import Actor
+from core.errors import NotFound
+from operations.enums import ACTIVE
+from operations.models import Duration, Operation
+
+NEWEST = 20
+VIEW = "nodes.view"
+
+
+def visible_nodes(actor: Actor, *, gone: bool = False) -> QuerySet[CloudNode]:
+    """Nodes of the actor's organization with their type and account; gone ones only when asked for."""
+    actor.require(VIEW, "see cloud nodes")
+    rows = CloudNode.objects.visible_to(actor).select_related("node_type", "account")
+    found: QuerySet[CloudNode] = rows if gone else rows.filter(gone_at=None)
+    return found.order_by("node_type__name", "provider", "instance_name", "id")
+
+
+def list_nodes(*, actor: Actor, tier: str = "", ids: Collection[UUID] | None = None) -> list[CloudNode]:
+    """Living nodes by type, provider and name."""
+    rows = visible_nodes(actor)
+    if tier:
+        rows = rows.filter(gpu_tier=tier)
+    if ids is not None:
+        rows = rows.filter(id__in=list(ids))
+    return list(rows)
+
+
+def get_node(*, actor: Actor, node_id: UUID) -> CloudNode:
+    """One node, also when it is gone; NotFound for another organization's."""
+    row = visible_nodes(actor, gone=True).filter(id=node_id).first()
+    if row is None:
+        raise NotFound("There is no such cloud node.")
+    return row
+
+
+def active_operations(node_ids: Collection[UUID]) -> dict[UUID, Operation]:
+    """The operation under way on each of the nodes, if any. The ids must be the actor's own."""
+    rows = Operation.objects.all_orgs().filter(resource_kind=RESOURCE, resource_id__in=list(node_ids), status__in=ACTIVE)
+    return {operation.resource_id: operation for operation in rows}
+
+
+def learned_seconds(kind: str, subjects: Iterable[str]) -> dict[str, float]:
+    """Median seconds of the newest successes of a kind per subject, in one query; what was never measured is left out."""
+    wanted = sorted({s for s in subjects if s})
+    seen: dict[str, list[float]] = defaultdict(list)
+    rows = Duration.objects.filter(kind=kind, subject__in=wanted).order_by("-at").values_list("subject", "seconds")
+    for subject, seconds in rows[: NEWEST * max(1, len(wanted)) * 3]:
+        if len(seen[subject]) < NEWEST:
+            seen[subject].append(seconds)
+    return {subject: statistics.median(values) for subject, values in seen.items()}
+
+
+def operation_of(*, actor: Actor, node_id: UUID) -> Operation | None:
+    """What is under way on a node of the actor's; NotFound for another organization's."""
+    return active_operations([get_node(actor=actor, node_id=node_id).id]).get(node_id)
