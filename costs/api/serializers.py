@@ -17,7 +17,7 @@ EIGHT = Decimal("0.00000001")
 
 def amount(value: Decimal | None) -> str | None:
     """Eight decimals, as the ledger keeps them; None stays None."""
-    return None if value is None else str(value.quantize(EIGHT))
+    return None if value is None else f"{value.quantize(EIGHT):f}"
 
 
 def moment(value: datetime | None) -> str | None:
