@@ -10,6 +10,8 @@ api = [
     path("", include("accounts.api.urls")),
     path("", include("operations.api.urls")),
     path("", include("cloudnodes.api.urls")),
+    path("", include("costs.api.urls")),
+    path("", include("audit.api.urls")),
 ]
 
 urlpatterns = [
