@@ -32,8 +32,8 @@ from tests.live.client import Api
 from tests.live.cloud import WatchedCloud
 from tests.live.server import Curfew, Embedded, Scaled
 
-PAGE = "/cloud-nodes"
-TOPICS = frozenset({"nodes"})
+GRID, METER = "/cloud-nodes/", "/costs/meter"
+FRAGMENTS = {GRID: frozenset({"nodes", "operations"}), METER: frozenset({"money"})}
 SETTLE_SECONDS = 30.0
 QUIET_SECONDS = 1.0
 LONGEST_RUN = 1800.0
@@ -51,6 +51,7 @@ class Figures:
     change: list[float] = field(default_factory=list)
     fragment: list[float] = field(default_factory=list)
     fragment_bytes: list[int] = field(default_factory=list)
+    fetches: list[int] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
     incomplete: int = 0
 
@@ -66,8 +67,7 @@ class Bench:
         for account in self.api.accounts():
             self.api.scanned(account["id"])
         cookie = curfew.browser("alice@larkspur.test").cookie
-        topics: frozenset[str] = frozenset() if listen_only else TOPICS
-        self.screens = [Screen(curfew.base_url, cookie, PAGE, topics) for _ in range(screens)]
+        self.screens = [Screen(curfew.base_url, cookie, {} if listen_only else FRAGMENTS) for _ in range(screens)]
         self.figures = Figures()
 
     async def run(self, clicks: int) -> None:
@@ -111,8 +111,7 @@ class Bench:
         """Until no browser has heard or fetched anything for a while."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
-            last = max([s.messages[-1][0] for s in self.screens if s.messages] + [s.fetches[-1].came for s in self.screens if s.fetches], default=0)
-            if time.time() - last > QUIET_SECONDS:
+            if time.time() - max(screen.last_heard for screen in self.screens) > QUIET_SECONDS:
                 return
             await asyncio.sleep(0.1)
 
@@ -128,8 +127,10 @@ class Bench:
         assert reached_at, f"{instance} did not become {reached}"
         self._spread(self.figures.change, reached_at[0])
         for screen in self.screens:
-            self.figures.fragment += [fetch.came - fetch.asked for fetch in screen.fetches]
-            self.figures.fragment_bytes += [len(fetch.body) for fetch in screen.fetches]
+            grids = screen.fetches.get(GRID, [])
+            self.figures.fragment += [fetch.came - fetch.asked for fetch in grids]
+            self.figures.fragment_bytes += [len(fetch.body) for fetch in grids]
+            self.figures.fetches.append(sum(len(each) for each in screen.fetches.values()))
             self.figures.messages.append(len(screen.messages))
 
     def _spread(self, into: list[float], since: float, *, sockets: bool = False) -> None:
@@ -137,10 +138,10 @@ class Bench:
         moments = []
         for screen in self.screens:
             told = next((at for at, topic in screen.messages if at >= since and topic == "nodes"), None)
-            if not sockets and screen.topics:
-                told = next((f.came for f in screen.fetches if told is not None and f.asked >= told and f.status == 200), None)
-            elif not sockets:
-                return
+            if not sockets:
+                if not screen.fragments:
+                    return
+                told = next((f.came for f in screen.fetches[GRID] if told is not None and f.asked >= told and f.status == 200), None)
             if told is None:
                 self.figures.incomplete += 1
                 return
@@ -162,6 +163,7 @@ class Bench:
             **{name: summary(values) for name, values in named.items() if values},
             "fragment_bytes": max(figures.fragment_bytes, default=0),
             "messages_per_screen_and_click": round(sum(figures.messages) / max(1, len(figures.messages)), 1),
+            "fetches_per_screen_and_click": round(sum(figures.fetches) / max(1, len(figures.fetches)), 1),
             "incomplete": figures.incomplete,
             "errors": sum(screen.errors for screen in self.screens),
         }

@@ -88,19 +88,20 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 @dataclass
 class Screen:
-    """One open page. `messages` are `(moment, topic)`, `fetches` the fragments that came."""
+    """One open page. `fragments` gives the topics that make it ask for each of its parts again.
+
+    `messages` are `(moment, topic)`, `fetches` the fragments that came, by address.
+    """
 
     base_url: str
     cookie: str
-    path: str
-    topics: frozenset[str]
-    fetching: bool = True
+    fragments: Mapping[str, frozenset[str]]
     messages: list[tuple[float, str]] = field(default_factory=list)
-    fetches: list[Fetch] = field(default_factory=list)
+    fetches: dict[str, list[Fetch]] = field(default_factory=dict)
     errors: int = 0
     _socket: ClientConnection | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _wanted: dict[str, asyncio.Event] = field(default_factory=dict)
 
     async def open(self) -> None:
         """Connect the socket; returns when the server said hello."""
@@ -110,30 +111,33 @@ class Screen:
         )
         hello = json.loads(await asyncio.wait_for(self._socket.recv(), 60))
         assert hello["topic"] == "hello", hello
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_fresh())]
+        self.forget()
+        self._wanted = {path: asyncio.Event() for path in self.fragments}
+        self._tasks = [asyncio.create_task(self._listen()), *(asyncio.create_task(self._keep_fresh(path)) for path in self.fragments)]
 
     async def _listen(self) -> None:
         assert self._socket is not None
         async for text in self._socket:
             topic = json.loads(text)["topic"]
             self.messages.append((time.time(), topic))
-            if topic in self.topics:
-                self._wanted.set()
+            for path, topics in self.fragments.items():
+                if topic in topics:
+                    self._wanted[path].set()
 
-    async def _keep_fresh(self) -> None:
+    async def _keep_fresh(self, path: str) -> None:
         connection = KeepAlive(self.base_url, self.cookie)
         try:
-            while self.fetching:
-                await self._wanted.wait()
+            while True:
+                await self._wanted[path].wait()
                 await asyncio.sleep(GATHER)
-                self._wanted.clear()
+                self._wanted[path].clear()
                 try:
-                    fetch = await connection.get(self.path, HTMX)
+                    fetch = await connection.get(path, HTMX)
                 except (OSError, asyncio.IncompleteReadError, HttpError):
                     self.errors += 1
                     continue
                 self.errors += fetch.status != 200
-                self.fetches.append(fetch)
+                self.fetches[path].append(fetch)
         finally:
             connection.close()
 
@@ -147,7 +151,12 @@ class Screen:
     def forget(self) -> None:
         """Start a new measurement."""
         self.messages.clear()
-        self.fetches.clear()
+        self.fetches = {path: [] for path in self.fragments}
+
+    @property
+    def last_heard(self) -> float:
+        """When the last message or fragment came; 0 when none did."""
+        return max([0.0, *(at for at, _ in self.messages[-1:]), *(f.came for each in self.fetches.values() for f in each[-1:])])
 
 
 async def open_all(screens: list[Screen], at_once: int = 20) -> None:
