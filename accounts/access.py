@@ -37,7 +37,9 @@ def signed_in(view: View) -> View:
                 return answer
             return HttpResponseRedirect(login_url(request))
         if getattr(request, "actor", None) is None:
-            raise Forbidden("You are not a member of any organization. Ask somebody to add you, or sign up with another address.")
+            raise Forbidden(
+                "You are not a member of any organization. Ask somebody to add you, or sign up with another address."
+            )
         return view(request, *args, **kwargs)
 
     return guarded

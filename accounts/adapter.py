@@ -33,6 +33,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def get_login_redirect_url(self, request: HttpRequest) -> Any:
         return landing_url(request.user) if isinstance(request.user, User) else "/"
 
+    def get_signup_redirect_url(self, request: HttpRequest) -> Any:
+        return self.get_login_redirect_url(request)
+
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address that rate limits count by: believed from a trusted proxy only."""
         return client_ip(request) or "unknown"
@@ -44,7 +47,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def post_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse:
         methods = [r["method"] for r in get_authentication_records(request, user)]
-        services.record_sign_in(user=user, facts=facts_of_request(request), how=" and ".join(dict.fromkeys(methods)) or "session")
+        services.record_sign_in(
+            user=user, facts=facts_of_request(request), how=" and ".join(dict.fromkeys(methods)) or "session"
+        )
         response: HttpResponse = super().post_login(request, user, **kwargs)
         return response
 

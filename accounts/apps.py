@@ -13,7 +13,9 @@ class AccountsConfig(AppConfig):
         hooks.access_denied.subscribe(services.record_denied)
         menu.register(menu.Entry(110, "Settings", "accounts:settings", "settings", prefix="/settings/"))
         menu.register_settings(menu.Entry(5, "Basics", "accounts:settings", "user", prefix="/settings/profile"))
-        menu.register_settings(menu.Entry(10, "Cloud Integrations", "accounts:cloud-accounts", "cloud", permission="accounts.view"))
+        menu.register_settings(
+            menu.Entry(10, "Cloud Integrations", "accounts:cloud-accounts", "cloud", permission="accounts.view")
+        )
         menu.register_settings(menu.Entry(20, "Members", "accounts:members", "users", permission="members.view"))
         menu.register_settings(menu.Entry(30, "API keys", "accounts:api-keys", "key", permission="api_keys.manage"))
         menu.register_settings(menu.Entry(40, "Security", "accounts:security", "shield-lock"))

@@ -44,7 +44,13 @@ class PortalLoginForm(LoginForm):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         login, password = self.fields["login"], self.fields["password"]
         login.label, password.label, password.help_text = "E-mail address", "Password", ""
-        login.widget.attrs = {"type": "email", "autocomplete": "username", "maxlength": "254", "autofocus": True, "spellcheck": "false"}
+        login.widget.attrs = {
+            "type": "email",
+            "autocomplete": "username",
+            "maxlength": "254",
+            "autofocus": True,
+            "spellcheck": "false",
+        }
         password.widget.attrs = {"autocomplete": "current-password", "maxlength": "1024"}
         login.error_messages["required"] = "Enter your e-mail address."
         password.error_messages["required"] = "Enter your password."
@@ -60,7 +66,9 @@ class SignUpForm(forms.Form):
         error_messages={"required": "Give your organization a name."},
         widget=forms.TextInput(attrs={"autocomplete": "organization", "autofocus": True}),
     )
-    name = forms.CharField(max_length=120, required=False, label="Your name", widget=forms.TextInput(attrs={"autocomplete": "name"}))
+    name = forms.CharField(
+        max_length=120, required=False, label="Your name", widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
     email = forms.EmailField(
         max_length=254,
         label="E-mail address",
@@ -78,20 +86,26 @@ class SignUpForm(forms.Form):
 
 
 class ProfileForm(forms.Form):
-    name = forms.CharField(max_length=120, required=False, label="Your name", widget=forms.TextInput(attrs={"autocomplete": "name"}))
-
-
-class OrganizationForm(forms.Form):
-    name = forms.CharField(max_length=120, label="Name", error_messages={"required": "Give the organization a name."})
-    timezone = forms.ChoiceField(
-        label="Time zone", help_text="Days of the ledger and new schedules are read in this zone.", choices=lambda: zone_choices()
+    name = forms.CharField(
+        max_length=120, required=False, label="Your name", widget=forms.TextInput(attrs={"autocomplete": "name"})
     )
 
 
 def zone_choices() -> list[tuple[str, str]]:
     """Every zone with a place in its name, and UTC."""
-    names = sorted(z for z in available_timezones() if z == "UTC" or ("/" in z and not z.startswith(("Etc/", "SystemV/", "posix", "right"))))
+    names = sorted(
+        z
+        for z in available_timezones()
+        if z == "UTC" or ("/" in z and not z.startswith(("Etc/", "SystemV/", "posix", "right")))
+    )
     return [(name, name.replace("_", " ")) for name in names]
+
+
+class OrganizationForm(forms.Form):
+    name = forms.CharField(max_length=120, label="Name", error_messages={"required": "Give the organization a name."})
+    timezone = forms.ChoiceField(
+        label="Time zone", help_text="Days of the ledger and new schedules are read in this zone.", choices=zone_choices
+    )
 
 
 class AppearanceForm(forms.Form):
@@ -122,14 +136,21 @@ class RoleForm(forms.Form):
 class ConnectForm(forms.Form):
     """Name, region and the fields of one method of one provider, built from the registry."""
 
-    def __init__(self, info: ProviderInfo, method: ConnectMethod, data: Any = None, *, skip: Iterable[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, info: ProviderInfo, method: ConnectMethod, data: Any = None, *, skip: Iterable[str] = (), **kwargs: Any
+    ) -> None:
         super().__init__(data, **kwargs)
         self.names = [f.name for f in method.fields if f.name not in skip]
         self.fields["name"] = forms.CharField(
-            max_length=120, required=False, label="Name", help_text=f"What the {info.account_label} is called here; its own name otherwise."
+            max_length=120,
+            required=False,
+            label="Name",
+            help_text=f"What the {info.account_label} is called here; its own name otherwise.",
         )
         if info.regions:
-            self.fields["region"] = forms.ChoiceField(label="Region", help_text="Where your machines are; the scan looks here.")
+            self.fields["region"] = forms.ChoiceField(
+                label="Region", help_text="Where your machines are; the scan looks here."
+            )
             _choose_region(self.fields["region"], info)
         for field in method.fields:
             if field.name not in skip:
@@ -150,7 +171,9 @@ def _field(field: CredentialField) -> forms.Field:
     attrs = {"autocomplete": "off", "spellcheck": "false", "class": "mono"}
     widget: forms.Widget
     if field.kind == "choice":
-        return forms.ChoiceField(label=field.label, required=field.required, help_text=field.help, choices=[(c, c) for c in field.choices])
+        return forms.ChoiceField(
+            label=field.label, required=field.required, help_text=field.help, choices=[(c, c) for c in field.choices]
+        )
     if field.multiline:
         widget = (SecretText if field.is_secret else forms.Textarea)(attrs={**attrs, "rows": 5})
     elif field.is_secret:
@@ -170,13 +193,16 @@ def _field(field: CredentialField) -> forms.Field:
 class ApiKeyForm(forms.Form):
     """A key's name, end and rights; only rights that its maker has are offered."""
 
-    name = forms.CharField(max_length=120, label="Name", help_text="What will use it, such as “Render farm”.", error_messages={"required": "Give the key a name."})
+    name = forms.CharField(
+        max_length=120,
+        label="Name",
+        help_text="What will use it, such as “Render farm”.",
+        error_messages={"required": "Give the key a name."},
+    )
     days = forms.TypedChoiceField(
         label="Ends",
-        coerce=lambda text: int(text) if text else None,
-        empty_value=None,
-        required=False,
-        choices=[("30", "After 30 days"), ("90", "After 90 days"), ("365", "After a year"), ("", "Never")],
+        coerce=lambda text: int(text) or None,
+        choices=[("30", "After 30 days"), ("90", "After 90 days"), ("365", "After a year"), ("0", "Never")],
         initial="90",
     )
     scopes = forms.MultipleChoiceField(

@@ -113,7 +113,9 @@ class CloudAccount(UuidModel, OrgOwned):
 
     class Meta(OrgOwned.Meta):
         constraints = [
-            models.UniqueConstraint(fields=["provider", "number"], condition=~models.Q(number=""), name="cloud_account_claimed_once"),
+            models.UniqueConstraint(
+                fields=["provider", "number"], condition=~models.Q(number=""), name="cloud_account_claimed_once"
+            ),
         ]
         indexes = [models.Index(fields=["organization", "status"], name="cloud_account_status")]
 

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from accounts.enums import Role
 
-ROOMS = ("nodes", "gpu", "tasks", "workers", "clusters", "hibernation", "policies", "operations", "costs", "notifications")
+ROOMS = (
+    "nodes",
+    "gpu",
+    "tasks",
+    "workers",
+    "clusters",
+    "hibernation",
+    "policies",
+    "operations",
+    "costs",
+    "notifications",
+)
 
 _VIEWER = frozenset({*(f"{room}.view" for room in ROOMS), "accounts.view", "members.view"})
 _OPERATOR = _VIEWER | {f"{room}.operate" for room in ROOMS}

@@ -46,7 +46,9 @@ class SandboxFacts:
         for account in self.accounts:
             if account.number == number:
                 return account
-        raise NotFound("The sandbox has no such account any more.", next_step="Disconnect it and connect the sandbox again.")
+        raise NotFound(
+            "The sandbox has no such account any more.", next_step="Disconnect it and connect the sandbox again."
+        )
 
 
 _lock = threading.Lock()
@@ -78,7 +80,8 @@ def facts() -> SandboxFacts:
             platform=dict(answer["platform"]),
             platform_account=answer["platform"]["account_id"],
             accounts=tuple(
-                SandboxAccount(a["account_id"], a["name"], a["access_key_id"], a["secret_access_key"]) for a in answer["accounts"]
+                SandboxAccount(a["account_id"], a["name"], a["access_key_id"], a["secret_access_key"])
+                for a in answer["accounts"]
             ),
         )
     except (KeyError, TypeError) as odd:
@@ -115,13 +118,17 @@ def values_for(*, number: str, method: str, external_id: str, values: Mapping[st
 
 def _ask(method: str, path: str, body: Mapping[str, str] | None = None) -> dict[str, Any]:
     if not is_offered():
-        raise Unreachable("The sandbox cloud is not running here.", next_step="Start Curfew with ./curfew demo.", transient=False)
+        raise Unreachable(
+            "The sandbox cloud is not running here.", next_step="Start Curfew with ./curfew demo.", transient=False
+        )
     try:
         answer = httpx.request(method, address() + path, json=body, timeout=TIMEOUT, trust_env=False)
         answer.raise_for_status()
         found = answer.json()
     except httpx.HTTPStatusError as refused:
-        raise BadAnswer("The sandbox refused.", detail=f"{refused.response.status_code} {refused.response.text[:200]}") from None
+        raise BadAnswer(
+            "The sandbox refused.", detail=f"{refused.response.status_code} {refused.response.text[:200]}"
+        ) from None
     except httpx.HTTPError as lost:
         raise Unreachable("The sandbox cloud is not answering.", detail=type(lost).__name__) from None
     except ValueError as odd:

@@ -7,6 +7,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+
 from accounts import tokens
 from accounts.enums import AccountStatus, Role
 from accounts.models import AgentToken, ApiKey, CloudAccount, Membership, Organization, User
@@ -69,10 +72,17 @@ def actor_of_access_token(text: str, **facts: str) -> Actor | None:
     claims = tokens.decode(text, "access")
     if claims is None:
         return None
-    row = Membership.objects.for_org(claims["org"]).filter(user_id=claims["sub"], user__is_active=True).select_related("user").first()
+    row = (
+        Membership.objects.for_org(claims["org"])
+        .filter(user_id=claims["sub"], user__is_active=True)
+        .select_related("user")
+        .first()
+    )
     if row is None:
         return None
-    return Actor(ActorKind.USER, str(row.user_id), row.user.display_name, row.organization_id, permissions_of(row.role), **facts)
+    return Actor(
+        ActorKind.USER, str(row.user_id), row.user.display_name, row.organization_id, permissions_of(row.role), **facts
+    )
 
 
 def actor_of_api_key(text: str, **facts: str) -> Actor | None:
@@ -111,7 +121,9 @@ def get_account(*, actor: Actor, account_id: UUID | str) -> CloudAccount:
     return row
 
 
-def find_accounts(*, actor: Actor, provider: str = "", status: str = "", search: str = "", ordering: str = "") -> list[CloudAccount]:
+def find_accounts(
+    *, actor: Actor, provider: str = "", status: str = "", search: str = "", ordering: str = ""
+) -> list[CloudAccount]:
     """Cloud accounts that match; oldest first unless `ordering` (a field, "-" for descending) says otherwise."""
     actor.require("accounts.view", "see cloud accounts")
     rows = CloudAccount.objects.visible_to(actor)
@@ -146,7 +158,11 @@ def needs_wizard(caller: Caller) -> bool:
 
 def find_prepared(*, actor: Actor, account_id: UUID | None = None) -> CloudAccount | None:
     """The AWS account whose role was prepared but that is not connected yet; None without one."""
-    rows = CloudAccount.objects.visible_to(actor).filter(status=AccountStatus.PENDING, provider="aws").exclude(external_id="")
+    rows = (
+        CloudAccount.objects.visible_to(actor)
+        .filter(status=AccountStatus.PENDING, provider="aws")
+        .exclude(external_id="")
+    )
     if account_id:
         rows = rows.filter(id=account_id)
     found: CloudAccount | None = rows.order_by("created_at").first()
@@ -184,7 +200,9 @@ def _member(row: Membership, actor: Actor, owners: int) -> Member:
     last_owner = is_owner and owners == 1
     may_change = actor.can("members.manage") and not last_owner and (not is_owner or actor.can("members.manage_owners"))
     roles = tuple(
-        (value, label) for value, label in Role.choices if may_change and (value != Role.OWNER or actor.can("members.manage_owners"))
+        (value, label)
+        for value, label in Role.choices
+        if may_change and (value != Role.OWNER or actor.can("members.manage_owners"))
     )
     return Member(
         id=row.id,
@@ -227,3 +245,13 @@ def get_member(*, actor: Actor, membership_id: UUID) -> Member:
         if member.id == membership_id:
             return member
     raise NotFound("There is no such member.")
+
+
+def factors_of(user: User) -> list[Authenticator]:
+    """A person's second factors and passkeys, oldest first."""
+    return list(Authenticator.objects.filter(user=user).order_by("created_at"))
+
+
+def sessions_of(user: User) -> list[UserSession]:
+    """The browsers in which a person is signed in; ended ones are cleared away."""
+    return list(UserSession.objects.purge_and_list(user))

@@ -79,7 +79,9 @@ def encode_refresh(user_id: UUID, organization_id: UUID, jti: UUID, family: UUID
 def decode(text: str, typ: str) -> dict[str, Any] | None:
     """Verified claims, or None for anything wrong: signature, expiry, kind."""
     try:
-        claims = jwt.decode(text, settings.CURFEW_JWT_KEY, [ALGORITHM], options={"require": ["exp", "sub", "org", "jti"]})
+        claims = jwt.decode(
+            text, settings.CURFEW_JWT_KEY, [ALGORITHM], options={"require": ["exp", "sub", "org", "jti"]}
+        )
     except jwt.InvalidTokenError:
         return None
     return claims if claims.get("typ") == typ else None

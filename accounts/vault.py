@@ -29,7 +29,9 @@ def credentials_of(account: CloudAccount) -> Credentials:
     """
     if not account.credentials:
         raise AuthenticationFailed(
-            f"{account.name} has no credentials yet.", code="not_connected", next_step="Connect the account under Settings, Cloud Integrations."
+            f"{account.name} has no credentials yet.",
+            code="not_connected",
+            next_step="Connect the account under Settings, Cloud Integrations.",
         )
     try:
         values = encryption.unseal(account.credentials, bound_to=account.seal_name)
@@ -41,14 +43,23 @@ def credentials_of(account: CloudAccount) -> Credentials:
             detail=str(closed),
         ) from None
     if account.is_sandbox:
-        values = sandbox.values_for(number=account.number, method=account.method, external_id=account.external_id, values=values)
+        values = sandbox.values_for(
+            number=account.number, method=account.method, external_id=account.external_id, values=values
+        )
     return build(account.provider, account.method, account.region, values, is_sandbox=account.is_sandbox)
 
 
-def build(provider: str, method: str, region: str, values: Mapping[str, str], *, is_sandbox: bool = False) -> Credentials:
+def build(
+    provider: str, method: str, region: str, values: Mapping[str, str], *, is_sandbox: bool = False
+) -> Credentials:
     """Credentials with what only the operator decides: the sandbox's address and the local Docker socket."""
     known = dict(values)
-    if provider == "docker" and method == "local" and not known.get("socket") and settings.CURFEW_DOCKER_HOST.startswith("unix://"):
+    if (
+        provider == "docker"
+        and method == "local"
+        and not known.get("socket")
+        and settings.CURFEW_DOCKER_HOST.startswith("unix://")
+    ):
         known["socket"] = settings.CURFEW_DOCKER_HOST.removeprefix("unix://")
     endpoints = {"aws": sandbox.address()} if is_sandbox else {}
     return Credentials(provider, method, region, known, endpoints)

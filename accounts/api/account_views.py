@@ -13,8 +13,8 @@ from rest_framework.response import Response
 from accounts import selectors, services
 from accounts.api import examples
 from accounts.api import serializers as shapes
-from accounts.throttles import ConnectThrottle
 from accounts.enums import AccountStatus, Provider
+from accounts.throttles import ConnectThrottle
 from core.api.pagination import Pages
 from core.api.views import CurfewAPIView
 
@@ -65,7 +65,9 @@ class AccountView(CurfewAPIView):
         selectors.get_account(actor=self.actor, account_id=account_id)
         data = shapes.RenameIn(data=request.data)
         data.is_valid(raise_exception=True)
-        return _shown(services.rename_account(actor=self.actor, account_id=account_id, name=data.validated_data["name"]))
+        return _shown(
+            services.rename_account(actor=self.actor, account_id=account_id, name=data.validated_data["name"])
+        )
 
     @extend_schema(tags=TAGS, responses={204: None, 403: REFUSED, 404: REFUSED, 409: REFUSED})
     def delete(self, request: Request, account_id: UUID) -> Response:
@@ -88,7 +90,10 @@ class RoleSetupView(CurfewAPIView):
     throttle_classes = (ConnectThrottle,)
 
     @extend_schema(
-        tags=TAGS, request=shapes.RoleSetupIn, responses={200: shapes.RoleSetupOut, 403: REFUSED, 422: REFUSED}, examples=[examples.ROLE_IN]
+        tags=TAGS,
+        request=shapes.RoleSetupIn,
+        responses={200: shapes.RoleSetupOut, 403: REFUSED, 422: REFUSED},
+        examples=[examples.ROLE_IN],
     )
     def post(self, request: Request) -> Response:
         data = shapes.RoleSetupIn(data=request.data)
@@ -137,7 +142,11 @@ class VerifyView(CurfewAPIView):
 class ResyncView(CurfewAPIView):
     """Scan the account again."""
 
-    @extend_schema(tags=TAGS, request=None, responses={202: OpenApiResponse(description="`{operation, account}`"), 404: REFUSED, 409: REFUSED})
+    @extend_schema(
+        tags=TAGS,
+        request=None,
+        responses={202: OpenApiResponse(description="`{operation, account}`"), 404: REFUSED, 409: REFUSED},
+    )
     def post(self, request: Request, account_id: UUID) -> Response:
         row, operation = services.resync_account(actor=self.actor, account_id=account_id)
         body: dict[str, Any] = {"account": shapes.AccountOut(row).data, "operation": _operation_shape(operation)}
@@ -160,5 +169,3 @@ def _operation_shape(operation: Any) -> dict[str, Any] | None:
 
 def _shown(row: Any, code: int = status.HTTP_200_OK, headers: dict[str, str] | None = None) -> Response:
     return Response(shapes.AccountOut(row).data, status=code, headers=headers)
-
-

@@ -16,8 +16,8 @@ from accounts import selectors, services
 from accounts.api import examples
 from accounts.api import serializers as shapes
 from accounts.api.login import log_in, needs_verified_email
-from accounts.throttles import LoginThrottle, SignupThrottle
 from accounts.facts import facts_of_request
+from accounts.throttles import LoginThrottle, SignupThrottle
 from core.actor import ActorKind
 from core.api.views import CurfewAPIView
 from core.errors import NotSignedIn
@@ -77,7 +77,11 @@ class TokenView(CurfewAPIView):
         data.is_valid(raise_exception=True)
         asked = data.validated_data
         caller = log_in(
-            request._request, email=asked["email"], password=asked["password"], otp=asked["otp"], organization_id=asked["organization"]
+            request._request,
+            email=asked["email"],
+            password=asked["password"],
+            otp=asked["otp"],
+            organization_id=asked["organization"],
         )
         pair = services.issue_tokens(caller=caller)
         return Response({"access": pair.access, "refresh": pair.refresh, "user": shapes.user_shape(caller)})

@@ -27,7 +27,9 @@ SIGNUP_OUT = OpenApiExample(
     status_codes=["201"],
 )
 LOGIN_IN = OpenApiExample(
-    "With a second factor", value={"email": "ada@larkspur.example", "password": "a long walk at dusk", "otp": "123456"}, request_only=True
+    "With a second factor",
+    value={"email": "ada@larkspur.example", "password": "a long walk at dusk", "otp": "123456"},
+    request_only=True,
 )
 LOGIN_OUT = OpenApiExample("Logged in", value={**TOKENS, "user": USER}, response_only=True, status_codes=["200"])
 MFA_REQUIRED = OpenApiExample(
@@ -44,11 +46,19 @@ MFA_REQUIRED = OpenApiExample(
     status_codes=["401"],
 )
 ROLE_IN = OpenApiExample(
-    "Prepare a role", value={"provider": "aws", "aws_account_id": "123456789012", "region": "us-east-1"}, request_only=True
+    "Prepare a role",
+    value={"provider": "aws", "aws_account_id": "123456789012", "region": "us-east-1"},
+    request_only=True,
 )
 CONNECT_ROLE = OpenApiExample(
     "By role, after the stack was launched",
-    value={"provider": "aws", "method": "role", "name": "Production", "region": "us-east-1", "aws_account_id": "123456789012"},
+    value={
+        "provider": "aws",
+        "method": "role",
+        "name": "Production",
+        "region": "us-east-1",
+        "aws_account_id": "123456789012",
+    },
     request_only=True,
 )
 CONNECT_KEYS = OpenApiExample(

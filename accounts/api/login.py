@@ -42,7 +42,9 @@ def log_in(
         raise Forbidden("You are not a member of any organization.")
     if organization_id and caller.organization.pk != organization_id:
         raise NotFound("There is no such organization.")
-    services.record_sign_in(user=user, facts=facts, how="password and code over the API" if otp else "password over the API")
+    services.record_sign_in(
+        user=user, facts=facts, how="password and code over the API" if otp else "password over the API"
+    )
     return caller
 
 

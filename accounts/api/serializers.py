@@ -15,7 +15,9 @@ from accounts.selectors import Caller
 class SignupIn(serializers.Serializer):
     organization = serializers.CharField(max_length=120, help_text="Name of the new organization.")
     email = serializers.EmailField(max_length=254)
-    password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True, help_text="At least ten characters.")
+    password = serializers.CharField(
+        max_length=1024, trim_whitespace=False, write_only=True, help_text="At least ten characters."
+    )
     name = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
 
 
@@ -23,9 +25,15 @@ class LoginIn(serializers.Serializer):
     email = serializers.CharField(max_length=254)
     password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True)
     otp = serializers.CharField(
-        max_length=64, required=False, allow_blank=True, default="", help_text="Code of the authenticator app, or a recovery code."
+        max_length=64,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="Code of the authenticator app, or a recovery code.",
     )
-    organization = serializers.UUIDField(required=False, allow_null=True, default=None, help_text="Which one to act in; the oldest membership otherwise.")
+    organization = serializers.UUIDField(
+        required=False, allow_null=True, default=None, help_text="Which one to act in; the oldest membership otherwise."
+    )
 
 
 class RefreshIn(serializers.Serializer):
@@ -34,7 +42,11 @@ class RefreshIn(serializers.Serializer):
 
 class LogoutIn(serializers.Serializer):
     refresh = serializers.CharField(
-        max_length=4096, required=False, allow_blank=True, default="", help_text="Ends this log-in; without it, all of the person's."
+        max_length=4096,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="Ends this log-in; without it, all of the person's.",
     )
 
 
@@ -98,7 +110,9 @@ class AccountOut(serializers.ModelSerializer[CloudAccount]):
     provider_label = serializers.CharField(source="get_provider_display", read_only=True)
     method_label = serializers.CharField(source="get_method_display", read_only=True)
     status_label = serializers.CharField(source="get_status_display", read_only=True)
-    found = serializers.DictField(child=serializers.IntegerField(), read_only=True, help_text="What the last scan counted.")
+    found = serializers.DictField(
+        child=serializers.IntegerField(), read_only=True, help_text="What the last scan counted."
+    )
 
     class Meta:
         model = CloudAccount
@@ -146,7 +160,9 @@ class ConnectIn(serializers.Serializer):
     method = serializers.CharField(max_length=20, help_text=f"One of {', '.join(m for m in Method.values if m)}.")
     name = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
     region = serializers.CharField(max_length=40, required=False, allow_blank=True, default="")
-    account_id = serializers.UUIDField(required=False, allow_null=True, default=None, help_text="Give this account new credentials.")
+    account_id = serializers.UUIDField(
+        required=False, allow_null=True, default=None, help_text="Give this account new credentials."
+    )
 
     def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()
@@ -154,7 +170,16 @@ class ConnectIn(serializers.Serializer):
             for field in (f for method in info.methods for f in method.fields):
                 kind = serializers.JSONField if field.kind == "json" else serializers.CharField
                 more = {} if field.kind == "json" else {"allow_blank": True, "trim_whitespace": False}
-                fields.setdefault(field.name, kind(required=False, write_only=True, allow_null=True, help_text=f"{info.label}: {field.label}.", **more))
+                fields.setdefault(
+                    field.name,
+                    kind(
+                        required=False,
+                        write_only=True,
+                        allow_null=True,
+                        help_text=f"{info.label}: {field.label}.",
+                        **more,
+                    ),
+                )
         return fields
 
     def values(self) -> dict[str, Any]:

@@ -4,25 +4,45 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='user',
-            name='theme',
-            field=models.CharField(blank=True, choices=[('', 'As the system says'), ('light', 'Light'), ('dark', 'Dark')], default='', max_length=5),
+            model_name="user",
+            name="theme",
+            field=models.CharField(
+                blank=True,
+                choices=[("", "As the system says"), ("light", "Light"), ("dark", "Dark")],
+                default="",
+                max_length=5,
+            ),
         ),
         migrations.AlterField(
-            model_name='agenttoken',
-            name='kind',
-            field=models.CharField(choices=[('cluster', 'Cluster'), ('worker', 'Worker'), ('machine', 'Machine')], max_length=16),
+            model_name="agenttoken",
+            name="kind",
+            field=models.CharField(
+                choices=[("cluster", "Cluster"), ("worker", "Worker"), ("machine", "Machine")], max_length=16
+            ),
         ),
         migrations.AlterField(
-            model_name='cloudaccount',
-            name='method',
-            field=models.CharField(blank=True, choices=[('', 'Not connected'), ('role', 'Role-Based'), ('keys', 'Access Key'), ('service_principal', 'Service principal'), ('service_account', 'Service account'), ('local', 'Local socket'), ('tls', 'TLS host'), ('api_key', 'API key')], default='', max_length=20),
+            model_name="cloudaccount",
+            name="method",
+            field=models.CharField(
+                blank=True,
+                choices=[
+                    ("", "Not connected"),
+                    ("role", "Role-Based"),
+                    ("keys", "Access Key"),
+                    ("service_principal", "Service principal"),
+                    ("service_account", "Service account"),
+                    ("local", "Local socket"),
+                    ("tls", "TLS host"),
+                    ("api_key", "API key"),
+                ],
+                default="",
+                max_length=20,
+            ),
         ),
     ]

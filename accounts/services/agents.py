@@ -20,7 +20,9 @@ ENROLMENT_HOURS = 24
 LONGEST_ENROLMENT_HOURS = 24 * 30
 
 
-def create_enrolment_token(*, actor: Actor, kind: str, name: str, hours: int = ENROLMENT_HOURS) -> tuple[AgentToken, str]:
+def create_enrolment_token(
+    *, actor: Actor, kind: str, name: str, hours: int = ENROLMENT_HOURS
+) -> tuple[AgentToken, str]:
     """Make a token that may enrol agents of one kind for some hours; its text is shown this once."""
     actor.require("agents.manage", "enrol agents")
     errors = {}

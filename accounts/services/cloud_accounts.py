@@ -56,7 +56,12 @@ def _connect_prepared(actor: Actor, row: CloudAccount) -> CloudAccount:
     if not (row.external_id and number):
         raise InvalidState(NOT_CONNECTED, code="not_connected")
     return connect_account(
-        actor=actor, provider=row.provider, method=Method.ROLE, region=row.region, values={"aws_account_id": number}, account_id=row.id
+        actor=actor,
+        provider=row.provider,
+        method=Method.ROLE,
+        region=row.region,
+        values={"aws_account_id": number},
+        account_id=row.id,
     )
 
 
@@ -64,7 +69,13 @@ def _record_refusal(actor: Actor, row: CloudAccount, refused: ProviderError) -> 
     with transaction.atomic():
         if not refused.transient:
             _move(row, AccountStatus.ERROR, status_reason=refused.message[:500], next_step=refused.next_step[:300])
-        audit.record(actor=actor, verb="cloud_account.verified", target=row, outcome=Outcome.FAILED, detail=f"{refused.message} ({refused.code})")
+        audit.record(
+            actor=actor,
+            verb="cloud_account.verified",
+            target=row,
+            outcome=Outcome.FAILED,
+            detail=f"{refused.message} ({refused.code})",
+        )
         publish(row.organization_id, "accounts", [row.id])
 
 
@@ -100,10 +111,14 @@ def rename_account(*, actor: Actor, account_id: UUID, name: str) -> CloudAccount
 def disconnect_effects(*, actor: Actor, account: CloudAccount) -> list[str]:
     """What disconnecting would do, as sentences for the confirmation: ours, then those of the apps that use the account."""
     effects = [f"Curfew forgets the credentials of {account.name} and stops watching it."]
-    found = {kind: count for kind, count in account.found.items() if count}
+    found = {kind.replace("_", " "): count for kind, count in account.found.items() if count}
     if found:
-        effects.append(f"The last scan found {', '.join(f'{count} {kind}' for kind, count in sorted(found.items()))}; they leave every page here.")
-    effects.append("Nothing is switched off or deleted in the cloud: what is awake stays awake and goes on costing money.")
+        effects.append(
+            f"The last scan found {', '.join(f'{count} {kind}' for kind, count in sorted(found.items()))}; they leave every page here."
+        )
+    effects.append(
+        "Nothing is switched off or deleted in the cloud: what is awake stays awake and goes on costing money."
+    )
     effects.append("The audit log and the money already counted stay.")
     for more in blast_radius.emit(actor=actor, account=account):
         effects.extend(more)
@@ -117,7 +132,10 @@ def disconnect_account(*, actor: Actor, account_id: UUID) -> None:
         row = _get(actor, account_id, lock=True)
         hooks.cloud_account_disconnecting.emit(actor=actor, account=row)
         audit.record(
-            actor=actor, verb="cloud_account.disconnected", target=row, changes={"number": [row.masked_number, None], "method": [row.method, None]}
+            actor=actor,
+            verb="cloud_account.disconnected",
+            target=row,
+            changes={"number": [row.masked_number, None], "method": [row.method, None]},
         )
         publish(row.organization_id, "accounts", [row.id])
         row.delete()
@@ -131,13 +149,21 @@ def mark_scanning(*, account: CloudAccount) -> bool:
 def mark_scanned(*, account: CloudAccount, found: Mapping[str, int]) -> bool:
     """The scan ended well; `found` is what it counted."""
     return _mark(
-        account, AccountStatus.ACTIVE, "cloud_account.scanned", status_reason="", next_step="", found=dict(found), scanned_at=clock.now()
+        account,
+        AccountStatus.ACTIVE,
+        "cloud_account.scanned",
+        status_reason="",
+        next_step="",
+        found=dict(found),
+        scanned_at=clock.now(),
     )
 
 
 def mark_scan_failed(*, account: CloudAccount, reason: str, next_step: str = "") -> bool:
     """The scan ended badly; the account shows why and what to do next."""
-    return _mark(account, AccountStatus.ERROR, "cloud_account.scan_failed", status_reason=reason[:500], next_step=next_step[:300])
+    return _mark(
+        account, AccountStatus.ERROR, "cloud_account.scan_failed", status_reason=reason[:500], next_step=next_step[:300]
+    )
 
 
 def _mark(account: CloudAccount, status: AccountStatus, verb: str, **fields: Any) -> bool:
@@ -152,7 +178,10 @@ def _mark(account: CloudAccount, status: AccountStatus, verb: str, **fields: Any
                 verb=verb,
                 target=account,
                 outcome=Outcome.FAILED if failed else Outcome.SUCCESS,
-                changes={"status": [str(before), str(status)], **({"found": [None, fields["found"]]} if fields.get("found") else {})},
+                changes={
+                    "status": [str(before), str(status)],
+                    **({"found": [None, fields["found"]]} if fields.get("found") else {}),
+                },
                 detail=account.status_reason,
             )
         publish(account.organization_id, "accounts", [account.id])

@@ -83,7 +83,12 @@ def reconnect(
     if row.is_sandbox:
         raise Conflict("A sandbox account has no credentials to change. Disconnect it instead.", code="sandbox")
     return connect_account(
-        actor=actor, provider=row.provider, method=method or row.method, region=region or row.region, values=values, account_id=row.id
+        actor=actor,
+        provider=row.provider,
+        method=method or row.method,
+        region=region or row.region,
+        values=values,
+        account_id=row.id,
     )
 
 
@@ -99,7 +104,11 @@ def connect_sandbox(*, actor: Actor, method: str = "keys") -> CloudAccount:
         raise InvalidInput(errors={"method": ["The sandbox is connected by role or keys."]})
     facts = sandbox.facts()
     numbers = [a.number for a in facts.accounts]
-    taken = set(CloudAccount.objects.all_orgs().filter(provider=Provider.AWS, number__in=numbers).values_list("number", flat=True))
+    taken = set(
+        CloudAccount.objects.all_orgs()
+        .filter(provider=Provider.AWS, number__in=numbers)
+        .values_list("number", flat=True)
+    )
     free = [a for a in facts.accounts if a.number not in taken]
     if not free:
         raise Conflict("Every account of the sandbox is connected already.", code="sandbox_full")
@@ -122,17 +131,27 @@ def _target(actor: Actor, provider: str, account_id: UUID | None) -> CloudAccoun
     if row is None:
         raise NotFound("There is no such cloud account.")
     if row.number and row.provider != provider:
-        raise InvalidInput(errors={"provider": ["This account belongs to another provider. Connect a new one instead."]})
+        raise InvalidInput(
+            errors={"provider": ["This account belongs to another provider. Connect a new one instead."]}
+        )
     return row
 
 
 def _plan(
-    actor: Actor, provider: str, method: str, name: str, region: str, values: Mapping[str, Any], target: CloudAccount | None
+    actor: Actor,
+    provider: str,
+    method: str,
+    name: str,
+    region: str,
+    values: Mapping[str, Any],
+    target: CloudAccount | None,
 ) -> _Plan:
     info = shape.info_of(provider)
     way = shape.method_of(info, method)
     if way.operator_only and not _is_operator(actor):
-        raise Forbidden(f"{way.label} reaches into this server itself: only its operator may connect it.", permission="operator")
+        raise Forbidden(
+            f"{way.label} reaches into this server itself: only its operator may connect it.", permission="operator"
+        )
     clean_name = name.strip()
     if len(clean_name) > 120:
         raise InvalidInput(errors={"name": ["A name has at most 120 characters."]})
@@ -152,13 +171,20 @@ def _with_external_id(
     actor: Actor, region: str, values: Mapping[str, Any], target: CloudAccount | None
 ) -> tuple[dict[str, Any], str]:
     """Fill in what we made ourselves. An external ID that was not made for this organization is refused."""
-    rows = list(CloudAccount.objects.visible_to(actor).filter(provider=Provider.AWS).exclude(external_id="").order_by("created_at"))
+    rows = list(
+        CloudAccount.objects.visible_to(actor)
+        .filter(provider=Provider.AWS)
+        .exclude(external_id="")
+        .order_by("created_at")
+    )
     given = str(values.get("external_id") or "").strip()
     if not given:
         waiting = [r for r in rows if (r.id == target.id if target else r.status == AccountStatus.PENDING)]
         given = waiting[0].external_id if waiting else ""
     if not given or given not in {r.external_id for r in rows}:
-        raise InvalidInput(errors={"external_id": ["Prepare a role first: this external ID was not made for your organization."]})
+        raise InvalidInput(
+            errors={"external_id": ["Prepare a role first: this external ID was not made for your organization."]}
+        )
     filled = {**values, "external_id": given}
     number = "".join(c for c in str(values.get("aws_account_id") or "") if c.isdigit())
     if not str(values.get("role_arn") or "").strip() and len(number) == 12:
@@ -170,7 +196,9 @@ def _with_external_id(
 
 
 def _connect(actor: Actor, plan: _Plan) -> CloudAccount:
-    credentials = vault.build(plan.provider, plan.asked.method.name, plan.asked.region, plan.asked.values, is_sandbox=plan.is_sandbox)
+    credentials = vault.build(
+        plan.provider, plan.asked.method.name, plan.asked.region, plan.asked.values, is_sandbox=plan.is_sandbox
+    )
     try:
         identity = _identity(plan, credentials)
         return _claim(actor, plan, identity)
@@ -234,7 +262,9 @@ def _row_to_fill(actor: Actor, plan: _Plan, identity: Identity) -> CloudAccount:
         row = pending.filter(external_id=plan.external_id).first()
         if row:
             return row
-    row = pending.filter(external_id="").first() or (pending.filter(provider=plan.provider).first() if not plan.external_id else None)
+    row = pending.filter(external_id="").first() or (
+        pending.filter(provider=plan.provider).first() if not plan.external_id else None
+    )
     return row or CloudAccount(organization_id=actor.org_id, provider=plan.provider)
 
 
@@ -243,19 +273,28 @@ def _taken_words(plan: _Plan) -> str:
 
 
 def _refuse_taken(actor: Actor, plan: _Plan, identity: Identity, row: CloudAccount) -> None:
-    taken = CloudAccount.objects.all_orgs().filter(provider=plan.provider, number=identity.account_number).exclude(id=row.id).first()
+    taken = (
+        CloudAccount.objects.all_orgs()
+        .filter(provider=plan.provider, number=identity.account_number)
+        .exclude(id=row.id)
+        .first()
+    )
     if taken is None:
         return
     if taken.organization_id == actor.org_id:
         raise Conflict(
-            f"This {plan.asked.info.account_label} is connected already, as {taken.name}.", code="already_connected", account=str(taken.id)
+            f"This {plan.asked.info.account_label} is connected already, as {taken.name}.",
+            code="already_connected",
+            account=str(taken.id),
         )
     raise Conflict(_taken_words(plan), code="claimed")
 
 
 def _fill(row: CloudAccount, plan: _Plan, identity: Identity) -> None:
     secret = {f.name for f in plan.asked.method.fields if f.is_secret}
-    shown = {k: v for k, v in plan.asked.values.items() if k not in secret and k != "external_id" and len(v) <= SHOWN_LENGTH}
+    shown = {
+        k: v for k, v in plan.asked.values.items() if k not in secret and k != "external_id" and len(v) <= SHOWN_LENGTH
+    }
     if not row.number:
         row.name = (plan.name or identity.label or plan.asked.info.label)[:120]
     elif plan.name:

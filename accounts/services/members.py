@@ -35,7 +35,11 @@ def change_role(*, actor: Actor, membership_id: UUID, role: str) -> Membership:
         before, member.role = member.role, role
         member.save(update_fields=["role"])
         audit.record(
-            actor=actor, verb="member.role_changed", target=member, target_label=member.user.email, changes={"role": [before, role]}
+            actor=actor,
+            verb="member.role_changed",
+            target=member,
+            target_label=member.user.email,
+            changes={"role": [before, role]},
         )
         publish(member.organization_id, "accounts", [member.id])
     return member
@@ -52,7 +56,13 @@ def remove_member(*, actor: Actor, membership_id: UUID) -> None:
         if member.role == Role.OWNER and owners == 1:
             raise Conflict("This is the last owner. Make somebody else an owner first.", code="last_owner")
         revoke(user=member.user, organization_id=member.organization_id)
-        audit.record(actor=actor, verb="member.removed", target=member, target_label=member.user.email, changes={"role": [member.role, None]})
+        audit.record(
+            actor=actor,
+            verb="member.removed",
+            target=member,
+            target_label=member.user.email,
+            changes={"role": [member.role, None]},
+        )
         publish(member.organization_id, "accounts", [member.id])
         member.delete()
 

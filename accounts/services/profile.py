@@ -55,7 +55,11 @@ def update_organization(*, actor: Actor, name: str, timezone: str) -> Organizati
         house = Organization.objects.select_for_update().filter(pk=actor.org_id).first()
         if house is None:
             raise NotFound("There is no such organization.")
-        changes = {k: [old, new] for k, old, new in (("name", house.name, clean), ("timezone", house.timezone, timezone)) if old != new}
+        changes = {
+            k: [old, new]
+            for k, old, new in (("name", house.name, clean), ("timezone", house.timezone, timezone))
+            if old != new
+        }
         if changes:
             house.name, house.timezone = clean, timezone
             house.save(update_fields=["name", "timezone"])

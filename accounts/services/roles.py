@@ -67,7 +67,9 @@ def setup_of(row: CloudAccount, *, number: str, region: str, partition: str, pla
         role_name=DEFAULT_ROLE_NAME,
         role_arn=role_arn(partition, number),
         template_url=url,
-        launch_url=launch_url(template_url=url, region=region, external_id=row.external_id, platform_account_id=platform),
+        launch_url=launch_url(
+            template_url=url, region=region, external_id=row.external_id, platform_account_id=platform
+        ),
         platform_account=platform,
     )
 
@@ -100,7 +102,9 @@ def _row(actor: Actor, account_id: UUID | None) -> CloudAccount:
             raise NotFound("There is no such cloud account.")
         return found
     waiting: CloudAccount | None = (
-        rows.filter(provider=Provider.AWS, status=AccountStatus.PENDING, number="", method=Method.NONE).order_by("created_at").first()
+        rows.filter(provider=Provider.AWS, status=AccountStatus.PENDING, number="", method=Method.NONE)
+        .order_by("created_at")
+        .first()
     )
     if waiting:
         return waiting

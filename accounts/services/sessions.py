@@ -57,7 +57,10 @@ def rotate_refresh(*, refresh: str, facts: Mapping[str, str] | None = None) -> T
 
 def _rotate(claims: Mapping[str, str]) -> TokenPair | None:
     member = (
-        Membership.objects.for_org(claims["org"]).filter(user_id=claims["sub"], user__is_active=True).select_related("user").first()
+        Membership.objects.for_org(claims["org"])
+        .filter(user_id=claims["sub"], user__is_active=True)
+        .select_related("user")
+        .first()
     )
     live = RefreshToken.objects.filter(jti=claims["jti"], spent_at=None, revoked_at=None, expires_at__gt=clock.now())
     if member is None or not live.update(spent_at=clock.now()):
@@ -117,7 +120,9 @@ def revoke(*, refresh: str = "", user: User | None = None, organization_id: UUID
     return rows.update(revoked_at=clock.now())
 
 
-def switch_organization(*, user: User, organization_id: UUID | str, facts: Mapping[str, str] | None = None) -> selectors.Caller:
+def switch_organization(
+    *, user: User, organization_id: UUID | str, facts: Mapping[str, str] | None = None
+) -> selectors.Caller:
     """Let a person act in another of their organizations. Raises NotFound when they are no member of it."""
     caller = selectors.caller_for(user, organization_id, **dict(facts or {}))
     if caller is None or str(caller.organization.pk) != str(organization_id):
@@ -160,7 +165,9 @@ def password_changed(*, user: User, facts: Mapping[str, str]) -> None:
     with transaction.atomic():
         revoke(user=user)
         for membership in selectors.memberships_of(user):
-            audit.record(actor=_actor(user, membership.organization_id, dict(facts)), verb="user.password_changed", target=user)
+            audit.record(
+                actor=_actor(user, membership.organization_id, dict(facts)), verb="user.password_changed", target=user
+            )
 
 
 def record_mfa_change(*, user: User, facts: Mapping[str, str], what: str) -> None:

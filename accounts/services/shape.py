@@ -49,7 +49,9 @@ def method_of(info: ProviderInfo, method: str) -> ConnectMethod:
     for known in info.methods:
         if known.name == method:
             return known
-    raise InvalidInput(errors={"method": [f"{info.label} is connected by {' or '.join(m.name for m in info.methods)}."]})
+    raise InvalidInput(
+        errors={"method": [f"{info.label} is connected by {' or '.join(m.name for m in info.methods)}."]}
+    )
 
 
 def check(provider: str, method: str, region: str, values: Mapping[str, Any]) -> Asked:

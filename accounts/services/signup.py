@@ -34,7 +34,9 @@ class SignedUp:
     account: CloudAccount
 
 
-def sign_up(*, organization: str, email: str, password: str, name: str = "", facts: Mapping[str, str] | None = None) -> SignedUp:
+def sign_up(
+    *, organization: str, email: str, password: str, name: str = "", facts: Mapping[str, str] | None = None
+) -> SignedUp:
     """Create user, organization, ownership and placeholder account in one transaction.
 
     `facts` are request_id, ip and user_agent for the audit line. The password is stored as a bcrypt hash. Raises
@@ -89,7 +91,11 @@ def _create(user: User, title: str, facts: dict[str, str]) -> SignedUp:
     membership = Membership(organization=house, user=user, role=Role.OWNER)
     membership.save(force_insert=True)
     account = CloudAccount(
-        organization=house, provider=Provider.AWS, name=PLACEHOLDER_NAME, method=Method.NONE, status=AccountStatus.PENDING
+        organization=house,
+        provider=Provider.AWS,
+        name=PLACEHOLDER_NAME,
+        method=Method.NONE,
+        status=AccountStatus.PENDING,
     )
     account.save(force_insert=True)
     actor = Actor(ActorKind.USER, str(user.pk), user.display_name, house.pk, permissions_of(Role.OWNER), **facts)

@@ -13,10 +13,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import role_links, selectors, services
 from accounts.access import caller_of, signed_in
-from accounts.enums import AccountStatus
+from accounts.enums import AccountStatus, Method, Provider
 from accounts.forms import ConnectForm, RenameForm, show_error
 from accounts.models import CloudAccount
-from accounts.providers.registry import PROVIDERS
+from accounts.providers.registry import PROVIDERS, ConnectMethod, ProviderInfo
 from accounts.views import connecting
 from accounts.views.common import done, settings_page
 from core.errors import Conflict, CurfewError, Forbidden, InvalidInput, NotFound
@@ -48,6 +48,11 @@ class Card:
     continue_url: str
 
 
+def words_of(kind: str) -> str:
+    """`new_cloud_nodes` as people say it."""
+    return kind.replace("_", " ")
+
+
 def card_of(row: CloudAccount) -> Card:
     """The card of one account; a prepared role that waits for its stack has an address to go on at."""
     info = PROVIDERS.get(row.provider)
@@ -68,10 +73,10 @@ def card_of(row: CloudAccount) -> Card:
         reason=row.status_reason,
         next_step=row.next_step,
         is_sandbox=row.is_sandbox,
-        found=tuple(sorted((str(k), int(v)) for k, v in row.found.items())),
+        found=tuple((words_of(kind), int(count)) for kind, count in sorted(row.found.items())),
         connected_at=row.connected_at,
         scanned_at=row.scanned_at,
-        principal=row.principal,
+        principal=row.principal.replace(row.number, row.masked_number) if row.number else "",
         continue_url=f"{fill}?account={row.id}" if waits else "",
     )
 
@@ -82,7 +87,11 @@ def shown_accounts(rows: list[CloudAccount]) -> list[Card]:
 
 
 def _finish(request: HttpRequest, row: CloudAccount) -> HttpResponse:
-    return done(request, reverse("accounts:cloud-accounts"), f"{row.name} is connected. The first scan usually takes two to three minutes.")
+    return done(
+        request,
+        reverse("accounts:cloud-accounts"),
+        f"{row.name} is connected. The first scan usually takes two to three minutes.",
+    )
 
 
 PLACE = connecting.Place(
@@ -133,13 +142,25 @@ def connect_sandbox(request: HttpRequest) -> HttpResponse:
     return connecting.connect_sandbox(request, PLACE)
 
 
+def _known(row: CloudAccount) -> dict[str, str]:
+    """What an AWS account's form need not ask again; its number is not shown in full, so it is not filled in either."""
+    if row.provider != Provider.AWS:
+        return {}
+    return {"aws_account_id": row.number, **({"external_id": row.external_id} if row.method == Method.ROLE else {})}
+
+
+def _credentials_form(info: ProviderInfo, method: ConnectMethod, row: CloudAccount, data: Any = None) -> ConnectForm:
+    skip = ("external_id", "aws_account_id", "role_arn") if row.provider == Provider.AWS else ()
+    form = ConnectForm(info, method, data, skip=skip, initial={**row.settings, "region": row.region})
+    form.fields.pop("name")
+    return form
+
+
 def _account_page(request: HttpRequest, row: CloudAccount, *, status: int = 200, **bound: Any) -> HttpResponse:
     actor = caller_of(request).actor
     info = PROVIDERS.get(row.provider)
     method = next((m for m in info.methods if m.name == row.method), None) if info else None
-    form = ConnectForm(info, method, skip=("external_id",), initial={**row.settings, "region": row.region}) if info and method else None
-    if form:
-        form.fields.pop("name")
+    form = _credentials_form(info, method, row) if info and method else None
     context = {
         "page_title": row.name,
         "card": card_of(row),
@@ -166,18 +187,23 @@ def reconnect(request: HttpRequest, account_id: UUID) -> HttpResponse:
     actor.require("accounts.manage", "connect cloud accounts")
     row = selectors.get_account(actor=actor, account_id=account_id)
     info, method = connecting.find_way(request, row.provider, row.method)
-    form = ConnectForm(info, method, request.POST, skip=("external_id",))
-    form.fields.pop("name")
+    form = _credentials_form(info, method, row, request.POST)
     if form.is_valid():
-        values = {**form.values(), **({"external_id": row.external_id} if row.external_id else {})}
+        values = {**form.values(), **_known(row)}
         try:
-            services.reconnect(actor=actor, account_id=account_id, values=values, region=form.cleaned_data.get("region", ""))
+            services.reconnect(
+                actor=actor, account_id=account_id, values=values, region=form.cleaned_data.get("region", "")
+            )
         except (Forbidden, NotFound):
             raise
         except (CurfewError, ProviderError) as refused:
             show_error(form, refused)
         else:
-            return done(request, reverse("accounts:cloud-account", args=[row.id]), "The new credentials work. A scan has started.")
+            return done(
+                request,
+                reverse("accounts:cloud-account", args=[row.id]),
+                "The new credentials work. A scan has started.",
+            )
     return _account_page(request, row, status=422, form=form)
 
 
@@ -240,7 +266,9 @@ def disconnect(request: HttpRequest, account_id: UUID) -> HttpResponse:
         "effects": services.disconnect_effects(actor=actor, account=row),
         "refusal": refusal,
     }
-    return settings_page(request, "accounts/disconnect.html", context, fragment="dialog", status=409 if refusal else 200)
+    return settings_page(
+        request, "accounts/disconnect.html", context, fragment="dialog", status=409 if refusal else 200
+    )
 
 
 @require_GET

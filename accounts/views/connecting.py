@@ -56,7 +56,15 @@ def ways(request: HttpRequest, place: Place) -> list[Way]:
     """Every way to connect that this person may use, AWS first."""
     operator = caller_of(request).user.is_staff
     return [
-        Way(info.name, info.label, m.name, m.label, m.help, ICONS.get(info.name, "cloud"), place.fill_url(info.name, m.name))
+        Way(
+            info.name,
+            info.label,
+            m.name,
+            m.label,
+            m.help,
+            ICONS.get(info.name, "cloud"),
+            place.fill_url(info.name, m.name),
+        )
         for info in PROVIDERS.values()
         for m in info.methods
         if operator or not m.operator_only
@@ -80,7 +88,9 @@ def find_way(request: HttpRequest, provider: str, method: str) -> tuple[Provider
     if info is None or way is None:
         raise NotFound("There is no such way to connect.")
     if way.operator_only and not caller_of(request).user.is_staff:
-        raise Forbidden(f"{way.label} reaches into this server itself: only its operator may connect it.", permission="operator")
+        raise Forbidden(
+            f"{way.label} reaches into this server itself: only its operator may connect it.", permission="operator"
+        )
     return info, way
 
 
@@ -106,7 +116,9 @@ def _by_role(request: HttpRequest, place: Place, info: ProviderInfo, way: Connec
     setup = _prepared(request)
     if setup is None:
         return _show(request, place, info, way, {"role_form": RoleForm(info)})
-    form = ConnectForm(info, way, request.POST if step == "verify" else None, skip=("aws_account_id", "external_id", "role_arn"))
+    form = ConnectForm(
+        info, way, request.POST if step == "verify" else None, skip=("aws_account_id", "external_id", "role_arn")
+    )
     form.fields.pop("region")
     if form.is_bound and form.is_valid():
         values = {"aws_account_id": setup.account.settings["aws_account_id"], "external_id": setup.external_id}
@@ -148,7 +160,13 @@ def _prepared(request: HttpRequest) -> RoleSetup | None:
 
 
 def _try(
-    request: HttpRequest, place: Place, form: ConnectForm, provider: str, method: str, values: dict[str, str], region: str = ""
+    request: HttpRequest,
+    place: Place,
+    form: ConnectForm,
+    provider: str,
+    method: str,
+    values: dict[str, str],
+    region: str = "",
 ) -> HttpResponse | None:
     """Connect; None when the form now says why not."""
     try:
@@ -179,7 +197,13 @@ def _raise_if_not_for_the_form(refused: Exception) -> None:
 
 
 def _show(
-    request: HttpRequest, place: Place, info: ProviderInfo, way: ConnectMethod, context: dict[str, Any], *, status: int = 200
+    request: HttpRequest,
+    place: Place,
+    info: ProviderInfo,
+    way: ConnectMethod,
+    context: dict[str, Any],
+    *,
+    status: int = 200,
 ) -> HttpResponse:
     setup = context.get("setup")
     shared = {

@@ -25,7 +25,11 @@ from core.htmx import redirect
 def members(request: HttpRequest) -> HttpResponse:
     """Everybody, and the table of roles."""
     actor = caller_of(request).actor
-    context = {"page_title": "Members", "members": selectors.list_members(actor=actor), "matrix": selectors.role_matrix()}
+    context = {
+        "page_title": "Members",
+        "members": selectors.list_members(actor=actor),
+        "matrix": selectors.role_matrix(),
+    }
     return settings_page(request, "accounts/members.html", context, fragment="members")
 
 
@@ -34,11 +38,15 @@ def members(request: HttpRequest) -> HttpResponse:
 def member_role(request: HttpRequest, membership_id: UUID) -> HttpResponse:
     """Give a member another role."""
     try:
-        row = services.change_role(actor=caller_of(request).actor, membership_id=membership_id, role=request.POST.get("role", ""))
+        row = services.change_role(
+            actor=caller_of(request).actor, membership_id=membership_id, role=request.POST.get("role", "")
+        )
     except (Conflict, InvalidInput) as refused:
         messages.error(request, _words(refused))
         return redirect(request, reverse("accounts:members"))
-    return done(request, reverse("accounts:members"), f"{row.user.display_name} is {row.get_role_display().lower()} now.")
+    return done(
+        request, reverse("accounts:members"), f"{row.user.display_name} is {row.get_role_display().lower()} now."
+    )
 
 
 @signed_in
@@ -50,7 +58,11 @@ def member_remove(request: HttpRequest, membership_id: UUID) -> HttpResponse:
     if not member.is_me:
         actor.require("members.manage", "remove members")
     if request.method == "GET":
-        context = {"page_title": f"Remove {member.name}", "member": member, "house": caller_of(request).organization.name}
+        context = {
+            "page_title": f"Remove {member.name}",
+            "member": member,
+            "house": caller_of(request).organization.name,
+        }
         return settings_page(request, "accounts/member_remove.html", context, fragment="dialog")
     try:
         services.remove_member(actor=actor, membership_id=membership_id)

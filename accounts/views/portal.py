@@ -90,7 +90,9 @@ def logout(request: HttpRequest) -> HttpResponse:
 def switch_organization(request: HttpRequest) -> HttpResponse:
     """Act in another of one's organizations from now on, in this browser."""
     caller = services.switch_organization(
-        user=caller_of(request).user, organization_id=request.POST.get("organization", ""), facts=facts_of_request(request)
+        user=caller_of(request).user,
+        organization_id=request.POST.get("organization", ""),
+        facts=facts_of_request(request),
     )
     request.session[selectors.SESSION_ORG] = str(caller.organization.pk)
     back = request.POST.get("next", "")

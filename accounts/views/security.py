@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse, reverse_lazy
 from django.views.decorators.http import require_safe
 
+from accounts import selectors
 from accounts.access import caller_of, signed_in
 from accounts.views.common import settings_page
 
@@ -45,7 +46,7 @@ class Passkey:
 def security(request: HttpRequest) -> HttpResponse:
     """The page."""
     user = caller_of(request).user
-    found = list(Authenticator.objects.filter(user=user).order_by("created_at"))
+    found = selectors.factors_of(user)
     codes = next((a for a in found if a.type == Authenticator.Type.RECOVERY_CODES), None)
     context = {
         "page_title": "Security",
@@ -53,7 +54,7 @@ def security(request: HttpRequest) -> HttpResponse:
         "passkeys": [_passkey(a) for a in found if a.type == Authenticator.Type.WEBAUTHN],
         "has_codes": codes is not None,
         "codes_left": len(codes.wrap().get_unused_codes()) if codes else 0,
-        "sessions": [_session(s) for s in UserSession.objects.purge_and_list(user)],
+        "sessions": [_session(s) for s in selectors.sessions_of(user)],
     }
     return settings_page(request, "accounts/security.html", context)
 
@@ -69,8 +70,22 @@ def _session(row: UserSession) -> Session:
 
 def browser_name(agent: str) -> str:
     """A few words for a user agent: "Firefox on Linux"; its first part when nothing is recognised."""
-    browsers = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl"))
-    systems = (("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iPadOS"), ("Mac OS", "macOS"), ("Linux", "Linux"))
+    browsers = (
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+        ("curl/", "curl"),
+    )
+    systems = (
+        ("Windows", "Windows"),
+        ("Android", "Android"),
+        ("iPhone", "iOS"),
+        ("iPad", "iPadOS"),
+        ("Mac OS", "macOS"),
+        ("Linux", "Linux"),
+    )
     browser = next((name for mark, name in browsers if mark in agent), agent.split(" ")[0][:40] or "Unknown browser")
     system = next((name for mark, name in systems if mark in agent), "")
     return f"{browser} on {system}" if system else browser

@@ -20,7 +20,9 @@ def _page(request: HttpRequest, *, status: int = 200, **bound: Any) -> HttpRespo
     house = caller.organization
     forms = {
         "profile": ProfileForm(initial={"name": caller.user.name}, prefix="profile"),
-        "organization": OrganizationForm(initial={"name": house.name, "timezone": house.timezone}, prefix="organization"),
+        "organization": OrganizationForm(
+            initial={"name": house.name, "timezone": house.timezone}, prefix="organization"
+        ),
         "appearance": AppearanceForm(initial={"theme": caller.user.theme}, prefix="appearance"),
         **bound,
     }

@@ -19,10 +19,14 @@ from core.htmx import redirect, render_page
 STEPS = ("Welcome", "Method", "Credentials", "Done")
 
 
-def _render(request: HttpRequest, template: str, context: dict[str, Any], *, fragment: str = "", status: int = 200) -> HttpResponse:
+def _render(
+    request: HttpRequest, template: str, context: dict[str, Any], *, fragment: str = "", status: int = 200
+) -> HttpResponse:
     number = int(context.get("step_number", 3))
     steps = [{"label": label, "current": i == number, "done": i < number} for i, label in enumerate(STEPS, start=1)]
-    return render_page(request, template, {"steps": steps, "step_number": number, **context}, fragment=fragment, status=status)
+    return render_page(
+        request, template, {"steps": steps, "step_number": number, **context}, fragment=fragment, status=status
+    )
 
 
 def _finish(request: HttpRequest, row: CloudAccount) -> HttpResponse:
