@@ -154,7 +154,9 @@ def _failed(operation: Operation, failure: ProviderError | registry.OperationFai
     if failure.transient and attempt < operation.max_attempts and operation.cancel_requested_at is None:
         delay = getattr(failure, "retry_after", None) or backoff(attempt)
         return _again(operation, delay, "retry", attempt=attempt, error_code=failure.code, error=redact_text(failure.message)[:1000])
-    return _ended(operation, Status.FAILED, error_code=failure.code, error=redact_text(failure.message), next_step=failure.next_step)
+    words = redact_text(getattr(failure, "detail", ""))
+    result = {"provider_words": words} if words else {}
+    return _ended(operation, Status.FAILED, result=result, error_code=failure.code, error=redact_text(failure.message), next_step=failure.next_step)
 
 
 def backoff(attempt: int) -> float:

@@ -40,14 +40,13 @@ def request_operation(
     """Create a queued operation in the caller's transaction and hint a worker after commit.
 
     The same idempotency key returns the operation it made. Raises Conflict (with `operation` = its id) when another
-    operation on the resource is active.
+    operation on the resource is active, or when the key made something else.
     """
     executor = registry.executor_for(kind)
     org_id = organization_id or actor.org_id
-    if idempotency_key:
-        known = Operation.objects.for_org(org_id).filter(idempotency_key=idempotency_key).first()
-        if known:
-            return known
+    known = _known(org_id, idempotency_key, kind, resource_id)
+    if known:
+        return known
     moment = clock.now()
     operation = Operation(
         organization_id=org_id,
@@ -75,7 +74,7 @@ def request_operation(
             with transaction.atomic():
                 operation.save(force_insert=True)
         except IntegrityError:
-            return _known_or_conflict(org_id, resource_kind, resource_id, idempotency_key, resource_label)
+            return _known_or_conflict(operation)
         audit.record(
             actor=actor,
             verb="operation.requested",
@@ -91,14 +90,21 @@ def request_operation(
     return operation
 
 
-def _known_or_conflict(org_id: Any, resource_kind: str, resource_id: UUID, key: str | None, label: str) -> Operation:
-    if key:
-        known = Operation.objects.for_org(org_id).filter(idempotency_key=key).first()
-        if known:
-            return known
-    active = Operation.objects.all_orgs().filter(resource_kind=resource_kind, resource_id=resource_id, status__in=ACTIVE).first()
+def _known(org_id: Any, key: str | None, kind: str, resource_id: UUID) -> Operation | None:
+    """The operation that the key made. Raises Conflict when it made another kind, or one on another resource."""
+    known: Operation | None = Operation.objects.for_org(org_id).filter(idempotency_key=key).first() if key else None
+    if known and (known.kind, known.resource_id) != (kind, resource_id):
+        raise Conflict("This idempotency key was used for something else.", code="idempotency_key_reused", operation=str(known.id))
+    return known
+
+
+def _known_or_conflict(wanted: Operation) -> Operation:
+    known = _known(wanted.organization_id, wanted.idempotency_key, wanted.kind, wanted.resource_id)
+    if known:
+        return known
+    active = active_operation(wanted.resource_kind, wanted.resource_id)
     raise Conflict(
-        f"{label}: {active.kind if active else 'another operation'} is already under way.",
+        f"{wanted.resource_label}: {active.kind if active else 'another operation'} is already under way.",
         code="operation_active",
         operation=str(active.id) if active else None,
     )
