@@ -8,7 +8,6 @@ from typing import Any
 from accounts import services as accounts
 from accounts import vault
 from accounts.models import CloudAccount
-from accounts.providers.registry import connect
 from core import discovery
 from core.actor import Actor
 from core.errors import Conflict
@@ -34,7 +33,7 @@ class AccountScan(BaseExecutor):
             raise OperationFailed("The cloud account was disconnected.", code="account_gone")
         looking = discovery.for_provider(account.provider)
         context.progress(5, "Checking the credentials", done=0, total=len(looking) + 1)
-        connection = connect(vault.credentials_of(account))
+        connection = vault.connection_of(account)
         connection.verify()
         found: dict[str, int] = {}
         for number, discoverer in enumerate(looking, start=1):
