@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hibernation.schedule.errors import InvalidSchedule
 from hibernation.schedule.spans import Span, union
@@ -56,15 +56,13 @@ class DayRule:
             object.__setattr__(self, "hours", tuple(union(self.hours)))
 
     @classmethod
-    def from_json(cls, value: object) -> DayRule:
+    def from_json(cls, value: Any) -> DayRule:
         """From `{"kind", "name", "hours", "imported"}`. Raises InvalidSchedule."""
-        if not isinstance(value, Mapping) or value.get("kind") not in set(DayKind):
+        kind = _KINDS.get(str(value.get("kind"))) if isinstance(value, Mapping) else None
+        if kind is None:
             raise InvalidSchedule(f"A date's rule has a kind: {', '.join(DayKind)}.", field="calendar")
-        try:
-            hours = tuple((int(start), int(end)) for start, end in value.get("hours", ()))
-        except (TypeError, ValueError):
-            raise InvalidSchedule("Custom hours are pairs of minutes: [[540, 1080]].", field="calendar") from None
-        return cls(DayKind(value["kind"]), str(value.get("name", "")), hours, bool(value.get("imported", False)))
+        hours = _hours(value["hours"]) if value.get("hours") else ()
+        return cls(kind, str(value.get("name", "")), hours, bool(value.get("imported", False)))
 
     def to_json(self) -> dict[str, object]:
         words: dict[str, object] = {"kind": str(self.kind)}
@@ -82,6 +80,16 @@ class DayRule:
 
     def hours_words(self) -> str:
         return ", ".join(f"{clock(start)}–{clock(end)}" for start, end in self.hours)
+
+
+_KINDS: Mapping[str, DayKind] = {str(kind): kind for kind in DayKind}
+
+
+def _hours(value: Any) -> tuple[tuple[int, int], ...]:
+    try:
+        return tuple((int(start), int(end)) for start, end in value)
+    except (TypeError, ValueError):
+        raise InvalidSchedule("Custom hours are pairs of minutes: [[540, 1080]].", field="calendar") from None
 
 
 @dataclass(frozen=True, slots=True)

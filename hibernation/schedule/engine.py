@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -153,15 +153,15 @@ class Schedule:
     def next_transitions(self, t: datetime, n: int = 1) -> list[Transition]:
         """The next `n` changes of power strictly after `t`; fewer when nothing changes any more."""
         start = seconds(t) + 1
-        last_rule = max((self._orders_end(), self._calendar_end()))
+        last_rule = max(self._orders_end(), self._calendar_end())
         found: list[Transition] = []
         length = _FIRST_SEARCH
         while len(found) < n and start < LAST_INSTANT:
             edges = self._edges(start, start + length)
             found += [self._transition(*edge) for edge in edges[: n - len(found)]]
-            start += length
-            if not edges and length == _SEARCH and start > last_rule:
+            if not edges and length == _SEARCH and start >= last_rule:
                 break
+            start += length
             length = _SEARCH
         return found
 
@@ -386,7 +386,7 @@ def _snooze_order(snooze: Snooze, place: int) -> _Order:
 
 
 def _ceil(t: datetime) -> int:
-    return seconds(t + timedelta(microseconds=999_999)) if t.microsecond else seconds(t)
+    return seconds(t) + (1 if t.microsecond else 0)
 
 
 def _paint(awake: Sequence[Span], warming: Sequence[Span], a: int, b: int) -> list[Stretch]:

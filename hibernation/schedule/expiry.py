@@ -62,6 +62,7 @@ def expiry_for(schedule: Schedule, t: datetime, text: str) -> datetime:
 
     Raises InvalidSchedule for anything else, for the past, and for more than 366 days.
     """
+    t = t.astimezone(UTC)  # hours are added to instants, not to a wall clock
     expires = _parse(schedule, t, text.strip())
     if expires is None:
         raise InvalidSchedule("The schedule has no such change ahead; choose a time.", field="until")

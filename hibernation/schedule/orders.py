@@ -25,7 +25,9 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Awake (or asleep) from `start` until `expires`, whatever the grid says. `made_at` defaults to `start`."""
+    """Awake (or asleep) from `start` until `expires`, whatever the grid says.
+
+    `made_at` is when it was ordered (None: at `start`). Times are kept in UTC."""
 
     action: Action
     start: datetime
@@ -37,7 +39,10 @@ class Override:
     id: str = ""
 
     def __post_init__(self) -> None:
-        _check_moments(self.start, self.expires, self.made_at)
+        start, expires, made_at = _in_utc(self.start, self.expires, self.made_at)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "expires", expires)
+        object.__setattr__(self, "made_at", made_at)
 
     @property
     def ordered_at(self) -> datetime:
@@ -85,7 +90,10 @@ class Snooze:
     id: str = ""
 
     def __post_init__(self) -> None:
-        _check_moments(self.sleep_at, self.until, self.made_at)
+        sleep_at, until, made_at = _in_utc(self.sleep_at, self.until, self.made_at)
+        object.__setattr__(self, "sleep_at", sleep_at)
+        object.__setattr__(self, "until", until)
+        object.__setattr__(self, "made_at", made_at)
 
     @property
     def ordered_at(self) -> datetime:
@@ -160,11 +168,14 @@ def parse_moment(value: object) -> datetime:
         raise InvalidSchedule(f"{value!r} is out of range.", field="overrides") from None
 
 
-def _check_moments(start: datetime, end: datetime, made_at: datetime | None) -> None:
+def _in_utc(start: datetime, end: datetime, made_at: datetime | None) -> tuple[datetime, datetime, datetime | None]:
+    """The moments in UTC: two of one local zone would be compared by their wall clocks, wrong in a repeated hour."""
     if any(moment is not None and moment.tzinfo is None for moment in (start, end, made_at)):
         raise InvalidSchedule("Times of overrides need a time zone.", field="overrides")
-    if end <= start:
+    first, last = start.astimezone(UTC), end.astimezone(UTC)
+    if last <= first:
         raise InvalidSchedule("An override must end after it starts.", field="overrides")
+    return first, last, made_at.astimezone(UTC) if made_at else None
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -144,7 +144,7 @@ def backtest(
     `awake` are the intervals in which the resource really ran (None: all the time), `busy` those of observed
     activity. They may overlap and reach beyond the window. Raises ValueError for a moment without a zone.
     """
-    window = [(seconds(a), seconds(b))] if a < b else []
+    window = ranges.union([(seconds(a), seconds(b))])
     ran = window if awake is None else ranges.intersect(_spans(awake), window)
     worked = ranges.intersect(_spans(busy), window)
     asleep = [(start, end) for start, end, power in schedule.timeline(seconds(a), seconds(b)) if power is Power.ASLEEP]
