@@ -18,7 +18,7 @@ from core.middleware import client_ip
 TOO_MANY = "Too many attempts. Wait a few minutes and try again."
 
 
-class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+class AccountAdapter(DefaultAccountAdapter):
     """Closes allauth's own sign-up page; ours creates user, organization and placeholder account together."""
 
     error_messages = {
@@ -54,7 +54,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return response
 
 
-class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+class MFAAdapter(DefaultMFAAdapter):
     """Secrets of second factors are encrypted like every other secret."""
 
     def encrypt(self, text: str) -> str:

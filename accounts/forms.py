@@ -25,19 +25,19 @@ def show_error(form: forms.Form, error: CurfewError | ProviderError) -> None:
             for message in messages:
                 form.add_error(field if field in form.fields else None, message)
         return
-    field = FIELD_OF_CODE.get(error.code)
+    about = FIELD_OF_CODE.get(error.code)
     words = f"{error.message} {getattr(error, 'next_step', '')}".strip()
-    form.add_error(field if field in form.fields else None, words)
+    form.add_error(about if about in form.fields else None, words)
 
 
 class SecretText(forms.Textarea):
     """A large field whose content never goes back to the browser."""
 
-    def format_value(self, value: Any) -> str:
+    def format_value(self, value: Any) -> str | None:
         return ""
 
 
-class PortalLoginForm(LoginForm):  # type: ignore[misc]
+class PortalLoginForm(LoginForm):
     """E-mail and password; checks, limits and stages are allauth's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -20,7 +20,7 @@ class ActorMiddleware:
         request.actor = request.caller = request.organization = None  # type: ignore[attr-defined]
         if request.user.is_authenticated:
             caller = selectors.caller_for(
-                request.user,  # type: ignore[arg-type]
+                request.user,
                 request.session.get(selectors.SESSION_ORG),
                 request_id=getattr(request, "request_id", ""),
                 ip=client_ip(request),

@@ -11,6 +11,7 @@ from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 
 from accounts import tokens
+from accounts.actors import own_organization
 from accounts.enums import AccountStatus, Role
 from accounts.models import AgentToken, ApiKey, CloudAccount, Membership, Organization, User
 from accounts.permissions import ALL_PERMISSIONS, ROLE_PERMISSIONS, permissions_of
@@ -143,7 +144,7 @@ def get_user(user_id: UUID) -> User | None:
 
 def get_organization(*, actor: Actor) -> Organization:
     """The organization that the actor acts in."""
-    found = Organization.objects.filter(pk=actor.org_id).first()
+    found = Organization.objects.filter(pk=own_organization(actor)).first()
     if found is None:
         raise NotFound("There is no such organization.")
     return found

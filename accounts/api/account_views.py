@@ -49,7 +49,7 @@ class AccountListView(CurfewAPIView):
             ordering=asked.get("ordering", "") if asked.get("ordering", "").removeprefix("-") in ORDERINGS else "",
         )
         pages = Pages()
-        page = pages.paginate_queryset(rows, request, view=self)  # type: ignore[arg-type]
+        page = pages.paginate_queryset(rows, request, view=self)
         return pages.get_paginated_response(shapes.AccountOut(page, many=True).data)
 
 

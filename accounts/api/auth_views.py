@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from allauth.account.adapter import get_adapter
@@ -23,6 +24,7 @@ from core.api.views import CurfewAPIView
 from core.errors import NotSignedIn
 
 TAGS = ["Accounts"]
+OPEN: Any = (AllowAny,)
 REFUSED = OpenApiResponse(description="application/problem+json")
 
 
@@ -30,7 +32,7 @@ class SignupView(CurfewAPIView):
     """Make a person, an organization and a placeholder cloud account in one step."""
 
     authentication_classes = ()
-    permission_classes = (AllowAny,)
+    permission_classes = OPEN
     throttle_classes = (SignupThrottle,)
 
     @extend_schema(
@@ -63,7 +65,7 @@ class TokenView(CurfewAPIView):
     """Exchange e-mail and password for tokens. With a second factor: 401 `mfa_required`, then again with `otp`."""
 
     authentication_classes = ()
-    permission_classes = (AllowAny,)
+    permission_classes = OPEN
     throttle_classes = (LoginThrottle,)
 
     @extend_schema(
@@ -91,7 +93,7 @@ class RefreshView(CurfewAPIView):
     """Exchange a refresh token for a new pair. It works once: a second use ends the whole log-in."""
 
     authentication_classes = ()
-    permission_classes = (AllowAny,)
+    permission_classes = OPEN
     throttle_classes = (LoginThrottle,)
 
     @extend_schema(tags=TAGS, request=shapes.RefreshIn, responses={200: shapes.TokensOut, 401: REFUSED})

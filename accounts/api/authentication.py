@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpResponse
 from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
@@ -77,7 +78,7 @@ class SessionAuthentication(BaseAuthentication):
             return None
         check = CSRFCheck(lambda _: None)  # type: ignore[arg-type]
         check.process_request(django_request)
-        reason = check.process_view(django_request, None, (), {})
+        reason = check.process_view(django_request, lambda _: HttpResponse(), (), {})
         if reason:
             raise PermissionDenied(f"CSRF check failed: {reason}")
         return django_request.user, actor

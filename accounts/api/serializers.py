@@ -153,6 +153,16 @@ class RoleSetupOut(serializers.Serializer):
     launch_url = serializers.URLField()
 
 
+def _text_field(words: str) -> serializers.Field:
+    return serializers.CharField(
+        required=False, write_only=True, allow_null=True, allow_blank=True, trim_whitespace=False, help_text=words
+    )
+
+
+def _json_field(words: str) -> serializers.Field:
+    return serializers.JSONField(required=False, write_only=True, allow_null=True, help_text=words)
+
+
 class ConnectIn(serializers.Serializer):
     """Every field of every method of every provider is known here; which are needed depends on `provider` and `method`."""
 
@@ -165,21 +175,11 @@ class ConnectIn(serializers.Serializer):
     )
 
     def get_fields(self) -> dict[str, Any]:
-        fields = super().get_fields()
+        fields: dict[str, Any] = super().get_fields()
         for info in PROVIDERS.values():
             for field in (f for method in info.methods for f in method.fields):
-                kind = serializers.JSONField if field.kind == "json" else serializers.CharField
-                more = {} if field.kind == "json" else {"allow_blank": True, "trim_whitespace": False}
-                fields.setdefault(
-                    field.name,
-                    kind(
-                        required=False,
-                        write_only=True,
-                        allow_null=True,
-                        help_text=f"{info.label}: {field.label}.",
-                        **more,
-                    ),
-                )
+                words = f"{info.label}: {field.label}."
+                fields.setdefault(field.name, _json_field(words) if field.kind == "json" else _text_field(words))
         return fields
 
     def values(self) -> dict[str, Any]:

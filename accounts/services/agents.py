@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import transaction
 
 from accounts import selectors, tokens
+from accounts.actors import own_organization
 from accounts.enums import AgentKind
 from accounts.models import AgentToken, User
 from audit import services as audit
@@ -38,7 +39,7 @@ def create_enrolment_token(
     creator = User.objects.filter(pk=actor.id).first() if actor.kind == ActorKind.USER else None
     with transaction.atomic():
         row = AgentToken(
-            organization_id=actor.org_id,
+            organization_id=own_organization(actor),
             kind=kind,
             name=name.strip(),
             prefix=made.prefix,

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from accounts import sandbox, vault
+from accounts.actors import own_organization
 from accounts.enums import AccountStatus, Method, Provider
 from accounts.models import CloudAccount, User
 from accounts.providers.aws import partition_of
@@ -265,7 +266,7 @@ def _row_to_fill(actor: Actor, plan: _Plan, identity: Identity) -> CloudAccount:
     row = pending.filter(external_id="").first() or (
         pending.filter(provider=plan.provider).first() if not plan.external_id else None
     )
-    return row or CloudAccount(organization_id=actor.org_id, provider=plan.provider)
+    return row or CloudAccount(organization_id=own_organization(actor), provider=plan.provider)
 
 
 def _taken_words(plan: _Plan) -> str:

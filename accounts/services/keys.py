@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import transaction
 
 from accounts import tokens
+from accounts.actors import own_organization
 from accounts.models import ApiKey, User
 from accounts.permissions import ALL_PERMISSIONS
 from audit import services as audit
@@ -33,7 +34,7 @@ def create_api_key(*, actor: Actor, name: str, scopes: Sequence[str], days: int 
     made = tokens.new_opaque("cfk")
     with transaction.atomic():
         key = ApiKey(
-            organization_id=actor.org_id,
+            organization_id=own_organization(actor),
             name=name.strip(),
             prefix=made.prefix,
             digest=made.digest,

@@ -6,6 +6,7 @@ from zoneinfo import available_timezones
 
 from django.db import transaction
 
+from accounts.actors import own_organization
 from accounts.enums import Theme
 from accounts.models import Organization, User
 from audit import services as audit
@@ -52,7 +53,7 @@ def update_organization(*, actor: Actor, name: str, timezone: str) -> Organizati
     if errors:
         raise InvalidInput(errors=errors)
     with transaction.atomic():
-        house = Organization.objects.select_for_update().filter(pk=actor.org_id).first()
+        house = Organization.objects.select_for_update().filter(pk=own_organization(actor)).first()
         if house is None:
             raise NotFound("There is no such organization.")
         changes = {

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from django.db import transaction
 
 from accounts import role_links
+from accounts.actors import own_organization
 from accounts.enums import AccountStatus, Method, Provider
 from accounts.models import CloudAccount
 from accounts.providers.aws import partition_of
@@ -108,6 +109,6 @@ def _row(actor: Actor, account_id: UUID | None) -> CloudAccount:
     )
     if waiting:
         return waiting
-    row = CloudAccount(organization_id=actor.org_id, provider=Provider.AWS, name=PLACEHOLDER_NAME)
+    row = CloudAccount(organization_id=own_organization(actor), provider=Provider.AWS, name=PLACEHOLDER_NAME)
     row.save(force_insert=True)
     return row

@@ -26,7 +26,7 @@ from core.errors import CurfewError
 from core.htmx import redirect, render_page
 
 
-class PortalLoginView(LoginView):  # type: ignore[misc]
+class PortalLoginView(LoginView):
     """allauth's log-in (limits, lock-out, second factor) in our own page; 422 when something is wrong."""
 
     template_name = "accounts/login.html"
@@ -64,7 +64,7 @@ def signup(request: HttpRequest) -> HttpResponse:
     except CurfewError as refused:
         show_error(form, refused)
         return render_page(request, "accounts/signup.html", context, status=refused.status)
-    made.user.backend = settings.AUTHENTICATION_BACKENDS[0]  # type: ignore[attr-defined]
+    made.user.backend = settings.AUTHENTICATION_BACKENDS[0]
     record_authentication(request, made.user, method="sign-up")
     response: HttpResponse = perform_login(request, Login(user=made.user, email=made.user.email, signup=True))
     return response

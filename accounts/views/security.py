@@ -91,7 +91,7 @@ def browser_name(agent: str) -> str:
     return f"{browser} on {system}" if system else browser
 
 
-class SessionsView(ListUserSessionsView):  # type: ignore[misc]
+class SessionsView(ListUserSessionsView):
     """Ends all other sessions; the list is on the security page."""
 
     success_url = reverse_lazy("accounts:security")
