@@ -329,7 +329,7 @@ class Schedule:
         source = order.source
         until = moment(order.end, self._zone)
         shown = when_words(until, moment(second, self._zone))
-        who = source.actor or ("Somebody" if order.rank[0] else "A rule")
+        who = source.actor or ("somebody" if order.rank[0] else "a rule")
         if isinstance(source, Snooze):
             return Cause(CauseKind.SNOOZE, f"{who} snoozed the sleep until {shown}", None, source.id, moment(order.end))
         verb = "woke it" if order.awake else "put it to sleep"

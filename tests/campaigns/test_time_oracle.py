@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hibernation.schedule import Grid, Prewarm, Schedule
-from tests.campaigns import time_oracle
+from tests.campaigns import time_cases, time_judge, time_oracle
 from tests.campaigns.downscaler_rules import matches, rejects_zone, spans_as_written
 
 pytestmark = pytest.mark.unit
@@ -45,7 +45,7 @@ def test_historical_oddities_minute_by_minute(zone, year):
     assert tally.steps == 365 * 1440
 
 
-def wrong(case: time_oracle.Case, how: str) -> Schedule:
+def wrong(case: time_cases.Case, how: str) -> Schedule:
     right = case.schedule("Europe/Berlin")
     row = right.grid.rows[2]
     flipped = row[:20] + ("1" if row[20] == "0" else "0") + row[21:]
@@ -65,9 +65,9 @@ def test_the_judge_finds_a_wrong_engine(how):
     campaign, found = time_oracle.Campaign(grids=20, probes=0), 0
     start, steps = campaign.window(2024)
     cases = [entry for entry in campaign.year(2024) if len(entry[0].rules) > 20]
-    index = time_oracle.wall_index("Europe/Berlin", int(start.timestamp()), steps + 96, 15, cases[0][1].first)
+    index = time_judge.wall_index("Europe/Berlin", int(start.timestamp()), steps + 96, 15, cases[0][1].first)
     for case, table, orders in cases:
-        expected = time_oracle.judge(case, bytes(map(table.codes.__getitem__, index)), orders, start, 15, steps)
+        expected = time_judge.judge(case, bytes(map(table.codes.__getitem__, index)), orders, start, 15, steps)
         tally = time_oracle.Tally()
         campaign.compare(case, wrong(case, how), expected, start, tally)
         found += bool(tally.mismatches)
@@ -114,17 +114,15 @@ def test_its_overnight_spans_match_nothing_and_odd_zones_are_rejected():
 
 def test_its_failures_are_counted_by_reason():
     rows = tuple("0" * 20 + "1" * 4 if day == 0 else "11" + "0" * 22 if day == 1 else "0" * 24 for day in range(7))
-    case = time_oracle.Case(2023, 0, rows, {}, (), (), 0, nights=True)
-    table = time_oracle.WallTable(case, 15)
+    case = time_cases.Case(2023, 0, rows, {}, (), (), 0, nights=True)
+    table = time_judge.WallTable(case, 15)
     campaign = time_oracle.Campaign(1)
     start, steps = campaign.window(2023)
-    orders = time_oracle.Orders(case, start, steps + 96, 15)
-    index = time_oracle.wall_index("UTC", int(start.timestamp()), steps + 96, 15, table.first)
+    orders = time_judge.Orders(case, start, steps + 96, 15)
+    index = time_judge.wall_index("UTC", int(start.timestamp()), steps + 96, 15, table.first)
     codes = bytes(map(table.codes.__getitem__, index))
     counter = time_oracle.Tally().downscaler
-    time_oracle.count_downscaler(
-        "UTC", codes, orders, time_oracle.judge(case, codes, orders, start, 15, steps), counter
-    )
+    time_oracle.count_downscaler("UTC", codes, orders, time_judge.judge(case, codes, orders, start, 15, steps), counter)
     mondays = sum(
         date.fromordinal(day).weekday() == 0
         for day in range(date(2023, 1, 1).toordinal(), date(2024, 1, 1).toordinal())

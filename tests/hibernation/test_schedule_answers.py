@@ -97,7 +97,7 @@ FRIDAY_OFF = Calendar.of({date(2025, 11, 14): DayRule(DayKind.HOLIDAY)})
         (
             replace(SCHEDULE, overrides=(GUARD,)),
             berlin(11, 13, 12),
-            "Asleep because A rule put it to sleep until 13:00; wakes 13:00.",
+            "Asleep because a rule put it to sleep until 13:00; wakes 13:00.",
         ),
         (
             Schedule(LATE, "Europe/Berlin"),
