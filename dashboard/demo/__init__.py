@@ -1,0 +1,1 @@
+"""What `./curfew demo` fills a new installation with: an organization of people, a sandbox cloud, thirty days of history."""
