@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from core import denials, problems, request_context
-from core.errors import CurfewError
+from core.errors import CurfewError, NotSignedIn
 from core.htmx import is_fragment
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def error_response(request: HttpRequest, error: CurfewError) -> HttpResponse:
     denials.note(error, getattr(request, "actor", None))
     if problems.is_api_path(request.path) or is_fragment(request):
         return problems.from_error(request, error)
+    if isinstance(error, NotSignedIn):
+        return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
     status = error.status if error.status in (400, 401, 403, 404, 409, 429, 503) else 400
     response = render(request, f"errors/{status}.html", {"reason": error.message, "page_title": error.title}, status=status)
     retry_after = getattr(error, "retry_after", None)
