@@ -29,7 +29,7 @@ PERIODS: dict[str, str] = {
     "last-month": "Last month",
     "custom": "Days of your choice",
 }
-CAUSES: dict[str, str] = {"schedule": "By schedules", "idle": "By idle sleep", "hand": "By hand", "budget": "By budgets"}
+CAUSES: dict[str, str] = {"schedule": "By schedules", "idle": "By idle sleep", "hand": "By hand", "budget": "By budgets", "outside": "Outside Curfew"}
 ZERO = Decimal(0)
 
 

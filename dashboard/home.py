@@ -122,7 +122,7 @@ def build(*, actor: Actor, organization: Organization) -> Home:
     unpriced = sum(v.hourly_cost is None for v in on)
     sees_operations = actor.can("operations.view")
     return Home(
-        headline=headline(len(on), len(views), rate, unpriced),
+        headline=headline(len(on), len(views), rate, unpriced, waking=sum(row.view.state == SleepState.WAKING for row in awake)),
         lead=_lead(awake, now, organization.timezone),
         awake=awake,
         total=len(views),
@@ -137,10 +137,12 @@ def build(*, actor: Actor, organization: Organization) -> Home:
     )
 
 
-def headline(on: int, total: int, rate: Decimal, unpriced: int) -> str:
+def headline(on: int, total: int, rate: Decimal, unpriced: int, waking: int = 0) -> str:
     """The answer to "what is awake and what does it cost"."""
     if total == 0:
         return "Nothing is connected that could sleep"
+    if on == 0 and waking:
+        return f"Nothing is awake yet, {number_word(waking)} thing{'s are' if waking > 1 else ' is'} waking"
     if on == 0:
         return "Everything is asleep"
     subject = f"{capital(number_word(on))} thing{'s are' if on > 1 else ' is'} awake"

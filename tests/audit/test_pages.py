@@ -30,7 +30,7 @@ def note(persona: Persona, label: str = "page", minutes_ago: float = 0, actor: A
 
 
 def labels(page: str) -> list[str]:
-    return re.findall(r"Was refused ([\w ]+)</a>", page)
+    return re.findall(r'<td class="nowrap hide-s dim">([^<]+)</td>', page)
 
 
 def read(client: Client, query: str = "") -> str:

@@ -34,6 +34,11 @@ def make_operation(persona: Persona, **fields: object) -> Operation:
     return Operation.objects.for_org(persona.organization).create(**facts)
 
 
+def test_the_headline_does_not_call_asleep_what_wakes() -> None:
+    assert home.headline(0, 4, Decimal(0), 0, waking=1) == "Nothing is awake yet, one thing is waking"
+    assert home.headline(0, 4, Decimal(0), 0, waking=2) == "Nothing is awake yet, two things are waking"
+
+
 @pytest.mark.parametrize(
     ("on", "total", "rate", "unpriced", "words"),
     [
