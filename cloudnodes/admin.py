@@ -37,7 +37,17 @@ class NodeTypeAdmin(ReadOnly):
 
 @admin.register(CloudNode)
 class CloudNodeAdmin(ReadOnly):
-    list_display = ("instance_name", "node_type", "gpu_tier", "provider", "region", "observed_state", "hourly_cost", "observed_at", "organization")
+    list_display = (
+        "instance_name",
+        "node_type",
+        "gpu_tier",
+        "provider",
+        "region",
+        "observed_state",
+        "hourly_cost",
+        "observed_at",
+        "organization",
+    )
     list_filter = ("provider", "observed_state", "gpu_tier", "scaling")
     list_select_related = ("node_type", "organization")
     search_fields = ("instance_name", "provider_id")

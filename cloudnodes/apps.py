@@ -7,6 +7,7 @@ class CloudNodesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from accounts import services as accounts
         from cloudnodes import audit_verbs, discovery, executors, services, sleeping  # noqa: F401  registers the verbs
         from core import discovery as scans
         from core import hooks, menu, periodic, sleepable
@@ -17,6 +18,7 @@ class CloudNodesConfig(AppConfig):
         scans.register(discovery.NODES)
         sleepable.register(sleeping.CloudNodeKind())
         hooks.cloud_account_disconnecting.subscribe(services.close_account)
+        accounts.blast_radius.subscribe(services.disconnect_effects)
         periodic.register("cloudnodes.poll", 2)
         periodic.register("cloudnodes.reprice", 3600)
         menu.register(menu.Entry(20, "Cloud Nodes", "cloudnodes:grid", "cloud-computing", prefix="/cloud-nodes"))

@@ -36,6 +36,25 @@ class State(models.TextChoices):
     UNMANAGED = SleepState.UNMANAGED.value, "Unmanaged"
 
 
+class Power(models.TextChoices):
+    """What a provider last said: the values of `providers.base.InstanceState`, for rows and rules (a test compares)."""
+
+    RUNNING = "running", "Running"
+    STARTING = "starting", "Starting"
+    STOPPING = "stopping", "Stopping"
+    STOPPED = "stopped", "Stopped"
+    STOPPED_BILLING = "stopped_billing", "Stopped, still billed"
+    GONE = "gone", "Gone"
+    UNKNOWN = "unknown", "Unknown"
+
+
+class Scales(models.TextChoices):
+    """Who scales a node: the values of `providers.base.Scaling`."""
+
+    MANUAL = "manual", "By hand"
+    TO_ZERO = "to_zero", "To zero, by itself"
+
+
 class ErrorOn(models.TextChoices):
     """Which order an error belongs to."""
 
@@ -89,10 +108,24 @@ DEFAULT_TIER = "cpu"
 
 # GPU families by the beginning of the type's name: what the clouds' own catalogues say is inside.
 _FAMILIES: tuple[tuple[str, str], ...] = (
-    ("g4dn.", "t4"), ("g5.", "a10g"), ("g6.", "l4"), ("gr6.", "l4"), ("p4d.", "a100"), ("p4de.", "a100"),
-    ("p5.", "h100"), ("p3.", "v100"), ("nvidia-l4", "l4"), ("nvidia-tesla-t4", "t4"), ("nvidia-a100", "a100"),
+    ("g4dn.", "t4"),
+    ("g5.", "a10g"),
+    ("g6.", "l4"),
+    ("gr6.", "l4"),
+    ("p4d.", "a100"),
+    ("p4de.", "a100"),
+    ("p5.", "h100"),
+    ("p3.", "v100"),
+    ("nvidia-l4", "l4"),
+    ("nvidia-tesla-t4", "t4"),
+    ("nvidia-a100", "a100"),
 )
-_AZURE_FAMILIES: tuple[tuple[str, str], ...] = (("_t4_", "t4"), ("_a100_", "a100"), ("_a10_", "a10g"), ("_h100_", "h100"))
+_AZURE_FAMILIES: tuple[tuple[str, str], ...] = (
+    ("_t4_", "t4"),
+    ("_a100_", "a100"),
+    ("_a10_", "a10g"),
+    ("_h100_", "h100"),
+)
 
 
 def tier_words(tier: str) -> TierWords:

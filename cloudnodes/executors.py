@@ -79,7 +79,8 @@ class NodeOrder(BaseExecutor):
     def _node(self, context: RunContext) -> CloudNode:
         if services.begin_order(operation=context.operation) is None:
             raise OperationFailed(
-                "The node is no more: it was deleted at the provider, or its account was disconnected.", code="gone",
+                "The node is no more: it was deleted at the provider, or its account was disconnected.",
+                code="gone",
                 next_step="Nothing to do; it will not be charged.",
             )
         rows = CloudNode.objects.all_orgs().select_related("node_type", "account")
@@ -110,11 +111,17 @@ class NodeOrder(BaseExecutor):
                 raise
             self._say(context, 0, "The provider is busy with another change of it")
             raise RunAgain(WAIT_SECONDS + 1) from None
-        context.checkpoint(ordered=clock.now().isoformat(), continuation=started.continuation, already=started.already, blips=0)
+        context.checkpoint(
+            ordered=clock.now().isoformat(), continuation=started.continuation, already=started.already, blips=0
+        )
 
     def _wait_out(self, context: RunContext, instance: Instance) -> None:
         if instance.state is InstanceState.GONE:
-            raise OperationFailed("The provider no longer knows this node.", code="gone", next_step="Refresh the list; it may have been deleted.")
+            raise OperationFailed(
+                "The provider no longer knows this node.",
+                code="gone",
+                next_step="Refresh the list; it may have been deleted.",
+            )
         if instance.state is self.wait_out:
             self._say(context, 0, "Waiting for the change before to end")
             raise RunAgain(WAIT_SECONDS)
@@ -143,7 +150,9 @@ class NodeOrder(BaseExecutor):
 
     def _state(self, context: RunContext, node: CloudNode, provider: NodeProvider) -> tuple[InstanceState, str]:
         """State and the provider's reason: from the row when the account's poll has just read it, else asked."""
-        node.refresh_from_db(fields=["provider_state", "observed_at", "missing_since", "gone_at", "health_endpoint", "endpoint"])
+        node.refresh_from_db(
+            fields=["provider_state", "observed_at", "missing_since", "gone_at", "health_endpoint", "endpoint"]
+        )
         ordered = datetime.fromisoformat(context.state["ordered"])
         if node.observed_at and node.observed_at > max(ordered, clock.now() - FRESH) and not node.missing_since:
             return InstanceState(node.provider_state), ""
@@ -186,8 +195,14 @@ class NodeOrder(BaseExecutor):
     @staticmethod
     def _elsewhere(node: CloudNode, otherwise: str) -> str:
         """Name other nodes of the same type that could be woken instead."""
-        rows = CloudNode.objects.for_org(node.organization_id).filter(node_type_id=node.node_type_id, gone_at=None, managed=True, scaling="manual")
-        others = rows.exclude(id=node.id).exclude(provider=node.provider, gpu_tier=node.gpu_tier, zone=node.zone).order_by("provider", "gpu_tier")
+        rows = CloudNode.objects.for_org(node.organization_id).filter(
+            node_type_id=node.node_type_id, gone_at=None, managed=True, scaling="manual"
+        )
+        others = (
+            rows.exclude(id=node.id)
+            .exclude(provider=node.provider, gpu_tier=node.gpu_tier, zone=node.zone)
+            .order_by("provider", "gpu_tier")
+        )
         names = [f"{provider_words(o.provider).label} {o.gpu_tier.upper()}" for o in others[:3]]
         if not names:
             return otherwise
@@ -211,7 +226,9 @@ class NodeStart(NodeOrder):
     def _arrive(self, context: RunContext, node: CloudNode, provider: NodeProvider) -> Mapping[str, Any]:
         state, reason = self._state(context, node, provider)
         if state is InstanceState.GONE:
-            raise OperationFailed("The node was deleted while it was starting.", code="gone", next_step="Scan the account again.")
+            raise OperationFailed(
+                "The node was deleted while it was starting.", code="gone", next_step="Scan the account again."
+            )
         if state is not InstanceState.RUNNING:
             self._fallen_back(context, state, reason)
             self._say(context, 1, "The machine is starting")
@@ -229,8 +246,10 @@ class NodeStart(NodeOrder):
         down = state in (InstanceState.STOPPED, InstanceState.STOPPED_BILLING)
         if down and clock.now() - datetime.fromisoformat(context.state["ordered"]) > FALL_BACK:
             raise OperationFailed(
-                "The provider took the order, but the machine is down again." + (f" It says: {reason}" if reason else ""),
-                code="start_reverted", next_step="Retry, or look at the machine in the provider's console.",
+                "The provider took the order, but the machine is down again."
+                + (f" It says: {reason}" if reason else ""),
+                code="start_reverted",
+                next_step="Retry, or look at the machine in the provider's console.",
             )
 
     def too_late(self, node: CloudNode) -> OperationFailed:
@@ -238,11 +257,13 @@ class NodeStart(NodeOrder):
         node.refresh_from_db(fields=["provider_state"])
         if node.provider_state == InstanceState.RUNNING:
             return OperationFailed(
-                f"It runs, but its service did not answer within {minutes} min. It is charged.", code=rules.NOT_READY,
+                f"It runs, but its service did not answer within {minutes} min. It is charged.",
+                code=rules.NOT_READY,
                 next_step="Look at the service on it, then retry; or put it to sleep.",
             )
         return OperationFailed(
-            f"It did not start within {minutes} min.", code="start_timeout",
+            f"It did not start within {minutes} min.",
+            code="start_timeout",
             next_step="Retry, or look at the machine in the provider's console.",
         )
 
@@ -271,6 +292,7 @@ class NodeStop(NodeOrder):
     def too_late(self, node: CloudNode) -> OperationFailed:
         minutes = provider_words(node.provider).stop_seconds // 60
         return OperationFailed(
-            f"It did not stop within {minutes} min and may still be charged.", code="stop_timeout",
+            f"It did not stop within {minutes} min and may still be charged.",
+            code="stop_timeout",
             next_step="Retry, or stop it in the provider's console.",
         )

@@ -47,7 +47,13 @@ class _Connections:
 
 def _stamp(credentials: Credentials) -> str:
     """A fingerprint of everything a connection depends on; the values themselves are not kept."""
-    told = [credentials.provider, credentials.method, credentials.region, dict(credentials.values), dict(credentials.endpoints)]
+    told = [
+        credentials.provider,
+        credentials.method,
+        credentials.region,
+        dict(credentials.values),
+        dict(credentials.endpoints),
+    ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

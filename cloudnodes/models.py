@@ -7,15 +7,9 @@ from typing import Any
 from django.db import models
 from django.urls import reverse
 
-from cloudnodes.enums import Desired, ErrorOn, State
-from cloudnodes.providers.base import InstanceState, Scaling
+from cloudnodes.enums import Desired, ErrorOn, Power, Scales, State
 from core.models import UuidModel
 from core.tenancy import OrgOwned
-
-CHOICES = {
-    "provider_state": [(s.value, s.value) for s in InstanceState],
-    "scaling": [(s.value, s.value) for s in Scaling],
-}
 
 
 class NodeType(UuidModel, OrgOwned):
@@ -56,7 +50,7 @@ class CloudNode(UuidModel, OrgOwned):
     lifecycle = models.CharField(max_length=12, default="on_demand")
     endpoint = models.CharField(max_length=500, blank=True)
     health_endpoint = models.CharField(max_length=500, blank=True)
-    scaling = models.CharField(max_length=10, choices=CHOICES["scaling"], default=Scaling.MANUAL.value)
+    scaling = models.CharField(max_length=10, choices=Scales.choices, default=Scales.MANUAL)
     managed = models.BooleanField(default=True)
     tags = models.JSONField(default=dict)
     owner = models.CharField(max_length=80, blank=True)
@@ -64,7 +58,7 @@ class CloudNode(UuidModel, OrgOwned):
 
     desired_state = models.CharField(max_length=10, choices=Desired.choices, default=Desired.ASLEEP)
     observed_state = models.CharField(max_length=12, choices=State.choices, default=State.LOST)
-    provider_state = models.CharField(max_length=20, choices=CHOICES["provider_state"], default=InstanceState.UNKNOWN.value)
+    provider_state = models.CharField(max_length=20, choices=Power.choices, default=Power.UNKNOWN)
     still_billing = models.BooleanField(default=False)
     observed_at = models.DateTimeField(null=True)
     state_since = models.DateTimeField(null=True)
@@ -109,13 +103,13 @@ class CloudNode(UuidModel, OrgOwned):
 
     @property
     def is_on(self) -> bool:
-        """Up, on the way up, or charged although it is off."""
-        return self.provider_state in (InstanceState.RUNNING, InstanceState.STARTING)
+        """Up, or on the way up."""
+        return self.provider_state in (Power.RUNNING, Power.STARTING)
 
     @property
     def can_switch(self) -> bool:
         """Whether Curfew may start and stop it."""
-        return self.managed and self.scaling == Scaling.MANUAL and self.gone_at is None
+        return self.managed and self.scaling == Scales.MANUAL and self.gone_at is None
 
     @property
     def subject(self) -> str:

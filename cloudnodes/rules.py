@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cloudnodes.enums import START, ErrorOn
-from cloudnodes.providers.base import InstanceState, Scaling
+from cloudnodes.enums import START, ErrorOn, Power, Scales
 from core.sleepable import SleepState
 from costs.enums import Phase
 
-_I = InstanceState
-UP = frozenset({_I.RUNNING, _I.STARTING})
-DOWN = frozenset({_I.STOPPED, _I.STOPPING, _I.STOPPED_BILLING})
+_I = Power
+UP: frozenset[str] = frozenset({_I.RUNNING, _I.STARTING})
+DOWN: frozenset[str] = frozenset({_I.STOPPED, _I.STOPPING, _I.STOPPED_BILLING})
 
 # States in which compute is charged. EC2: only `running`. Azure: everything but deallocated. Cloud Run with a manual
 # count and a local container: from the order to start until they are really down.
-BILLED: Mapping[str, frozenset[InstanceState]] = {
+BILLED: Mapping[str, frozenset[str]] = {
     "aws": frozenset({_I.RUNNING}),
     "azure": frozenset({_I.STARTING, _I.RUNNING, _I.STOPPING, _I.STOPPED_BILLING}),
     "gcp": frozenset({_I.STARTING, _I.RUNNING, _I.STOPPING}),
@@ -33,11 +32,11 @@ CONTEST_REVERSALS = 2
 NOT_READY = "not_ready"
 
 
-def phase_of(provider: str, state: InstanceState, scaling: str) -> Phase | None:
+def phase_of(provider: str, state: str, scaling: str) -> Phase | None:
     """What a provider's state means for the ledger; None when it proves nothing."""
-    if state is _I.UNKNOWN:
+    if state == _I.UNKNOWN:
         return None
-    if scaling == Scaling.TO_ZERO or state is _I.GONE:
+    if scaling == Scales.TO_ZERO or state == _I.GONE:
         return Phase.GONE
     return Phase.AWAKE if state in BILLED.get(provider, _BILLED_ELSEWHERE) else Phase.ASLEEP
 
@@ -47,7 +46,7 @@ class Facts:
     """All that decides which word is shown for a node."""
 
     provider_state: str
-    scaling: str = Scaling.MANUAL.value
+    scaling: str = Scales.MANUAL.value
     managed: bool = True
     missing: bool = False
     unread: bool = False
@@ -63,7 +62,7 @@ def state_of(facts: Facts, now: datetime) -> SleepState:
         return SleepState.WAKING if facts.operation == START else SleepState.FALLING
     if facts.missing:
         return SleepState.LOST
-    if facts.scaling == Scaling.TO_ZERO or not facts.managed:
+    if facts.scaling == Scales.TO_ZERO or not facts.managed:
         return SleepState.UNMANAGED
     if facts.provider_state == _I.STOPPED_BILLING or facts.error_on:
         return SleepState.TROUBLE
@@ -79,20 +78,24 @@ def state_of(facts: Facts, now: datetime) -> SleepState:
 
 
 def _contested(facts: Facts, now: datetime) -> bool:
-    return facts.reversals >= CONTEST_REVERSALS and facts.reversed_at is not None and now - facts.reversed_at < CONTEST_WINDOW
+    return (
+        facts.reversals >= CONTEST_REVERSALS
+        and facts.reversed_at is not None
+        and now - facts.reversed_at < CONTEST_WINDOW
+    )
 
 
-def error_is_over(error_on: str, error_code: str, state: InstanceState) -> bool:
+def error_is_over(error_on: str, error_code: str, state: str) -> bool:
     """Whether what an order failed to reach has come about after all."""
     if error_on == ErrorOn.START:
-        return state is _I.RUNNING and error_code != NOT_READY
+        return state == _I.RUNNING and error_code != NOT_READY
     return error_on == ErrorOn.STOP and state in (_I.STOPPED, _I.GONE)
 
 
 def protections(scaling: str, *, managed: bool) -> tuple[str, ...]:
     """Why Curfew would refuse to switch a node, in words; none for an ordinary one."""
     found = []
-    if scaling == Scaling.TO_ZERO:
+    if scaling == Scales.TO_ZERO:
         found.append("scales to zero by itself")
     if not managed:
         found.append("no longer carries Curfew's tag")

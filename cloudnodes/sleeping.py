@@ -29,17 +29,33 @@ class CloudNodeKind:
         learned = selectors.learned_seconds(START, [n.subject for n in nodes])
         return [_view(n, operations[n.id].id if n.id in operations else None, learned.get(n.subject)) for n in nodes]
 
-    def request_sleep(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:  # noqa: A002
+    def request_sleep(
+        self,
+        actor: Actor,
+        id: UUID,  # noqa: A002  the protocol names it so
+        *,
+        reason: str,
+        options: dict[str, object] | None = None,
+    ) -> UUID | None:
         """Order a sleep; `options` may hold `cause` (schedule, idle, hand, budget) and `idempotency_key`."""
         return services.request_stop(actor=actor, node_id=id, reason=reason, **_options(options)).id
 
-    def request_wake(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:  # noqa: A002
+    def request_wake(
+        self,
+        actor: Actor,
+        id: UUID,  # noqa: A002  the protocol names it so
+        *,
+        reason: str,
+        options: dict[str, object] | None = None,
+    ) -> UUID | None:
         """Order a wake; options as for `request_sleep`."""
         return services.request_start(actor=actor, node_id=id, reason=reason, **_options(options)).id
 
 
 def _options(options: dict[str, object] | None) -> dict[str, str]:
-    return {name: str(value) for name, value in (options or {}).items() if name in ("cause", "idempotency_key") and value}
+    return {
+        name: str(value) for name, value in (options or {}).items() if name in ("cause", "idempotency_key") and value
+    }
 
 
 def _view(node: CloudNode, operation_id: UUID | None, wake_seconds: float | None) -> SleepableView:

@@ -55,7 +55,9 @@ def _context(request: HttpRequest, place: str, tier: str) -> dict[str, Any]:
     }
 
 
-def _show(request: HttpRequest, place: str, tier: str, *, fragment: str = "nodes", trigger: dict[str, Any] | None = None) -> HttpResponse:
+def _show(
+    request: HttpRequest, place: str, tier: str, *, fragment: str = "nodes", trigger: dict[str, Any] | None = None
+) -> HttpResponse:
     return render_page(request, TEMPLATES[place], _context(request, place, tier), fragment=fragment, trigger=trigger)
 
 
@@ -70,7 +72,12 @@ def grid(request: HttpRequest) -> HttpResponse:
 @require_GET
 def dialog(request: HttpRequest) -> HttpResponse:
     """The grid as a dialog for #dialog-host; a plain request gets a page of the same title."""
-    return _show(request, "dialog", request.GET.get("tier", ""), fragment="nodes" if request.GET.get("part") == "grid" else "dialog")
+    return _show(
+        request,
+        "dialog",
+        request.GET.get("tier", ""),
+        fragment="nodes" if request.GET.get("part") == "grid" else "dialog",
+    )
 
 
 @signed_in
@@ -84,7 +91,9 @@ def apply(request: HttpRequest) -> HttpResponse:
         return _answer(request, place, tier, "Nothing was changed: every switch shows what it showed before.", "info")
     if request.POST.get("step") == "review":
         found = selectors.preview_changes(actor=actor, on=switches.on, off=switches.off)
-        return _confirm(request, found, "Apply these changes?", reverse("cloudnodes:apply"), "Apply Changes", place, tier)
+        return _confirm(
+            request, found, "Apply these changes?", reverse("cloudnodes:apply"), "Apply Changes", place, tier
+        )
     done = services.apply_changes(actor=actor, on=switches.on, off=switches.off)
     return _applied(request, done, place, tier)
 
@@ -207,11 +216,26 @@ def dismiss(request: HttpRequest, node_id: UUID) -> HttpResponse:
 
 
 def _confirm(
-    request: HttpRequest, found: selectors.Preview, title: str, action: str, verb: str, place: str, tier: str, do: str = ""
+    request: HttpRequest,
+    found: selectors.Preview,
+    title: str,
+    action: str,
+    verb: str,
+    place: str,
+    tier: str,
+    do: str = "",
 ) -> HttpResponse:
     context = {
-        "page_title": title, "title": title, "preview": found, "action": action, "verb": verb, "place": place, "tier": tier, "do": do,
-        "back": _grid_url("page", tier), "currency": selectors.CURRENCY,
+        "page_title": title,
+        "title": title,
+        "preview": found,
+        "action": action,
+        "verb": verb,
+        "place": place,
+        "tier": tier,
+        "do": do,
+        "back": _grid_url("page", tier),
+        "currency": selectors.CURRENCY,
     }
     return render_page(request, "cloudnodes/confirm.html", context, fragment="dialog")
 
@@ -236,7 +260,9 @@ def _answer(request: HttpRequest, place: str, tier: str, text: str, kind: str, d
         response["HX-Trigger"] = json.dumps({"live:nodes": {}, **_say(text, kind, detail), "dialog:close": {}})
         return response
     fragment = "dialog" if request.POST.get("confirmed") else "nodes"
-    return _show(request, "dialog" if place == "dialog" else "page", tier, fragment=fragment, trigger=_say(text, kind, detail))
+    return _show(
+        request, "dialog" if place == "dialog" else "page", tier, fragment=fragment, trigger=_say(text, kind, detail)
+    )
 
 
 def _flash(request: HttpRequest, text: str, kind: str) -> None:

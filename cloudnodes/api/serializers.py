@@ -39,7 +39,8 @@ class EstimateRequestSerializer(serializers.Serializer):
     node_type = serializers.CharField(max_length=120)
     provider = serializers.ChoiceField(choices=CHOICES)
     params = serializers.DictField(
-        required=False, help_text="`seconds`, `minutes`, `hours` or `duration_seconds`: how long it will run; `gpu_tier`."
+        required=False,
+        help_text="`seconds`, `minutes`, `hours` or `duration_seconds`: how long it will run; `gpu_tier`.",
     )
 
 
@@ -85,7 +86,9 @@ class NodeSerializer(serializers.Serializer):
     region = serializers.CharField(allow_blank=True)
     gpu_tier = serializers.CharField()
     instance_type = serializers.CharField(allow_blank=True)
-    hourly_cost = serializers.DecimalField(max_digits=18, decimal_places=4, allow_null=True, help_text="Null when not known.")
+    hourly_cost = serializers.DecimalField(
+        max_digits=18, decimal_places=4, allow_null=True, help_text="Null when not known."
+    )
     currency = serializers.CharField()
     started_at = serializers.DateTimeField(allow_null=True)
     ready_at = serializers.DateTimeField(allow_null=True)
@@ -99,7 +102,9 @@ class NodeSerializer(serializers.Serializer):
 class StatusSerializer(serializers.Serializer):
     """Node type -> GPU tier -> provider -> node."""
 
-    cloud_nodes = serializers.DictField(child=serializers.DictField(child=serializers.DictField(child=NodeSerializer())))
+    cloud_nodes = serializers.DictField(
+        child=serializers.DictField(child=serializers.DictField(child=NodeSerializer()))
+    )
 
 
 class SkippedSerializer(serializers.Serializer):

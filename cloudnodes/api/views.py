@@ -23,7 +23,10 @@ from operations.api.shapes import accepted, moment, operation_shape
 from operations.models import Operation
 
 KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Repeating a request with the same key returns the operation it made."
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Repeating a request with the same key returns the operation it made.",
 )
 KEY_LENGTH = 80
 MICRO = Decimal("0.000001")
@@ -62,7 +65,9 @@ class StatusView(NodeAPIView):
 
 
 class StartView(NodeAPIView):
-    @extend_schema(request=shapes.SwitchSerializer, responses={202: AcceptedSerializer}, parameters=[KEY], tags=["cloud nodes"])
+    @extend_schema(
+        request=shapes.SwitchSerializer, responses={202: AcceptedSerializer}, parameters=[KEY], tags=["cloud nodes"]
+    )
     def post(self, request: Request) -> Response:
         """Wake a node. A start that is under way already is answered with its operation; a stop under way with 409."""
         data = self.read(shapes.SwitchSerializer)
@@ -70,7 +75,9 @@ class StartView(NodeAPIView):
 
 
 class StopView(NodeAPIView):
-    @extend_schema(request=shapes.SwitchSerializer, responses={202: AcceptedSerializer}, parameters=[KEY], tags=["cloud nodes"])
+    @extend_schema(
+        request=shapes.SwitchSerializer, responses={202: AcceptedSerializer}, parameters=[KEY], tags=["cloud nodes"]
+    )
     def post(self, request: Request) -> Response:
         """Put a node to sleep. A stop that is under way already is answered with its operation; a start under way with 409."""
         data = self.read(shapes.SwitchSerializer)
@@ -79,20 +86,34 @@ class StopView(NodeAPIView):
 
 def _which(data: dict[str, Any]) -> dict[str, Any]:
     return {
-        "node_id": data.get("id"), "provider": data.get("provider", ""), "instance_name": data.get("instance_name", ""),
+        "node_id": data.get("id"),
+        "provider": data.get("provider", ""),
+        "instance_name": data.get("instance_name", ""),
         "reason": data.get("reason", ""),
     }
 
 
 class ApplyView(NodeAPIView):
-    @extend_schema(request=shapes.ApplySerializer, responses={202: shapes.AppliedSerializer}, parameters=[KEY], tags=["cloud nodes"])
+    @extend_schema(
+        request=shapes.ApplySerializer,
+        responses={202: shapes.AppliedSerializer},
+        parameters=[KEY],
+        tags=["cloud nodes"],
+    )
     def post(self, request: Request) -> Response:
         """Wake and put to sleep several nodes. What cannot be done is in `skipped` and keeps nothing else from happening."""
         data = self.read(shapes.ApplySerializer)
         done = services.apply_changes(
-            actor=self.actor, on=data.get("on", []), off=data.get("off", []), reason=data.get("reason", ""), idempotency_key=self.key()
+            actor=self.actor,
+            on=data.get("on", []),
+            off=data.get("off", []),
+            reason=data.get("reason", ""),
+            idempotency_key=self.key(),
         )
-        skipped = [{"node": name, "code": refused.code, "message": refused.message, **refused.extra} for name, refused in done.skipped]
+        skipped = [
+            {"node": name, "code": refused.code, "message": refused.message, **refused.extra}
+            for name, refused in done.skipped
+        ]
         return Response({"operations": [operation_shape(o) for o in done.operations], "skipped": skipped}, status=202)
 
 
@@ -105,8 +126,12 @@ class CostEstimateView(NodeAPIView):
             actor=self.actor, node_type=data["node_type"], provider=data["provider"], params=data.get("params", {})
         )
         answer = {
-            "cost": found.cost, "currency": selectors.CURRENCY, "hourly_rate": found.hourly_rate, "expected_seconds": found.expected_seconds,
-            "basis": found.basis, "breakdown": found.breakdown,
+            "cost": found.cost,
+            "currency": selectors.CURRENCY,
+            "hourly_rate": found.hourly_rate,
+            "expected_seconds": found.expected_seconds,
+            "basis": found.basis,
+            "breakdown": found.breakdown,
         }
         return Response(_money(answer))
 
@@ -117,14 +142,25 @@ class CostActualView(NodeAPIView):
         """What a node did cost, added up from its intervals; without moments, since it was last woken."""
         data = self.read(shapes.ActualRequestSerializer)
         found = selectors.actual_cost(
-            actor=self.actor, node_type=data["node_type"], provider=data["provider"], tier=data.get("gpu_tier", "").lower(),
-            started_at=data.get("started_at"), ended_at=data.get("ended_at"),
+            actor=self.actor,
+            node_type=data["node_type"],
+            provider=data["provider"],
+            tier=data.get("gpu_tier", "").lower(),
+            started_at=data.get("started_at"),
+            ended_at=data.get("ended_at"),
         )
-        lines = [{**i, "started_at": moment(i["started_at"]), "ended_at": moment(i["ended_at"])} for i in found.intervals]
+        lines = [
+            {**i, "started_at": moment(i["started_at"]), "ended_at": moment(i["ended_at"])} for i in found.intervals
+        ]
         answer = {
-            "workflow_id": data["workflow_id"], "cost": found.cost, "currency": selectors.CURRENCY, "gpu_seconds": round(found.gpu_seconds, 3),
-            "started_at": moment(found.start), "ended_at": moment(found.end),
-            "basis": "no_data" if found.cost is None else "intervals", "intervals": lines,
+            "workflow_id": data["workflow_id"],
+            "cost": found.cost,
+            "currency": selectors.CURRENCY,
+            "gpu_seconds": round(found.gpu_seconds, 3),
+            "started_at": moment(found.start),
+            "ended_at": moment(found.end),
+            "basis": "no_data" if found.cost is None else "intervals",
+            "intervals": lines,
         }
         return Response(_money(answer))
 
@@ -139,10 +175,18 @@ class SpendTodayView(NodeAPIView):
         rate, _ = costs.burn_rate(actor)
         budget = costs.daily_budget(actor)
         answer = {
-            "spent": spent, "currency": selectors.CURRENCY, "burn_rate": rate,
+            "spent": spent,
+            "currency": selectors.CURRENCY,
+            "burn_rate": rate,
             "by_node": [
-                {"id": r.id, "node_type": r.node_type, "provider": r.provider, "gpu_tier": r.gpu_tier, "instance_name": r.instance_name,
-                 "spent": r.spent}
+                {
+                    "id": r.id,
+                    "node_type": r.node_type,
+                    "provider": r.provider,
+                    "gpu_tier": r.gpu_tier,
+                    "instance_name": r.instance_name,
+                    "spent": r.spent,
+                }
                 for r in rows
             ],
         }

@@ -76,7 +76,11 @@ def get_detail(*, actor: Actor, node_id: UUID) -> Detail:
     mine = Interval.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id=node.id)
     month = [row for row in mine.order_by("-started_at") if row.ended_at is None or row.ended_at > now - MONTH]
     sums = costs.sum_intervals(month, now - MONTH, now)
-    history = Operation.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id=node.id).order_by("-created_at")[:SHOWN]
+    history = (
+        Operation.objects.visible_to(actor)
+        .filter(resource_kind=RESOURCE, resource_id=node.id)
+        .order_by("-created_at")[:SHOWN]
+    )
     poll = AccountPoll.objects.visible_to(actor).filter(account_id=node.account_id).first()
     free = node.can_switch and operation is None and actor.can("nodes.operate")
     return Detail(
@@ -115,8 +119,13 @@ def _why(node: CloudNode, operation: Operation | None) -> str:
 def _interval(row: Interval, now: datetime) -> IntervalLine:
     end = row.ended_at or now
     return IntervalLine(
-        id=row.id, phase=str(Phase(row.phase).label), started_at=row.started_at, ended_at=row.ended_at,
-        seconds=max(0.0, (end - row.started_at).total_seconds()), price=row.price, source=row.price_source,
+        id=row.id,
+        phase=str(Phase(row.phase).label),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        seconds=max(0.0, (end - row.started_at).total_seconds()),
+        price=row.price,
+        source=row.price_source,
         amount=None if row.price is None else ledger.amount(row.price, row.started_at, end),
         why=" · ".join(part for part in (row.cause, row.person) if part),
     )

@@ -10,9 +10,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from cloudnodes.enums import RESOURCE, START
+from django.db.models import Q
+
+from cloudnodes.enums import RESOURCE, START, Scales
 from cloudnodes.models import CloudNode
-from cloudnodes.providers.base import Scaling, node_type_slug
 from cloudnodes.selectors.nodes import learned_seconds, visible_nodes
 from core import clock
 from core.actor import Actor
@@ -65,7 +66,8 @@ class NodeSpend:
 
 def nodes_of(*, actor: Actor, node_type: str, provider: str, tier: str = "") -> list[CloudNode]:
     """Nodes of a type (by name or slug) at a provider, gone ones included; NotFound when there is none."""
-    rows = visible_nodes(actor, gone=True).filter(node_type__slug=node_type_slug(node_type), provider=provider)
+    named = Q(node_type__name__iexact=node_type.strip()) | Q(node_type__slug=node_type.strip().lower())
+    rows = visible_nodes(actor, gone=True).filter(named, provider=provider)
     found = list(rows.filter(gpu_tier=tier) if tier else rows)
     if not found:
         raise NotFound("There is no such node type at this provider.")
@@ -78,8 +80,14 @@ def estimate_cost(*, actor: Actor, node_type: str, provider: str, params: Mappin
     The length is what `params` says (`seconds`, `minutes`, `hours` or `duration_seconds`), else the median of earlier
     awake intervals of these nodes in the last thirty days.
     """
-    nodes = [n for n in nodes_of(actor=actor, node_type=node_type, provider=provider, tier=str(params.get("gpu_tier", "")).lower()) if n.gone_at is None]
-    priced = sorted((n.hourly_cost for n in nodes if n.hourly_cost is not None))
+    nodes = [
+        n
+        for n in nodes_of(
+            actor=actor, node_type=node_type, provider=provider, tier=str(params.get("gpu_tier", "")).lower()
+        )
+        if n.gone_at is None
+    ]
+    priced = sorted(n.hourly_cost for n in nodes if n.hourly_cost is not None)
     rate = priced[0] if priced else None
     length, basis = _length(params)
     if length is None:
@@ -90,9 +98,19 @@ def estimate_cost(*, actor: Actor, node_type: str, provider: str, params: Mappin
         return Estimate(None, rate, waking, "no_data")
     expected = length + (waking or 0.0)
     cost = rate * Decimal(str(expected)) / HOUR
-    lines = [{"item": "run", "seconds": round(length, 1), "hourly_rate": rate, "cost": rate * Decimal(str(length)) / HOUR}]
+    lines = [
+        {"item": "run", "seconds": round(length, 1), "hourly_rate": rate, "cost": rate * Decimal(str(length)) / HOUR}
+    ]
     if waking:
-        lines.insert(0, {"item": "wake", "seconds": round(waking, 1), "hourly_rate": rate, "cost": rate * Decimal(str(waking)) / HOUR})
+        lines.insert(
+            0,
+            {
+                "item": "wake",
+                "seconds": round(waking, 1),
+                "hourly_rate": rate,
+                "cost": rate * Decimal(str(waking)) / HOUR,
+            },
+        )
     return Estimate(cost, rate, expected, basis, lines)
 
 
@@ -106,7 +124,7 @@ def _length(params: Mapping[str, Any]) -> tuple[float | None, str]:
 
 def _waking_seconds(nodes: Sequence[CloudNode]) -> float | None:
     """The learned wake time when all are asleep; nothing when one is up already."""
-    if any(n.is_on or n.scaling == Scaling.TO_ZERO for n in nodes):
+    if any(n.is_on or n.scaling == Scales.TO_ZERO for n in nodes):
         return None
     learned = learned_seconds(START, [n.subject for n in nodes])
     return min(learned.values()) if learned else None
@@ -114,19 +132,30 @@ def _waking_seconds(nodes: Sequence[CloudNode]) -> float | None:
 
 def _earlier_length(actor: Actor, nodes: Sequence[CloudNode]) -> float | None:
     rows = Interval.objects.visible_to(actor).filter(
-        resource_kind=RESOURCE, resource_id__in=[n.id for n in nodes], phase=Phase.AWAKE, ended_at__gt=clock.now() - EARLIER
+        resource_kind=RESOURCE,
+        resource_id__in=[n.id for n in nodes],
+        phase=Phase.AWAKE,
+        ended_at__gt=clock.now() - EARLIER,
     )
     ended = rows.order_by("-ended_at").values_list("started_at", "ended_at")[:SESSIONS]
-    lengths = [(end - start).total_seconds() for start, end in ended]
+    lengths = [(end - start).total_seconds() for start, end in ended if end is not None]
     return statistics.median(lengths) if lengths else None
 
 
 def actual_cost(
-    *, actor: Actor, node_type: str, provider: str, tier: str = "", started_at: datetime | None = None, ended_at: datetime | None = None
+    *,
+    actor: Actor,
+    node_type: str,
+    provider: str,
+    tier: str = "",
+    started_at: datetime | None = None,
+    ended_at: datetime | None = None,
 ) -> Actual:
     """Add up the awake intervals of the nodes between two moments; without them, of the newest time that one was awake."""
     nodes = nodes_of(actor=actor, node_type=node_type, provider=provider, tier=tier)
-    rows = Interval.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id__in=[n.id for n in nodes], phase=Phase.AWAKE)
+    rows = Interval.objects.visible_to(actor).filter(
+        resource_kind=RESOURCE, resource_id__in=[n.id for n in nodes], phase=Phase.AWAKE
+    )
     end = min(ended_at or clock.now(), clock.now())
     newest = rows.filter(started_at__lt=end).order_by("-started_at").first()
     if newest is None:
@@ -142,8 +171,15 @@ def actual_cost(
         return Actual(None, 0.0, start, end)
     known = all(row.price is not None for row, _, _ in parts)
     lines = [
-        {"id": row.id, "resource": row.resource_label, "started_at": left, "ended_at": right, "open": row.ended_at is None,
-         "hourly_rate": row.price, "cost": None if row.price is None else ledger.amount(row.price, left, right)}
+        {
+            "id": row.id,
+            "resource": row.resource_label,
+            "started_at": left,
+            "ended_at": right,
+            "open": row.ended_at is None,
+            "hourly_rate": row.price,
+            "cost": None if row.price is None else ledger.amount(row.price, left, right),
+        }
         for row, left, right in parts
     ]
     seconds = sum((right - left).total_seconds() for _, left, right in parts)

@@ -15,12 +15,12 @@ from cloudnodes.enums import (
     START,
     UNMEASURED_SECONDS,
     ErrorOn,
+    Scales,
     provider_words,
     tier_rank,
     tier_words,
 )
 from cloudnodes.models import AccountPoll, CloudNode
-from cloudnodes.providers.base import Scaling
 from cloudnodes.selectors.nodes import active_operations, learned_seconds, list_nodes
 from cloudnodes.selectors.preview import name_of, why_kept
 from core.actor import Actor
@@ -29,9 +29,16 @@ from costs import selectors as costs
 from operations.models import Operation
 
 CURRENCY = "USD"
-AUTH_CODES = frozenset({
-    "authentication_failed", "permission_denied", "credentials_unreadable", "not_connected", "role_not_assumable", "external_id_not_enforced",
-})
+AUTH_CODES = frozenset(
+    {
+        "authentication_failed",
+        "permission_denied",
+        "credentials_unreadable",
+        "not_connected",
+        "role_not_assumable",
+        "external_id_not_enforced",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +87,16 @@ class NodeCell:
 
 # The eight words, and two that say more than "Unmanaged" and "Trouble" would.
 _WORDS = {
-    "awake": ("Awake", "sun"), "asleep": ("Asleep", "moon"), "waking": ("Waking", "sunrise"), "falling": ("Falling asleep", "sunset"),
-    "contested": ("Contested", "swords"), "trouble": ("Trouble", "alert-triangle"), "lost": ("Lost", "plug-connected-x"),
-    "unmanaged": ("Unmanaged", "shield"), "auto": ("Always on", "infinity"), "still_billing": ("Still billing", "coin"),
+    "awake": ("Awake", "sun"),
+    "asleep": ("Asleep", "moon"),
+    "waking": ("Waking", "sunrise"),
+    "falling": ("Falling asleep", "sunset"),
+    "contested": ("Contested", "swords"),
+    "trouble": ("Trouble", "alert-triangle"),
+    "lost": ("Lost", "plug-connected-x"),
+    "unmanaged": ("Unmanaged", "shield"),
+    "auto": ("Always on", "infinity"),
+    "still_billing": ("Still billing", "coin"),
 }
 
 
@@ -187,7 +201,12 @@ class Grid:
 def get_grid(*, actor: Actor, tier: str = "") -> Grid:
     """The grid of a tier: the asked one, else the recommended, else the first there is. Seven queries, however many nodes."""
     everything = list_nodes(actor=actor)
-    accounts = list(CloudAccount.objects.visible_to(actor).filter(provider__in=list(PROVIDERS)).exclude(method="").order_by("created_at"))
+    accounts = list(
+        CloudAccount.objects.visible_to(actor)
+        .filter(provider__in=list(PROVIDERS))
+        .exclude(method="")
+        .order_by("created_at")
+    )
     tiers = _tiers(everything, tier)
     chosen = next((t for t in tiers if t.selected), None)
     nodes = [n for n in everything if chosen and n.gpu_tier == chosen.value]
@@ -226,7 +245,8 @@ def _tiers(nodes: list[CloudNode], asked: str) -> list[Tier]:
     else:
         chosen = next((v for v in values if tier_words(v).recommended), values[0] if values else "")
     return [
-        Tier(v, tier_words(v).label, tier_words(v).hint, tier_words(v).recommended, v == chosen, counts[v]) for v in values
+        Tier(v, tier_words(v).label, tier_words(v).hint, tier_words(v).recommended, v == chosen, counts[v])
+        for v in values
     ]
 
 
@@ -260,8 +280,14 @@ def _rows(nodes: list[CloudNode], columns: list[Column], cells: dict[UUID, NodeC
 
 
 _LOOKS = {
-    SleepState.AWAKE: "awake", SleepState.ASLEEP: "asleep", SleepState.WAKING: "waking", SleepState.FALLING: "falling",
-    SleepState.CONTESTED: "stuck", SleepState.TROUBLE: "trouble", SleepState.LOST: "trouble", SleepState.UNMANAGED: "auto",
+    SleepState.AWAKE: "awake",
+    SleepState.ASLEEP: "asleep",
+    SleepState.WAKING: "waking",
+    SleepState.FALLING: "falling",
+    SleepState.CONTESTED: "stuck",
+    SleepState.TROUBLE: "trouble",
+    SleepState.LOST: "trouble",
+    SleepState.UNMANAGED: "auto",
 }
 
 
@@ -273,11 +299,13 @@ def cell_of(node: CloudNode, operation: Operation | None) -> NodeCell:
         name=name_of(node),
         place=" · ".join(part for part in (node.instance_name, node.region, node.instance_type) if part),
         url=node.get_absolute_url(),
-        state="auto" if node.scaling == Scaling.TO_ZERO else "still_billing" if stuck else str(state.value),
+        state="auto" if node.scaling == Scales.TO_ZERO else "still_billing" if stuck else str(state.value),
         look="stuck" if stuck else _LOOKS[state],
         price=node.hourly_cost,
         on=node.is_on,
-        can_switch=node.can_switch and operation is None and state in (SleepState.AWAKE, SleepState.ASLEEP, SleepState.CONTESTED),
+        can_switch=node.can_switch
+        and operation is None
+        and state in (SleepState.AWAKE, SleepState.ASLEEP, SleepState.CONTESTED),
         since=node.state_since,
         action=_action(node, state, stuck=stuck) if operation is None else "",
         error=node.error or (operation.error if operation else ""),
@@ -329,7 +357,7 @@ def _banner(nodes: list[CloudNode], learned: dict[str, float]) -> Banner:
         off=sum(not n.is_on for n in manual),
         total=len(nodes),
         manual=len(manual),
-        by_itself=sum(n.scaling == Scaling.TO_ZERO for n in nodes),
+        by_itself=sum(n.scaling == Scales.TO_ZERO for n in nodes),
     )
 
 
@@ -343,17 +371,26 @@ def _bulk(nodes: list[CloudNode], *, wake: bool) -> Bulk:
 def _problem(poll: AccountPoll) -> Problem:
     account = poll.account
     return Problem(
-        account_id=account.id, account=account.name, provider=provider_words(account.provider).label, message=poll.error,
-        next_step=poll.next_step, credentials=poll.error_code in AUTH_CODES, since=poll.ok_at,
+        account_id=account.id,
+        account=account.name,
+        provider=provider_words(account.provider).label,
+        message=poll.error,
+        next_step=poll.next_step,
+        credentials=poll.error_code in AUTH_CODES,
+        since=poll.ok_at,
     )
 
 
 def _summary(nodes: list[CloudNode]) -> list[str]:
     """The headline's parts: "2 awake", "1 waking"."""
-    counts = Counter(SleepState(n.observed_state) for n in nodes if n.scaling == Scaling.MANUAL)
+    counts = Counter(SleepState(n.observed_state) for n in nodes if n.scaling == Scales.MANUAL)
     words = (
-        (SleepState.AWAKE, "awake"), (SleepState.WAKING, "waking"), (SleepState.FALLING, "falling asleep"),
-        (SleepState.ASLEEP, "asleep"), (SleepState.CONTESTED, "contested"), (SleepState.TROUBLE, "in trouble"), (SleepState.LOST, "lost"),
+        (SleepState.AWAKE, "awake"),
+        (SleepState.WAKING, "waking"),
+        (SleepState.FALLING, "falling asleep"),
+        (SleepState.ASLEEP, "asleep"),
+        (SleepState.CONTESTED, "contested"),
+        (SleepState.TROUBLE, "in trouble"),
+        (SleepState.LOST, "lost"),
     )
     return [f"{counts[state]} {word}" for state, word in words if counts[state]]
-

@@ -48,7 +48,9 @@ def get_node(*, actor: Actor, node_id: UUID) -> CloudNode:
 
 def active_operations(node_ids: Collection[UUID]) -> dict[UUID, Operation]:
     """The operation under way on each of the nodes, if any. The ids must be the actor's own."""
-    rows = Operation.objects.all_orgs().filter(resource_kind=RESOURCE, resource_id__in=list(node_ids), status__in=ACTIVE)
+    rows = Operation.objects.all_orgs().filter(
+        resource_kind=RESOURCE, resource_id__in=list(node_ids), status__in=ACTIVE
+    )
     return {operation.resource_id: operation for operation in rows}
 
 

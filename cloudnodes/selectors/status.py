@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from cloudnodes.enums import Scales
 from cloudnodes.models import CloudNode
-from cloudnodes.providers.base import Scaling
 from cloudnodes.selectors.nodes import active_operations, list_nodes
 from core.actor import Actor
 from core.sleepable import SleepState
@@ -28,7 +28,7 @@ def status_word(node: CloudNode) -> str:
     """running, stopped, starting, stopping, error or lost. A service that scales to zero is always running; one that
     is off but still billed is stopped, with `still_billing`.
     """
-    if node.scaling == Scaling.TO_ZERO:
+    if node.scaling == Scales.TO_ZERO:
         return "running"
     if node.still_billing and not node.error_on and node.observed_state == SleepState.TROUBLE:
         return "stopped"
@@ -43,7 +43,8 @@ def node_shape(node: CloudNode, operation: Operation | None) -> dict[str, Any]:
         error = {"code": node.error_code, "message": node.error, "next_step": node.next_step}
     elif node.still_billing:
         error = {
-            "code": "still_billing", "message": "It is off but not deallocated, so it is still charged in full.",
+            "code": "still_billing",
+            "message": "It is off but not deallocated, so it is still charged in full.",
             "next_step": "Stop it here: that deallocates it.",
         }
     return {

@@ -1,6 +1,6 @@
 """Every write of cloud nodes. Verbs take an actor, are audited in their own transaction and call no cloud."""
 
-from cloudnodes.services.discover import close_account, sync_discovered
+from cloudnodes.services.discover import close_account, disconnect_effects, sync_discovered
 from cloudnodes.services.observe import mark_unreadable, observe, observe_many
 from cloudnodes.services.orders import (
     Applied,
@@ -21,6 +21,7 @@ __all__ = [
     "apply_changes",
     "begin_order",
     "close_account",
+    "disconnect_effects",
     "dismiss_error",
     "due_accounts",
     "finish_order",

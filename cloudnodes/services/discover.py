@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
@@ -19,6 +20,8 @@ from core.actor import Actor
 from core.live import publish
 from costs import services as costs
 from costs.enums import Phase
+from operations.enums import ACTIVE
+from operations.models import Operation
 
 
 def sync_discovered(
@@ -59,13 +62,24 @@ def _upsert(account: CloudAccount, instance: Instance, at: datetime, who: Actor)
             publish(account.organization_id, "nodes", [node.id])
         return node.id, False
     node = CloudNode(
-        organization_id=account.organization_id, account=account, node_type=node_type, gpu_tier=tier, provider=account.provider,
-        provider_id=instance.provider_id, instance_name=instance.name[:200], region=instance.region[:60],
-        instance_type=instance.instance_type[:200], created_at=at,
+        organization_id=account.organization_id,
+        account=account,
+        node_type=node_type,
+        gpu_tier=tier,
+        provider=account.provider,
+        provider_id=instance.provider_id,
+        instance_name=instance.name[:200],
+        region=instance.region[:60],
+        instance_type=instance.instance_type[:200],
+        created_at=at,
     )
     node.save(force_insert=True)
     audit.record(
-        actor=who, verb="node.found", target=node, target_label=label_of(node), organization_id=account.organization_id,
+        actor=who,
+        verb="node.found",
+        target=node,
+        target_label=label_of(node),
+        organization_id=account.organization_id,
         detail=f"{instance.instance_type} in {instance.region or account.name}",
     )
     return node.id, True
@@ -84,6 +98,30 @@ def _node_type(account: CloudAccount, instance: Instance, at: datetime) -> NodeT
     return row
 
 
+def disconnect_effects(*, actor: Actor, account: CloudAccount) -> list[str]:
+    """What disconnecting an account would mean for its nodes, as sentences for the confirmation."""
+    nodes = list(CloudNode.objects.for_org(account.organization_id).filter(account=account, gone_at=None))
+    if not nodes:
+        return []
+    on = [n for n in nodes if n.is_on or n.still_billing]
+    known = sum((n.hourly_cost for n in on if n.hourly_cost is not None), Decimal(0))
+    words = f"{len(nodes)} cloud node{'s leave' if len(nodes) != 1 else ' leaves'} Curfew"
+    if on:
+        verb = "are on now and stay" if len(on) != 1 else "is on now and stays"
+        cost = f", at ${known:.2f} an hour" if known else ""
+        words += f"; {len(on)} of them {verb} on{cost}"
+    found = [f"{words}."]
+    under_way = (
+        Operation.objects.for_org(account.organization_id)
+        .filter(resource_kind=RESOURCE, resource_id__in=[n.id for n in nodes], status__in=ACTIVE)
+        .count()
+    )
+    if under_way:
+        verb = "operations under way on them end" if under_way != 1 else "operation under way on them ends"
+        found.append(f"{under_way} {verb} without {'their' if under_way != 1 else 'its'} result being known.")
+    return found
+
+
 def close_account(*, actor: Actor, account: CloudAccount) -> None:
     """A cloud account is being disconnected: close its nodes' intervals and forget them, in the caller's transaction.
 
@@ -94,12 +132,24 @@ def close_account(*, actor: Actor, account: CloudAccount) -> None:
     for node in list(rows):
         if node.phase and node.phase != Phase.GONE:
             costs.record_event(
-                actor=actor, organization_id=node.organization_id, resource_kind=RESOURCE, resource_id=node.id,
-                resource_label=label_of(node), phase=Phase.GONE, at=moment, key=f"{node.phase_seq + 1}:{Phase.GONE.value}",
-                source="account disconnected", team=node.team, person=actor.label,
+                actor=actor,
+                organization_id=node.organization_id,
+                resource_kind=RESOURCE,
+                resource_id=node.id,
+                resource_label=label_of(node),
+                phase=Phase.GONE,
+                at=moment,
+                key=f"{node.phase_seq + 1}:{Phase.GONE.value}",
+                source="account disconnected",
+                team=node.team,
+                person=actor.label,
             )
         audit.record(
-            actor=actor, verb="node.forgotten", target=node, target_label=label_of(node), organization_id=node.organization_id,
+            actor=actor,
+            verb="node.forgotten",
+            target=node,
+            target_label=label_of(node),
+            organization_id=node.organization_id,
             detail=f"{account.name} was disconnected; the node itself was left as it was.",
         )
     publish(account.organization_id, "nodes", [node.id for node in rows])

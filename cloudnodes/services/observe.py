@@ -28,11 +28,45 @@ OUTSIDE = "outside"
 WATCHER = "node_watcher"
 # Columns that an observation may change; saved together.
 SEEN = (
-    "instance_name", "region", "zone", "instance_type", "lifecycle", "endpoint", "health_endpoint", "scaling", "managed",
-    "tags", "owner", "team", "label_cost", "provider_state", "still_billing", "observed_at", "observed_state", "state_since",
-    "started_at", "ready_at", "unread_since", "missing_since", "gone_at", "desired_state", "cause", "cause_label", "cause_at",
-    "reversals", "reversed_at", "error_on", "error_code", "error", "next_step", "phase", "phase_at", "phase_seq",
-    "hourly_cost", "hourly_cost_source", "hourly_cost_at",
+    "instance_name",
+    "region",
+    "zone",
+    "instance_type",
+    "lifecycle",
+    "endpoint",
+    "health_endpoint",
+    "scaling",
+    "managed",
+    "tags",
+    "owner",
+    "team",
+    "label_cost",
+    "provider_state",
+    "still_billing",
+    "observed_at",
+    "observed_state",
+    "state_since",
+    "started_at",
+    "ready_at",
+    "unread_since",
+    "missing_since",
+    "gone_at",
+    "desired_state",
+    "cause",
+    "cause_label",
+    "cause_at",
+    "reversals",
+    "reversed_at",
+    "error_on",
+    "error_code",
+    "error",
+    "next_step",
+    "phase",
+    "phase_at",
+    "phase_seq",
+    "hourly_cost",
+    "hourly_cost_source",
+    "hourly_cost_at",
 )
 MOST_TAGS = 50
 
@@ -141,8 +175,13 @@ def mark_unreadable(*, account_id: UUID, error: ProviderError, at: datetime) -> 
             if node.observed_state != was:
                 lost.append(node.id)
                 audit.record(
-                    actor=Actor.system(WATCHER, node.organization_id), verb="node.lost", target=node, target_label=label_of(node),
-                    outcome="failed", detail=error.message, changes={"state": [was, str(node.observed_state)]},
+                    actor=Actor.system(WATCHER, node.organization_id),
+                    verb="node.lost",
+                    target=node,
+                    target_label=label_of(node),
+                    outcome="failed",
+                    detail=error.message,
+                    changes={"state": [was, str(node.observed_state)]},
                 )
                 publish(node.organization_id, "nodes", [node.id])
     return len(lost)
@@ -175,7 +214,9 @@ def _facts(instance: Instance) -> dict[str, object]:
     low = {k.lower(): v for k, v in tags.items()}
 
     def tag(name: str) -> str:
-        return next((low[key] for key in (f"curfew:{name}", f"curfew.{name}", f"curfew-{name}", name) if low.get(key)), "")[:80]
+        return next(
+            (low[key] for key in (f"curfew:{name}", f"curfew.{name}", f"curfew-{name}", name) if low.get(key)), ""
+        )[:80]
 
     return {
         "instance_name": instance.name[:200],
@@ -233,7 +274,11 @@ def _miss(node: CloudNode, at: datetime, who: Actor) -> None:
     forget_error(node)
     _enter(node, Phase.GONE, node.gone_at, None, who)
     audit.record(
-        actor=who, verb="node.gone", target=node, target_label=label_of(node), organization_id=node.organization_id,
+        actor=who,
+        verb="node.gone",
+        target=node,
+        target_label=label_of(node),
+        organization_id=node.organization_id,
         detail="The provider no longer knows it.",
     )
 
@@ -260,7 +305,11 @@ def _follow_reality(node: CloudNode, instance: Instance, at: datetime, who: Acto
         _count_reversal(node, real, at)
         verb = "node.changed_outside"
     audit.record(
-        actor=who, verb=verb, target=node, target_label=label_of(node), organization_id=node.organization_id,
+        actor=who,
+        verb=verb,
+        target=node,
+        target_label=label_of(node),
+        organization_id=node.organization_id,
         detail=node.cause_label + (f": {instance.state_reason}" if instance.state_reason else ""),
         changes={"state": [was, str(real)]},
     )
@@ -270,7 +319,12 @@ def _count_reversal(node: CloudNode, real: str, at: datetime) -> None:
     """Somebody undid what an operation of ours did shortly before: twice, and the node is contested."""
     last = (
         Operation.objects.for_org(node.organization_id)
-        .filter(resource_kind=RESOURCE, resource_id=node.id, status=Status.SUCCEEDED, finished_at__gt=at - rules.CONTEST_WINDOW)
+        .filter(
+            resource_kind=RESOURCE,
+            resource_id=node.id,
+            status=Status.SUCCEEDED,
+            finished_at__gt=at - rules.CONTEST_WINDOW,
+        )
         .order_by("-finished_at")
         .first()
     )
@@ -285,7 +339,12 @@ def _clocks(node: CloudNode, instance: Instance, at: datetime, operation: Operat
     """Since when it is up, and since when it answers (known without asking only when there is nothing to ask)."""
     if instance.state in rules.UP:
         node.started_at = instance.launched_at or node.started_at or at
-        if operation is None and node.ready_at is None and instance.state is InstanceState.RUNNING and not node.health_endpoint:
+        if (
+            operation is None
+            and node.ready_at is None
+            and instance.state is InstanceState.RUNNING
+            and not node.health_endpoint
+        ):
             node.ready_at = node.started_at
     elif instance.state in rules.DOWN:
         node.started_at = node.ready_at = None

@@ -10,9 +10,8 @@ from django.db import transaction
 
 from audit import services as audit
 from cloudnodes import rules
-from cloudnodes.enums import RESOURCE, START, STOP, Desired, ErrorOn, provider_words
+from cloudnodes.enums import RESOURCE, START, STOP, Desired, ErrorOn, Power, Scales, provider_words
 from cloudnodes.models import CloudNode
-from cloudnodes.providers.base import Scaling
 from cloudnodes.services.observe import forget_error, label_of, locked, settle
 from core import clock
 from core.actor import Actor
@@ -29,8 +28,14 @@ PERMISSION = "nodes.operate"
 
 
 def request_start(
-    *, actor: Actor, node_id: UUID | str | None = None, provider: str = "", instance_name: str = "", reason: str = "",
-    idempotency_key: str | None = None, cause: str = "hand",
+    *,
+    actor: Actor,
+    node_id: UUID | str | None = None,
+    provider: str = "",
+    instance_name: str = "",
+    reason: str = "",
+    idempotency_key: str | None = None,
+    cause: str = "hand",
 ) -> Operation:
     """Ask for a node to be woken: by id, or by provider and instance name (or provider id).
 
@@ -42,15 +47,23 @@ def request_start(
 
 
 def request_stop(
-    *, actor: Actor, node_id: UUID | str | None = None, provider: str = "", instance_name: str = "", reason: str = "",
-    idempotency_key: str | None = None, cause: str = "hand",
+    *,
+    actor: Actor,
+    node_id: UUID | str | None = None,
+    provider: str = "",
+    instance_name: str = "",
+    reason: str = "",
+    idempotency_key: str | None = None,
+    cause: str = "hand",
 ) -> Operation:
     """Ask for a node to be put to sleep; the mirror of `request_start`."""
     node = find_node(actor=actor, node_id=node_id, provider=provider, instance_name=instance_name)
     return _order(actor, node, STOP, reason, idempotency_key, cause)
 
 
-def find_node(*, actor: Actor, node_id: UUID | str | None = None, provider: str = "", instance_name: str = "") -> CloudNode:
+def find_node(
+    *, actor: Actor, node_id: UUID | str | None = None, provider: str = "", instance_name: str = ""
+) -> CloudNode:
     """One living node that the actor may see. NotFound also for another organization's; InvalidInput for a name that
     several nodes bear.
     """
@@ -63,7 +76,9 @@ def find_node(*, actor: Actor, node_id: UUID | str | None = None, provider: str 
     if not found:
         raise NotFound("There is no such cloud node.")
     if len(found) > 1:
-        raise InvalidInput(errors={"instance_name": ["Several nodes bear this name; give the id or the provider's id instead."]})
+        raise InvalidInput(
+            errors={"instance_name": ["Several nodes bear this name; give the id or the provider's id instead."]}
+        )
     return found[0]
 
 
@@ -95,8 +110,13 @@ def _order(actor: Actor, node: CloudNode, kind: str, reason: str, key: str | Non
         settle(row, kind, clock.now())
         row.save(update_fields=ROW)
         audit.record(
-            actor=actor, verb="node.wake_requested" if waking else "node.sleep_requested", target=row, target_label=label_of(row),
-            detail=reason, changes={"desired_state": [before, str(row.desired_state)]}, operation_id=operation.id,
+            actor=actor,
+            verb="node.wake_requested" if waking else "node.sleep_requested",
+            target=row,
+            target_label=label_of(row),
+            detail=reason,
+            changes={"desired_state": [before, str(row.desired_state)]},
+            operation_id=operation.id,
             organization_id=row.organization_id,
         )
         publish(row.organization_id, "nodes", [row.id])
@@ -107,9 +127,17 @@ def _request(actor: Actor, row: CloudNode, kind: str, reason: str, key: str | No
     words = provider_words(row.provider)
     seconds = words.start_seconds if kind == START else words.stop_seconds
     return operations.request_operation(
-        actor=actor, kind=kind, resource_kind=RESOURCE, resource_id=row.id, resource_label=label_of(row),
-        payload={"subject": row.subject, "provider": row.provider, "cause": cause}, organization_id=row.organization_id,
-        idempotency_key=key, reason=reason, subject=row.subject, deadline_seconds=seconds + GRACE_SECONDS,
+        actor=actor,
+        kind=kind,
+        resource_kind=RESOURCE,
+        resource_id=row.id,
+        resource_label=label_of(row),
+        payload={"subject": row.subject, "provider": row.provider, "cause": cause},
+        organization_id=row.organization_id,
+        idempotency_key=key,
+        reason=reason,
+        subject=row.subject,
+        deadline_seconds=seconds + GRACE_SECONDS,
     )
 
 
@@ -121,7 +149,9 @@ def _known(row: CloudNode, kind: str, key: str | None) -> Operation | None:
         raise InvalidInput(errors={"Idempotency-Key": ["At most 120 characters."]})
     known: Operation | None = Operation.objects.for_org(row.organization_id).filter(idempotency_key=key).first()
     if known is not None and (known.resource_id, known.kind) != (row.id, kind):
-        raise Conflict("This Idempotency-Key was used for something else.", code="idempotency_key_reused", operation=str(known.id))
+        raise Conflict(
+            "This Idempotency-Key was used for something else.", code="idempotency_key_reused", operation=str(known.id)
+        )
     return known
 
 
@@ -133,16 +163,22 @@ def _under_way(row: CloudNode, kind: str) -> Operation | None:
         return active
     doing = "woken" if active.kind == START else "put to sleep"
     words = "is being cancelled" if active.cancel_requested_at else f"is being {doing}"
-    raise Conflict(f"{label_of(row)} {words}. Wait for it, or cancel it first.", code="operation_active", operation=str(active.id))
+    raise Conflict(
+        f"{label_of(row)} {words}. Wait for it, or cancel it first.", code="operation_active", operation=str(active.id)
+    )
 
 
 def _refuse_unswitchable(row: CloudNode) -> None:
     if row.gone_at is not None:
         raise NotFound("There is no such cloud node.")
-    if row.scaling != Scaling.MANUAL:
-        raise InvalidState(f"{label_of(row)} scales to zero by itself; there is nothing to switch.", code="scales_by_itself")
+    if row.scaling != Scales.MANUAL:
+        raise InvalidState(
+            f"{label_of(row)} scales to zero by itself; there is nothing to switch.", code="scales_by_itself"
+        )
     if not row.managed:
-        raise InvalidState(f"{label_of(row)} no longer carries Curfew's tag, so Curfew leaves it alone.", code="unmanaged")
+        raise InvalidState(
+            f"{label_of(row)} no longer carries Curfew's tag, so Curfew leaves it alone.", code="unmanaged"
+        )
 
 
 @dataclass(slots=True)
@@ -154,8 +190,13 @@ class Applied:
 
 
 def apply_changes(
-    *, actor: Actor, on: Collection[UUID | str] = (), off: Collection[UUID | str] = (), reason: str = "",
-    idempotency_key: str | None = None, cause: str = "hand",
+    *,
+    actor: Actor,
+    on: Collection[UUID | str] = (),
+    off: Collection[UUID | str] = (),
+    reason: str = "",
+    idempotency_key: str | None = None,
+    cause: str = "hand",
 ) -> Applied:
     """Wake and put to sleep several nodes, named by id or instance name. Each stands for itself: what cannot be done is
     reported and keeps nothing else from happening. Raises InvalidInput when a node is named in both, NotFound when one
@@ -194,12 +235,16 @@ def _named(actor: Actor, name: UUID | str) -> CloudNode:
         return find_node(actor=actor, instance_name=str(name))
 
 
-def start_all(*, actor: Actor, tier: str = "", only: Collection[UUID | str] | None = None, reason: str = "Start all") -> Applied:
+def start_all(
+    *, actor: Actor, tier: str = "", only: Collection[UUID | str] | None = None, reason: str = "Start all"
+) -> Applied:
     """Wake every node of a tier that is off; `only` limits it to those that a person confirmed."""
     return _all(actor, tier, only, reason, wake=True)
 
 
-def stop_all(*, actor: Actor, tier: str = "", only: Collection[UUID | str] | None = None, reason: str = "Stop all") -> Applied:
+def stop_all(
+    *, actor: Actor, tier: str = "", only: Collection[UUID | str] | None = None, reason: str = "Stop all"
+) -> Applied:
     """Put to sleep every node of a tier that is up, or off but still billed; `only` as in `start_all`."""
     return _all(actor, tier, only, reason, wake=False)
 
@@ -216,11 +261,13 @@ def _all(actor: Actor, tier: str, only: Collection[UUID | str] | None, reason: s
 
 def switchable(*, actor: Actor, tier: str = "", wake: bool) -> Sequence[CloudNode]:
     """The nodes that "Start all" or "Stop all" would change now."""
-    rows = CloudNode.objects.visible_to(actor).filter(gone_at=None, managed=True, scaling=Scaling.MANUAL)
+    rows = CloudNode.objects.visible_to(actor).filter(gone_at=None, managed=True, scaling=Scales.MANUAL)
     if tier:
         rows = rows.filter(gpu_tier=tier)
-    up = [s.value for s in rules.UP]
-    chosen = rows.exclude(provider_state__in=up) if wake else rows.filter(provider_state__in=[*up, "stopped_billing"])
+    up = sorted(rules.UP)
+    chosen = (
+        rows.exclude(provider_state__in=up) if wake else rows.filter(provider_state__in=[*up, Power.STOPPED_BILLING])
+    )
     return list(chosen.select_related("node_type").order_by("node_type__name", "provider", "instance_name"))
 
 
@@ -239,7 +286,11 @@ def dismiss_error(*, actor: Actor, node_id: UUID | str) -> CloudNode:
             settle(row, active.kind if active else "", clock.now())
             row.save(update_fields=ROW)
             audit.record(
-                actor=actor, verb="node.error_dismissed", target=row, target_label=label_of(row), detail=words,
+                actor=actor,
+                verb="node.error_dismissed",
+                target=row,
+                target_label=label_of(row),
+                detail=words,
                 organization_id=row.organization_id,
             )
             publish(row.organization_id, "nodes", [row.id])
@@ -301,8 +352,12 @@ def _succeeded(row: CloudNode, operation: Operation, who: Actor) -> None:
     said = f": {operation.reason}" if operation.reason else ""
     row.cause_label = f"{'Woken' if waking else 'Put to sleep'} by {operation.actor_label}{said}"[:300]
     audit.record(
-        actor=who, verb="node.woke" if waking else "node.fell_asleep", target=row, target_label=label_of(row),
-        detail=row.cause_label, operation_id=operation.id,
+        actor=who,
+        verb="node.woke" if waking else "node.fell_asleep",
+        target=row,
+        target_label=label_of(row),
+        detail=row.cause_label,
+        operation_id=operation.id,
     )
 
 
@@ -311,6 +366,11 @@ def _failed(row: CloudNode, operation: Operation, who: Actor) -> None:
     row.error_on = ErrorOn.START if waking else ErrorOn.STOP
     row.error_code, row.error, row.next_step = operation.error_code, operation.error, operation.next_step
     audit.record(
-        actor=who, verb="node.wake_failed" if waking else "node.sleep_failed", target=row, target_label=label_of(row),
-        outcome="failed", detail=operation.error, operation_id=operation.id,
+        actor=who,
+        verb="node.wake_failed" if waking else "node.sleep_failed",
+        target=row,
+        target_label=label_of(row),
+        outcome="failed",
+        detail=operation.error,
+        operation_id=operation.id,
     )

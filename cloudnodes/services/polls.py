@@ -52,7 +52,9 @@ def due_accounts() -> list[UUID]:
     now = clock.now()
     free = Q(held_until=None) | Q(held_until__lt=now)
     polls = list(
-        AccountPoll.objects.all_orgs().filter(free).exclude(account__status=AccountStatus.PENDING)
+        AccountPoll.objects.all_orgs()
+        .filter(free)
+        .exclude(account__status=AccountStatus.PENDING)
         .filter(Q(polled_at=None) | Q(polled_at__lte=now - timedelta(seconds=BUSY_SECONDS) + SLACK))
     )
     if not polls:
@@ -61,7 +63,13 @@ def due_accounts() -> list[UUID]:
     seen = viewing.viewed({p.organization_id for p in polls})
     chosen = []
     for poll in polls:
-        every = BUSY_SECONDS if poll.account_id in busy else VIEWED_SECONDS if poll.organization_id in seen else QUIET_SECONDS
+        every = (
+            BUSY_SECONDS
+            if poll.account_id in busy
+            else VIEWED_SECONDS
+            if poll.organization_id in seen
+            else QUIET_SECONDS
+        )
         if _is_due(poll, every, now) and _claim(poll, now):
             chosen.append(poll.account_id)
     return chosen
@@ -137,12 +145,16 @@ def _record_failure(account: CloudAccount, failure: ProviderError) -> None:
     failures = poll.values_list("failures", flat=True).first() or 1
     with transaction.atomic():
         poll.update(
-            retry_at=now + timedelta(seconds=_pause(failures, failure)), error_code=failure.code[:60],
-            error=failure.message[:1000], next_step=failure.next_step[:300],
+            retry_at=now + timedelta(seconds=_pause(failures, failure)),
+            error_code=failure.code[:60],
+            error=failure.message[:1000],
+            next_step=failure.next_step[:300],
         )
         if failures in (1, LOST_AFTER):
             publish(account.organization_id, "nodes", [])
-    log.warning("account_poll_failed", extra={"account_id": str(account.id), "code": failure.code, "failures": failures})
+    log.warning(
+        "account_poll_failed", extra={"account_id": str(account.id), "code": failure.code, "failures": failures}
+    )
     refused = isinstance(failure, (AuthenticationFailed, PermissionDenied))
     if refused and account.status == AccountStatus.ACTIVE:
         accounts.mark_scan_failed(account=account, reason=failure.message, next_step=failure.next_step)
@@ -156,7 +168,7 @@ def _pause(failures: int, failure: ProviderError) -> float:
     return min(LAST_RETRY_SECONDS, max(float(told or 0), first * 2.0 ** min(failures - 1, 8)))
 
 
-def request_refresh(*, actor: Actor, account_id: UUID | str | None = None) -> int:
+def request_refresh(*, actor: Actor, account_id: UUID | None = None) -> int:
     """Somebody asks to look again: every account of theirs (or the one) is read as soon as a worker is free.
 
     Reads change nothing, so they are not audited. Accounts that were read within the last second, or are being read,

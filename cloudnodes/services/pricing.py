@@ -9,9 +9,8 @@ from decimal import Decimal
 from django.db import transaction
 
 from audit import services as audit
-from cloudnodes.enums import RESOURCE
+from cloudnodes.enums import RESOURCE, Scales
 from cloudnodes.models import CloudNode
-from cloudnodes.providers.base import Scaling
 from core import clock
 from core.actor import Actor
 from core.live import publish
@@ -33,7 +32,7 @@ class Quote:
 
 def quote(node: CloudNode, at: datetime) -> Quote:
     """Find the price of a node; never a guess. Reads the price book unless a label or the scaling decides."""
-    if node.scaling == Scaling.TO_ZERO:
+    if node.scaling == Scales.TO_ZERO:
         return Quote(Decimal(0), "scales to zero by itself: nothing while idle")
     if node.label_cost is not None:
         return Quote(node.label_cost, "label on the instance")
@@ -53,7 +52,7 @@ def set_node_price(*, actor: Actor, node: CloudNode, at: datetime) -> bool:
     if not changed and node.hourly_cost_at is not None:
         return False
     node.hourly_cost, node.hourly_cost_source, node.hourly_cost_at = found.hourly, found.source, at
-    if node.scaling != Scaling.TO_ZERO:
+    if node.scaling != Scales.TO_ZERO:
         costs.set_price(
             actor=actor,
             organization_id=node.organization_id,
@@ -81,7 +80,11 @@ def reprice(*, actor: Actor, node: CloudNode) -> bool:
         row.save(update_fields=["hourly_cost", "hourly_cost_source", "hourly_cost_at"])
         if before != row.hourly_cost:
             audit.record(
-                actor=actor, verb="node.repriced", target=row, detail=row.hourly_cost_source, organization_id=row.organization_id,
+                actor=actor,
+                verb="node.repriced",
+                target=row,
+                detail=row.hourly_cost_source,
+                organization_id=row.organization_id,
                 changes={"hourly_cost": [_text(before), _text(row.hourly_cost)]},
             )
         publish(row.organization_id, "nodes", [row.id])

@@ -46,8 +46,15 @@ class MemoryCloud:
 
     def add(self, provider_id: str = "i-1", state: InstanceState = S.STOPPED, **facts: object) -> Machine:
         told = {
-            "name": f"flux-dev-{provider_id}", "region": "us-east-1", "zone": "us-east-1a", "instance_type": "g5.xlarge",
-            "node_type": "FLUX Dev", "gpu_tier": "a10g", "hourly_cost": Decimal("1.2"), "labels_source": "tags", **facts,
+            "name": f"flux-dev-{provider_id}",
+            "region": "us-east-1",
+            "zone": "us-east-1a",
+            "instance_type": "g5.xlarge",
+            "node_type": "FLUX Dev",
+            "gpu_tier": "a10g",
+            "hourly_cost": Decimal("1.2"),
+            "labels_source": "tags",
+            **facts,
         }
         machine = Machine(Instance(provider_id=provider_id, state=state, **told))  # type: ignore[arg-type]
         machine.history.append((clock.now(), state))
@@ -131,7 +138,7 @@ class MemoryCloud:
 
     def _machine(self, provider_id: str) -> Machine:
         if provider_id not in self.machines:
-            raise NotFound()
+            raise NotFound
         return self.machines[provider_id]
 
     def _move(self, machine: Machine, state: InstanceState, seconds: float, launched_at: datetime | None) -> None:

@@ -37,7 +37,12 @@ def test_wake_and_sleep(node: CloudNode, cloud: MemoryCloud, olga: Persona, work
     operation.refresh_from_db()
     row = fresh(node)
     assert (operation.status, operation.result["already"], cloud.tokens) == ("succeeded", False, [str(operation.id)])
-    assert (row.observed_state, row.desired_state, row.cause, row.cause_label) == ("awake", "awake", "hand", "Woken by Olga: a test")
+    assert (row.observed_state, row.desired_state, row.cause, row.cause_label) == (
+        "awake",
+        "awake",
+        "hand",
+        "Woken by Olga: a test",
+    )
     assert row.ready_at == time.now
     time.go(600)
     doze(node, olga)
@@ -45,19 +50,31 @@ def test_wake_and_sleep(node: CloudNode, cloud: MemoryCloud, olga: Persona, work
     row = fresh(node)
     assert (row.observed_state, row.desired_state, row.started_at, row.ready_at) == ("asleep", "asleep", None, None)
     assert verbs(node) == [
-        "node.found", "operation.requested", "node.wake_requested", "node.woke", "operation.succeeded",
-        "operation.requested", "node.sleep_requested", "node.fell_asleep", "operation.succeeded",
+        "node.found",
+        "operation.requested",
+        "node.wake_requested",
+        "node.woke",
+        "operation.succeeded",
+        "operation.requested",
+        "node.sleep_requested",
+        "node.fell_asleep",
+        "operation.succeeded",
     ]
     assert cloud.starts == cloud.stops == {"i-1": 1}
     awake = Interval.objects.all_orgs().get(resource_id=node.id, phase="awake")
     assert awake.person == "Olga"
     # within one look of what EC2 would charge, at either end
     assert abs((awake.ended_at - awake.started_at).total_seconds() - cloud.billed_seconds("i-1", time.now)) <= 3
-    assert sorted(Duration.objects.values_list("kind", "subject")) == [("node.start", "aws/g5.xlarge"), ("node.stop", "aws/g5.xlarge")]
+    assert sorted(Duration.objects.values_list("kind", "subject")) == [
+        ("node.start", "aws/g5.xlarge"),
+        ("node.stop", "aws/g5.xlarge"),
+    ]
     assert 30 <= Duration.objects.get(kind="node.start").seconds <= 33
 
 
-def test_expected_time_is_learned(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_expected_time_is_learned(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot = 40.0
     assert wake(node, olga).expected_seconds is None
     worker.until_done()
@@ -66,7 +83,9 @@ def test_expected_time_is_learned(node: CloudNode, cloud: MemoryCloud, olga: Per
     assert 40 <= wake(node, olga).expected_seconds <= 43
 
 
-def test_already_running_is_success_and_teaches_nothing(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_already_running_is_success_and_teaches_nothing(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.put("i-1", S.RUNNING)
     operation = wake(node, olga)
     worker.until_done()
@@ -75,7 +94,9 @@ def test_already_running_is_success_and_teaches_nothing(node: CloudNode, cloud: 
     assert not Duration.objects.exists()
 
 
-def test_follows_the_providers_operation(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_follows_the_providers_operation(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.follow = True
     wake(node, olga)
     worker.until_done()
@@ -84,7 +105,9 @@ def test_follows_the_providers_operation(node: CloudNode, cloud: MemoryCloud, ol
     assert cloud.starts == {"i-1": 1}
 
 
-def test_waits_until_the_service_answers(cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time) -> None:
+def test_waits_until_the_service_answers(
+    cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot, cloud.health = 4.0, 20.0
     cloud.add("i-1", health_endpoint="http://10.0.0.1/i-1", endpoint="http://10.0.0.1")
     (node,) = scan()
@@ -97,7 +120,9 @@ def test_waits_until_the_service_answers(cloud: MemoryCloud, scan: Callable, olg
     assert 4 <= (Interval.objects.all_orgs().get(phase="awake").started_at - started).total_seconds() <= 7
 
 
-def test_a_stop_under_way_is_waited_out(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_a_stop_under_way_is_waited_out(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.put("i-1", S.STOPPING)
     cloud._move(cloud.machines["i-1"], S.STOPPING, 8, None)
     wake(node, olga)
@@ -106,7 +131,9 @@ def test_a_stop_under_way_is_waited_out(node: CloudNode, cloud: MemoryCloud, olg
     assert cloud.starts == {"i-1": 1}
 
 
-def test_busy_provider_is_waited_out(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_busy_provider_is_waited_out(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.put("i-1", S.RUNNING)
     time.go(5)
     cloud.fail["stop"] = [Conflict() for _ in range(8)]
@@ -116,7 +143,9 @@ def test_busy_provider_is_waited_out(node: CloudNode, cloud: MemoryCloud, olga: 
     assert (operation.status, operation.attempt, cloud.stops["i-1"]) == ("succeeded", 0, 1)
 
 
-def test_no_capacity_names_cause_and_next_step_at_once(cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time) -> None:
+def test_no_capacity_names_cause_and_next_step_at_once(
+    cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.add("i-1")
     cloud.add("i-2", gpu_tier="t4")
     node = scan()[0]
@@ -144,15 +173,27 @@ def test_final_refusals(node: CloudNode, cloud: MemoryCloud, olga: Persona, work
     wake(node, olga)
     worker.until_done()
     row = fresh(node)
-    assert (row.observed_state, row.error, row.next_step, cloud.calls["start"]) == ("trouble", failure.message, failure.next_step, 1)
+    assert (row.observed_state, row.error, row.next_step, cloud.calls["start"]) == (
+        "trouble",
+        failure.message,
+        failure.next_step,
+        1,
+    )
 
 
-def test_network_error_is_tried_again_then_told(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_network_error_is_tried_again_then_told(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.fail["start"] = [Unreachable() for _ in range(9)]
     operation = wake(node, olga)
     worker.until_done()
     operation.refresh_from_db()
-    assert (operation.status, operation.attempt, operation.error_code, cloud.calls["start"]) == ("failed", 3, "unreachable", 4)
+    assert (operation.status, operation.attempt, operation.error_code, cloud.calls["start"]) == (
+        "failed",
+        3,
+        "unreachable",
+        4,
+    )
     assert fresh(node).observed_state == "trouble"
 
 
@@ -161,7 +202,7 @@ def test_unknown_outcome_of_a_start_is_looked_at_before_it_is_repeated(
 ) -> None:
     def answer_is_lost(verb: str) -> None:
         if verb == "start":
-            raise TimedOut()
+            raise TimedOut
 
     cloud.after = answer_is_lost
     wake(node, olga)
@@ -170,7 +211,9 @@ def test_unknown_outcome_of_a_start_is_looked_at_before_it_is_repeated(
     assert (cloud.starts["i-1"], cloud.calls["start"]) == (1, 1)
 
 
-def test_a_blind_while_does_not_fail_a_start(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_a_blind_while_does_not_fail_a_start(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot = 60.0
     operation = wake(node, olga)
     worker.once()
@@ -181,7 +224,9 @@ def test_a_blind_while_does_not_fail_a_start(node: CloudNode, cloud: MemoryCloud
     assert fresh(node).observed_state == "awake"
 
 
-def test_start_timeout_says_so_and_may_be_retried(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_start_timeout_says_so_and_may_be_retried(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot = 3000.0
     operation = wake(node, olga)
     worker.until_done(step=5)
@@ -196,7 +241,9 @@ def test_start_timeout_says_so_and_may_be_retried(node: CloudNode, cloud: Memory
     assert (row.observed_state, row.error) == ("awake", "")
 
 
-def test_running_without_an_answer_is_not_ready_and_is_charged(cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time) -> None:
+def test_running_without_an_answer_is_not_ready_and_is_charged(
+    cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.health = 9000.0
     cloud.add("i-1", health_endpoint="http://10.0.0.1/i-1")
     (node,) = scan()
@@ -213,7 +260,9 @@ def test_running_without_an_answer_is_not_ready_and_is_charged(cloud: MemoryClou
     assert fresh(node).observed_state == "asleep"
 
 
-def test_a_start_that_falls_back_says_why(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_a_start_that_falls_back_says_why(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot = 3000.0
     wake(node, olga)
     worker.once()
@@ -221,10 +270,15 @@ def test_a_start_that_falls_back_says_why(node: CloudNode, cloud: MemoryCloud, o
     worker.until_done()
     row = fresh(node)
     assert (row.observed_state, row.error_code) == ("trouble", "start_reverted")
-    assert row.error == "The provider took the order, but the machine is down again. It says: Server.InsufficientInstanceCapacity"
+    assert (
+        row.error
+        == "The provider took the order, but the machine is down again. It says: Server.InsufficientInstanceCapacity"
+    )
 
 
-def test_stop_failure_warns_and_may_be_retried(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_stop_failure_warns_and_may_be_retried(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.put("i-1", S.RUNNING)
     time.go(5)
     cloud.halt = 9000.0
@@ -239,7 +293,9 @@ def test_stop_failure_warns_and_may_be_retried(node: CloudNode, cloud: MemoryClo
     assert fresh(node).observed_state == "asleep"
 
 
-def test_node_deleted_while_it_starts(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_node_deleted_while_it_starts(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot = 60.0
     operation = wake(node, olga)
     worker.once()
@@ -249,7 +305,9 @@ def test_node_deleted_while_it_starts(node: CloudNode, cloud: MemoryCloud, olga:
     assert (operation.status, operation.error_code) == ("failed", "gone")
 
 
-def test_account_disconnected_while_it_starts(node: CloudNode, cloud: MemoryCloud, alice: Persona, worker: Worker, time: Time) -> None:
+def test_account_disconnected_while_it_starts(
+    node: CloudNode, cloud: MemoryCloud, alice: Persona, worker: Worker, time: Time
+) -> None:
     from accounts import services as accounts
 
     cloud.boot = 60.0
@@ -261,7 +319,9 @@ def test_account_disconnected_while_it_starts(node: CloudNode, cloud: MemoryClou
     assert (operation.status, operation.error_code) == ("failed", "gone")
 
 
-def test_cancelled_start_is_put_back_to_sleep(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_cancelled_start_is_put_back_to_sleep(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot = 60.0
     operation = wake(node, olga)
     worker.once()
@@ -276,7 +336,9 @@ def test_cancelled_start_is_put_back_to_sleep(node: CloudNode, cloud: MemoryClou
     assert (follow_up.kind, follow_up.reason, follow_up.status) == ("node.stop", "Waking was cancelled", "succeeded")
 
 
-def test_cancel_before_it_began_calls_nobody(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker) -> None:
+def test_cancel_before_it_began_calls_nobody(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker
+) -> None:
     calls = cloud.calls.copy()
     operation = wake(node, olga)
     operations.cancel_operation(actor=olga.actor, operation_id=operation.id)
@@ -286,7 +348,9 @@ def test_cancel_before_it_began_calls_nobody(node: CloudNode, cloud: MemoryCloud
     assert Operation.objects.all_orgs().count() == 1
 
 
-def test_cancelled_sleep_is_woken_again(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_cancelled_sleep_is_woken_again(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.put("i-1", S.RUNNING)
     time.go(5)
     cloud.halt = 20.0
@@ -297,7 +361,9 @@ def test_cancelled_sleep_is_woken_again(node: CloudNode, cloud: MemoryCloud, olg
     assert (fresh(node).observed_state, cloud.machines["i-1"].instance.state) == ("awake", S.RUNNING)
 
 
-def test_retry_of_the_operation_wakes_it(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_retry_of_the_operation_wakes_it(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.fail["start"] = [QuotaExceeded()]
     operation = wake(node, olga)
     worker.until_done()
@@ -307,7 +373,9 @@ def test_retry_of_the_operation_wakes_it(node: CloudNode, cloud: MemoryCloud, ol
     assert (row.observed_state, row.desired_state, row.error) == ("awake", "awake", "")
 
 
-def test_the_pollers_reading_is_used(node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time) -> None:
+def test_the_pollers_reading_is_used(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.boot = 20.0
     wake(node, olga)
     worker.once()

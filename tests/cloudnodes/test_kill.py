@@ -177,7 +177,11 @@ def test_killed_at_every_boundary_of_a_cancelled_start(
         operations.cancel_operation(actor=olga.actor, operation_id=operation.id)
         died = run_with_kill(worker, cloud, account.id, number)
         operation.refresh_from_db()
-        assert (operation.status, fresh(node).observed_state, fresh(node).desired_state) == ("cancelled", "asleep", "asleep"), died
+        assert (operation.status, fresh(node).observed_state, fresh(node).desired_state) == (
+            "cancelled",
+            "asleep",
+            "asleep",
+        ), died
         assert (cloud.starts[name], cloud.machines[name].instance.state) == (1, S.STOPPED), died
         check_ledger(node, cloud, time.now)
         CloudNode.objects.all_orgs().filter(id=node.id).update(gone_at=time.now)

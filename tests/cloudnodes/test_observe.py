@@ -12,6 +12,7 @@ import pytest
 from accounts.models import CloudAccount
 from audit.models import AuditEntry
 from cloudnodes import rules, services
+from cloudnodes.enums import Power, Scales, State
 from cloudnodes.models import CloudNode, NodeType
 from cloudnodes.providers.base import InstanceState, Scaling
 from core.actor import Actor
@@ -36,13 +37,20 @@ def look(node: CloudNode, cloud: MemoryCloud, time: Time) -> bool:
 def intervals(node: CloudNode) -> list[tuple[str, float, float | None, Decimal | None]]:
     rows = Interval.objects.all_orgs().filter(resource_id=node.id).order_by("started_at")
     return [
-        (r.phase, (r.started_at - START).total_seconds(), None if r.ended_at is None else (r.ended_at - START).total_seconds(), r.price)
+        (
+            r.phase,
+            (r.started_at - START).total_seconds(),
+            None if r.ended_at is None else (r.ended_at - START).total_seconds(),
+            r.price,
+        )
         for r in rows
     ]
 
 
 def verbs(node: CloudNode) -> list[str]:
-    return list(AuditEntry.objects.all_orgs().filter(target_id=str(node.id)).order_by("seq").values_list("verb", flat=True))
+    return list(
+        AuditEntry.objects.all_orgs().filter(target_id=str(node.id)).order_by("seq").values_list("verb", flat=True)
+    )
 
 
 def test_scan_makes_types_and_nodes_once(scan: Callable[[], list[CloudNode]], cloud: MemoryCloud, time: Time) -> None:
@@ -73,11 +81,20 @@ def test_slug_spelling_gives_way_to_a_better_one(scan: Callable[[], list[CloudNo
 @pytest.mark.parametrize(
     ("provider", "state", "phase"),
     [
-        ("aws", S.STARTING, "asleep"), ("aws", S.RUNNING, "awake"), ("aws", S.STOPPING, "asleep"), ("aws", S.STOPPED, "asleep"),
-        ("azure", S.STARTING, "awake"), ("azure", S.RUNNING, "awake"), ("azure", S.STOPPING, "awake"),
-        ("azure", S.STOPPED_BILLING, "awake"), ("azure", S.STOPPED, "asleep"),
-        ("gcp", S.STARTING, "awake"), ("gcp", S.RUNNING, "awake"), ("gcp", S.STOPPED, "asleep"),
-        ("docker", S.RUNNING, "awake"), ("docker", S.STOPPED, "asleep"),
+        ("aws", S.STARTING, "asleep"),
+        ("aws", S.RUNNING, "awake"),
+        ("aws", S.STOPPING, "asleep"),
+        ("aws", S.STOPPED, "asleep"),
+        ("azure", S.STARTING, "awake"),
+        ("azure", S.RUNNING, "awake"),
+        ("azure", S.STOPPING, "awake"),
+        ("azure", S.STOPPED_BILLING, "awake"),
+        ("azure", S.STOPPED, "asleep"),
+        ("gcp", S.STARTING, "awake"),
+        ("gcp", S.RUNNING, "awake"),
+        ("gcp", S.STOPPED, "asleep"),
+        ("docker", S.RUNNING, "awake"),
+        ("docker", S.STOPPED, "asleep"),
     ],
 )
 def test_what_each_provider_bills(provider: str, state: InstanceState, phase: str) -> None:
@@ -99,7 +116,9 @@ def test_a_day_in_the_ledger(node: CloudNode, cloud: MemoryCloud, time: Time) ->
     look(node, cloud, time)
     # seen ten seconds late, but the provider tells when it was launched
     assert intervals(node) == [
-        ("asleep", 0, 3580, Decimal(0)), ("awake", 3580, 5410, Decimal("1.2")), ("asleep", 5410, None, Decimal(0)),
+        ("asleep", 0, 3580, Decimal(0)),
+        ("awake", 3580, 5410, Decimal("1.2")),
+        ("asleep", 5410, None, Decimal(0)),
     ]
     assert verbs(node) == ["node.found", "node.changed_outside", "node.changed_outside"]
     row = fresh(node)
@@ -124,7 +143,11 @@ def test_replayed_and_late_observations_change_nothing(node: CloudNode, cloud: M
 
 
 def test_batch_stamps_the_same_and_commits_the_changed(
-    account: CloudAccount, cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time, django_assert_max_num_queries: Callable
+    account: CloudAccount,
+    cloud: MemoryCloud,
+    scan: Callable[[], list[CloudNode]],
+    time: Time,
+    django_assert_max_num_queries: Callable,
 ) -> None:
     for number in range(30):
         cloud.add(f"i-{number:02}")
@@ -136,11 +159,15 @@ def test_batch_stamps_the_same_and_commits_the_changed(
     assert {n.observed_at for n in scan()} == {time.now}
     cloud.put("i-07", S.RUNNING)
     time.go(5)
-    assert services.observe_many(nodes=scan(), found=cloud.describe([n.provider_id for n in nodes]), at=time.now) == 0  # the scan saw it
+    assert (
+        services.observe_many(nodes=scan(), found=cloud.describe([n.provider_id for n in nodes]), at=time.now) == 0
+    )  # the scan saw it
     assert fresh(nodes[7]).observed_state == "awake"
 
 
-def test_still_billing_needs_a_person_and_costs_money(account: CloudAccount, cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time) -> None:
+def test_still_billing_needs_a_person_and_costs_money(
+    account: CloudAccount, cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time
+) -> None:
     account.provider = "azure"
     account.save(update_fields=["provider"])
     cloud.add("vm-1", S.RUNNING)
@@ -207,9 +234,16 @@ def test_unreadable_account_loses_the_awake_never_the_asleep(
     assert intervals(awake) == [("awake", 0, None, Decimal("1.2"))]
 
 
-def test_prices_label_then_book_then_unknown(cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time) -> None:
+def test_prices_label_then_book_then_unknown(
+    cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time
+) -> None:
     CatalogPrice.objects.create(
-        provider="aws", region="us-east-1", instance_type="x8.large", hourly=Decimal("1.006"), source="EC2 price list", as_of=date(2031, 1, 1)
+        provider="aws",
+        region="us-east-1",
+        instance_type="x8.large",
+        hourly=Decimal("1.006"),
+        source="EC2 price list",
+        as_of=date(2031, 1, 1),
     )
     cloud.add("i-1", hourly_cost=Decimal("0.5"))
     cloud.add("i-2", hourly_cost=None, instance_type="x8.large")
@@ -221,7 +255,12 @@ def test_prices_label_then_book_then_unknown(cloud: MemoryCloud, scan: Callable[
         (None, "unknown: not on its label and not in the price book"),
         (None, "unknown: not on its label and not in the price book"),
     ]
-    assert [p.awake for p in ResourcePrice.objects.all_orgs().order_by("id")] == [Decimal("0.5"), Decimal("1.006"), None, None]
+    assert [p.awake for p in ResourcePrice.objects.all_orgs().order_by("id")] == [
+        Decimal("0.5"),
+        Decimal("1.006"),
+        None,
+        None,
+    ]
 
 
 def test_new_list_price_holds_from_now_on(cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time) -> None:
@@ -230,7 +269,12 @@ def test_new_list_price_holds_from_now_on(cloud: MemoryCloud, scan: Callable[[],
     assert intervals(node) == [("awake", 0, None, None)]
     time.go(600)
     CatalogPrice.objects.create(
-        provider="aws", region="us-east-1", instance_type="x9.large", hourly=Decimal("1.006"), source="EC2 price list", as_of=date(2031, 1, 1)
+        provider="aws",
+        region="us-east-1",
+        instance_type="x9.large",
+        hourly=Decimal("1.006"),
+        source="EC2 price list",
+        as_of=date(2031, 1, 1),
     )
     assert services.reprice_all(actor=Actor.system("price_book")) == 1
     assert services.reprice_all(actor=Actor.system("price_book")) == 0
@@ -238,7 +282,9 @@ def test_new_list_price_holds_from_now_on(cloud: MemoryCloud, scan: Callable[[],
     assert "node.repriced" in verbs(node)
 
 
-def test_contested_after_two_reversals(node: CloudNode, cloud: MemoryCloud, time: Time, worker: object, alice: object) -> None:
+def test_contested_after_two_reversals(
+    node: CloudNode, cloud: MemoryCloud, time: Time, worker: object, alice: object
+) -> None:
     for _ in range(2):
         cloud.put("i-1", S.RUNNING)
         time.go(5)
@@ -263,7 +309,9 @@ def test_tag_removed_is_unmanaged_and_still_metered(node: CloudNode, cloud: Memo
     assert intervals(node)[-1][0] == "awake"
 
 
-def test_to_zero_is_never_metered_until_manual(cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time) -> None:
+def test_to_zero_is_never_metered_until_manual(
+    cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time
+) -> None:
     cloud.add("svc", S.RUNNING, scaling=Scaling.TO_ZERO)
     (node,) = scan()
     assert (node.observed_state, node.hourly_cost) == ("unmanaged", Decimal(0))
@@ -278,7 +326,9 @@ def test_to_zero_is_never_metered_until_manual(cloud: MemoryCloud, scan: Callabl
     assert intervals(node) == [("awake", 60, 120, Decimal("1.2"))]
 
 
-def test_pages_hear_of_changes_and_of_nothing_else(node: CloudNode, cloud: MemoryCloud, time: Time, published: list) -> None:
+def test_pages_hear_of_changes_and_of_nothing_else(
+    node: CloudNode, cloud: MemoryCloud, time: Time, published: list
+) -> None:
     published.clear()
     time.go(5)
     look(node, cloud, time)
@@ -289,7 +339,9 @@ def test_pages_hear_of_changes_and_of_nothing_else(node: CloudNode, cloud: Memor
     assert {m["topic"] for _, m in published} == {"nodes", "money", "audit"}
 
 
-def test_disconnect_closes_the_ledger_and_forgets(account: CloudAccount, cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time, alice: object) -> None:
+def test_disconnect_closes_the_ledger_and_forgets(
+    account: CloudAccount, cloud: MemoryCloud, scan: Callable[[], list[CloudNode]], time: Time, alice: object
+) -> None:
     from accounts import services as accounts
 
     cloud.add("i-1", S.RUNNING)
@@ -315,3 +367,11 @@ def test_state_words() -> None:
         SleepState.CONTESTED: replace(base, reversals=2, reversed_at=at),
     }
     assert {word: rules.state_of(facts, at) for word, facts in cases.items()} == {word: word for word in cases}
+
+
+def test_words_of_rows_are_those_of_the_providers() -> None:
+    assert sorted(Power.values) == sorted(s.value for s in InstanceState)
+    assert sorted(Scales.values) == sorted(s.value for s in Scaling)
+    assert sorted(State.values) == sorted(s.value for s in SleepState)
+    assert S.RUNNING in rules.UP
+    assert S.STOPPED_BILLING in rules.DOWN

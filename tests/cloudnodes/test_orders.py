@@ -39,11 +39,16 @@ def test_a_start_is_asked_for_once(node: CloudNode, olga: Persona, sent_tasks: l
     assert sent_tasks == [("operations.run", {"operation_id": str(first.id)})]
     entry = AuditEntry.objects.all_orgs().get(verb="node.wake_requested")
     assert (entry.actor_label, entry.changes, entry.detail, entry.operation_id) == (
-        "Olga", {"desired_state": ["asleep", "awake"]}, "render test", first.id,
+        "Olga",
+        {"desired_state": ["asleep", "awake"]},
+        "render test",
+        first.id,
     )
 
 
-def test_hundred_double_clicks_are_one_start(node: CloudNode, olga: Persona, worker: Worker, cloud: MemoryCloud) -> None:
+def test_hundred_double_clicks_are_one_start(
+    node: CloudNode, olga: Persona, worker: Worker, cloud: MemoryCloud
+) -> None:
     clicked = [services.request_start(actor=olga.actor, node_id=node.id).id for _ in range(100)]
     assert len(set(clicked)) == 1
     worker.until_done()
@@ -54,8 +59,15 @@ def test_hundred_double_clicks_are_one_start(node: CloudNode, olga: Persona, wor
 def test_hundred_clicks_at_once_are_one_operation(tmp_path: Path) -> None:
     """Twenty threads on a database in a file; on PostgreSQL the same threads on the test's own database."""
     keep = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
-    env = {**keep, "CURFEW_DATA": str(tmp_path), "DJANGO_SETTINGS_MODULE": "config.settings", "CURFEW_LOG_LEVEL": "ERROR"}
-    ran = subprocess.run([sys.executable, "-m", "tests.cloudnodes.storm"], env=env, capture_output=True, text=True, timeout=120)
+    env = {
+        **keep,
+        "CURFEW_DATA": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "CURFEW_LOG_LEVEL": "ERROR",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.cloudnodes.storm"], env=env, capture_output=True, text=True, timeout=120
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
     said = json.loads(ran.stdout.splitlines()[-1])
     assert len(said["rows"]) == 1
@@ -97,7 +109,11 @@ def test_rights_and_tenancy(node: CloudNode, bob: Persona, mallory: Persona) -> 
     for call in (services.request_start, services.request_stop):
         with pytest.raises(Forbidden):
             call(actor=bob.actor, node_id=node.id)
-        for which in ({"node_id": node.id}, {"provider": "aws", "instance_name": "flux-dev-i-1"}, {"provider": "aws", "instance_name": "i-1"}):
+        for which in (
+            {"node_id": node.id},
+            {"provider": "aws", "instance_name": "flux-dev-i-1"},
+            {"provider": "aws", "instance_name": "i-1"},
+        ):
             with pytest.raises(NotFound):
                 call(actor=mallory.actor, **which)
     with pytest.raises(NotFound):
@@ -126,7 +142,10 @@ def test_name_of_two_nodes(cloud: MemoryCloud, scan: Callable, olga: Persona) ->
     scan()
     with pytest.raises(InvalidInput):
         services.request_start(actor=olga.actor, provider="aws", instance_name="twin")
-    assert services.request_start(actor=olga.actor, provider="aws", instance_name="i-2").resource_label == "FLUX Dev (twin)"
+    assert (
+        services.request_start(actor=olga.actor, provider="aws", instance_name="i-2").resource_label
+        == "FLUX Dev (twin)"
+    )
 
 
 def test_apply_does_what_it_can(cloud: MemoryCloud, scan: Callable, olga: Persona) -> None:
@@ -138,7 +157,8 @@ def test_apply_does_what_it_can(cloud: MemoryCloud, scan: Callable, olga: Person
     done = services.apply_changes(actor=olga.actor, on=[str(one.id), two.id, "flux-dev-i-3"])
     assert [(o.kind, o.resource_id) for o in done.operations] == [("node.start", one.id)]
     assert [(name, refused.code) for name, refused in done.skipped] == [
-        ("FLUX Dev (flux-dev-i-2)", "operation_active"), ("FLUX Dev (flux-dev-i-3)", "scales_by_itself"),
+        ("FLUX Dev (flux-dev-i-2)", "operation_active"),
+        ("FLUX Dev (flux-dev-i-3)", "scales_by_itself"),
     ]
     assert fresh(three).observed_state == "unmanaged"
 
@@ -155,7 +175,9 @@ def test_apply_checks_everything_first(cloud: MemoryCloud, scan: Callable, olga:
     assert not Operation.objects.all_orgs().exists()
 
 
-def test_start_all_and_stop_all_of_a_tier(cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time) -> None:
+def test_start_all_and_stop_all_of_a_tier(
+    cloud: MemoryCloud, scan: Callable, olga: Persona, worker: Worker, time: Time
+) -> None:
     cloud.add("i-1")
     cloud.add("i-2", S.RUNNING)
     cloud.add("i-3", gpu_tier="t4")
@@ -171,7 +193,9 @@ def test_start_all_and_stop_all_of_a_tier(cloud: MemoryCloud, scan: Callable, ol
     assert cloud.starts == {"i-1": 1}
 
 
-def test_dismissed_error_shows_the_truth_again(node: CloudNode, olga: Persona, worker: Worker, cloud: MemoryCloud) -> None:
+def test_dismissed_error_shows_the_truth_again(
+    node: CloudNode, olga: Persona, worker: Worker, cloud: MemoryCloud
+) -> None:
     cloud.fail["start"] = [PermissionDenied()]
     services.request_start(actor=olga.actor, node_id=node.id)
     worker.until_done()

@@ -50,7 +50,9 @@ def test_two_five_sixty(node: CloudNode, cloud: MemoryCloud, time: Time, olga: P
     assert polls_in(time, 60) == 30
 
 
-def test_two_hundred_viewers_are_one_poll(node: CloudNode, cloud: MemoryCloud, time: Time, olga: Persona, client_of: Callable) -> None:
+def test_two_hundred_viewers_are_one_poll(
+    node: CloudNode, cloud: MemoryCloud, time: Time, olga: Persona, client_of: Callable
+) -> None:
     tick()
     calls = cloud.calls["describe"]
     browser = client_of(olga)
@@ -92,7 +94,9 @@ def test_poll_sees_what_others_did(node: CloudNode, cloud: MemoryCloud, time: Ti
     assert ("nodes", [str(node.id)]) in [(m["topic"], m["ids"]) for _, m in published]
 
 
-def test_network_failure_backs_off_and_is_told_once(node: CloudNode, cloud: MemoryCloud, time: Time, published: list) -> None:
+def test_network_failure_backs_off_and_is_told_once(
+    node: CloudNode, cloud: MemoryCloud, time: Time, published: list
+) -> None:
     cloud.put("i-1", S.RUNNING)
     time.go(60)
     tick()
@@ -154,7 +158,9 @@ def test_throttling_is_obeyed(node: CloudNode, cloud: MemoryCloud, time: Time, o
     assert tick() == 1
 
 
-def test_refresh_asks_at_once_and_not_twice(node: CloudNode, cloud: MemoryCloud, time: Time, bob: Persona, mallory: Persona, sent_tasks: list) -> None:
+def test_refresh_asks_at_once_and_not_twice(
+    node: CloudNode, cloud: MemoryCloud, time: Time, bob: Persona, mallory: Persona, sent_tasks: list
+) -> None:
     time.go(3)
     AccountPoll.objects.all_orgs().update(retry_at=time.now + timedelta(hours=1))
     assert services.request_refresh(actor=mallory.actor) == 0
@@ -180,7 +186,9 @@ def test_every_account_gets_its_own_message(
     cloud.add("i-9")
     services.sync_discovered(account=second, instances=[cloud.machines["i-9"].instance], at=time.now)
     sent: list[str] = []
-    monkeypatch.setattr(tasks.current_app, "send_task", lambda name, kwargs, queue: sent.append((name, kwargs["account_id"])))
+    monkeypatch.setattr(
+        tasks.current_app, "send_task", lambda name, kwargs, queue: sent.append((name, kwargs["account_id"]))
+    )
     time.go(60)
     assert tasks.poll() == 2
     assert sorted(sent) == sorted([("cloudnodes.poll_account", str(a)) for a in (node.account_id, second.id)])
@@ -195,5 +203,3 @@ def test_gone_account_is_nobodys_poll(node: CloudNode) -> None:
     node.account.delete()
     assert services.poll_account(account_id=node.account_id) == 0
     assert services.due_accounts() == []
-
-
