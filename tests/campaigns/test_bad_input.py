@@ -6,114 +6,25 @@ The watched sandbox stands in AWS's place by the SDK's own variables, so what ru
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.campaigns.trial import ATTEMPTS, CONNECT, READ_TIMEOUT, Trial, problem
 from tests.fakes.server import Certificates, Hangs, SaysAlways, free_port, make_certificates
 from tests.live.client import Api
-from tests.live.cloud import WatchedCloud
-from tests.live.server import Curfew, Embedded
 
-pytestmark = [pytest.mark.slow, pytest.mark.integration]
-
-CONNECT = "/api/client/accounts/connect"
-READ_TIMEOUT = 10.0
-ATTEMPTS = 2
-SPARE_OWNERS = 5
-
-
-class Trial:
-    """A live server, its cloud, an owner, and every secret that was ever typed in."""
-
-    def __init__(self, curfew: Curfew, cloud: WatchedCloud) -> None:
-        self.curfew, self.cloud = curfew, cloud
-        self.planted: list[str] = []
-        self._made = 0
-        self._free: list[Api] = []
-
-    def member(self) -> Api:
-        """The owner of an organization that has connected nothing; sign-ups and connects are limited, so by turns."""
-        if len(self._free) < SPARE_OWNERS:
-            self._free.append(self.owner())
-        else:
-            self._free.append(self._free.pop(0))
-        return self._free[-1]
-
-    def owner(self) -> Api:
-        """The owner of an organization of its own, for a test that connects something."""
-        self._made += 1
-        return self.curfew.member(f"House {self._made}", f"owner{self._made}@house.test")
-
-    def plant(self, text: str) -> str:
-        """Remember a secret; `no_secret_left` looks for it."""
-        self.planted.append(text)
-        return text
-
-    def wrong_keys(self, **changes: str) -> dict[str, Any]:
-        """A connect form whose keys are well-formed, and wrong."""
-        return {
-            "provider": "aws",
-            "method": "keys",
-            "name": "Render farm",
-            "region": "us-east-1",
-            "access_key_id": self.plant("AKIA" + secrets.token_hex(8).upper()),
-            "secret_access_key": self.plant(secrets.token_urlsafe(30)),
-            **changes,
-        }
-
-    def no_secret_left(self) -> None:
-        """Not in the database (sealed values apart), not in the audit log, not in any log file."""
-        places = {"the database": self.curfew.inspector.dump(), "the logs": self.curfew.log_text()}
-        for name, text in places.items():
-            found = [s[:6] + "…" for s in self.planted if s in text]
-            assert not found, f"{name} hold {found}"
-
-
-@pytest.fixture(scope="module")
-def trial() -> Iterator[Trial]:
-    with WatchedCloud(transition_seconds=0.5) as cloud, Embedded(cloud) as curfew:
-        yield Trial(curfew, cloud)
-
-
-@pytest.fixture(autouse=True)
-def _healthy_before_and_clean_after(trial: Trial) -> Iterator[None]:
-    trial.cloud.heal()
-    yield
-    trial.cloud.heal()
-    trial.no_secret_left()
-    assert trial.curfew.answers()
+pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.usefixtures("clean")]
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-def problem(trial: Trial, answer: httpx.Response, status: int, code: str = "", says: str = "") -> dict[str, Any]:
-    """Check that an answer is a problem with words for a person and without any secret; returns its body."""
-    assert answer.status_code == status, f"{answer.status_code} {answer.text}"
-    assert answer.headers["Content-Type"].startswith("application/problem+json")
-    body: dict[str, Any] = answer.json()
-    words = " ".join([body["title"], body["detail"], *(w for each in body.get("errors", {}).values() for w in each)])
-    assert len(words) > 15, f"hardly words for a person: {body}"
-    assert re.search(says, words, re.IGNORECASE), words
-    assert not re.search(r"Traceback|<html|<!DOCTYPE|botocore|\bException\b|ClientError", answer.text, re.IGNORECASE), answer.text
-    assert not code or body["code"] == code, body
-    assert body["request_id"]
-    assert body["status"] == status
-    if status == 503:
-        assert int(answer.headers["Retry-After"]) > 0
-    leaked = [s for s in trial.planted if s in answer.text or s in str(answer.headers)]
-    assert not leaked
-    return body
 
 
 def placeholder_only(api: Api) -> None:
@@ -157,7 +68,10 @@ def test_a_region_that_does_not_exist_is_named_before_anybody_is_asked(trial: Tr
 def test_an_account_number_that_is_none_is_refused(trial: Trial, number: str) -> None:
     api = trial.member()
     setup = {"provider": "aws", "aws_account_id": number, "region": "us-east-1"}
-    for answer in (api.post(CONNECT, trial.wrong_keys(aws_account_id=number)), api.post("/api/client/accounts/role-setup", setup)):
+    for answer in (
+        api.post(CONNECT, trial.wrong_keys(aws_account_id=number)),
+        api.post("/api/client/accounts/role-setup", setup),
+    ):
         body = problem(trial, answer, 422, says="12 digits")
         assert list(body["errors"]) == ["aws_account_id"]
 
@@ -172,7 +86,16 @@ def test_keys_of_another_account_than_the_named_one_are_refused(trial: Trial) ->
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"provider": "aws", "method": "keys"', b"[]", b'"aws"', b"null", b"\xff\xfe", b'{"provider": {"a": 1}, "method": []}'],
+    [
+        b"",
+        b"{",
+        b'{"provider": "aws", "method": "keys"',
+        b"[]",
+        b'"aws"',
+        b"null",
+        b"\xff\xfe",
+        b'{"provider": {"a": 1}, "method": []}',
+    ],
 )
 def test_a_body_that_cannot_be_read_is_a_problem_and_never_a_crash(trial: Trial, body: bytes) -> None:
     api = trial.member()
@@ -181,7 +104,9 @@ def test_a_body_that_cannot_be_read_is_a_problem_and_never_a_crash(trial: Trial,
     problem(trial, answer, answer.status_code)
 
 
-@pytest.mark.parametrize("text", ["\x00", "a\x00b", "x" * 5000, "\ud83d".encode("utf-8", "surrogatepass").decode("utf-8", "replace")])
+@pytest.mark.parametrize(
+    "text", ["\x00", "a\x00b", "x" * 5000, "\ud83d".encode("utf-8", "surrogatepass").decode("utf-8", "replace")]
+)
 def test_odd_characters_and_lengths_are_refused_or_kept_but_never_crash(trial: Trial, text: str) -> None:
     api = trial.member()
     for field in ("name", "access_key_id", "region", "provider", "method"):
@@ -287,7 +212,13 @@ def _other_status(api: Api, account: str, wanted: set[str]) -> dict[str, Any]:
 
 def test_an_expired_token_is_called_expired(trial: Trial) -> None:
     api = trial.member()
-    trial.cloud.fail("GetCallerIdentity", code="ExpiredToken", message="The security token included in the request is expired", status=403, times=2)
+    trial.cloud.fail(
+        "GetCallerIdentity",
+        code="ExpiredToken",
+        message="The security token included in the request is expired",
+        status=403,
+        times=2,
+    )
     form = {**trial.wrong_keys(), "session_token": trial.plant(secrets.token_urlsafe(60))}
     problem(trial, api.post(CONNECT, form), 422, says="expired")
     placeholder_only(api)
@@ -297,7 +228,13 @@ def test_an_expired_token_is_called_expired(trial: Trial) -> None:
 def test_a_cloud_that_answers_rubbish_is_said_to_do_so(trial: Trial, body: str) -> None:
     api = trial.member()
     trial.cloud.fail("GetCallerIdentity", body=body, times=ATTEMPTS)
-    problem(trial, api.post(CONNECT, trial.wrong_keys()), 503, "bad_answer", "web page or half a document|expected fields|broke off")
+    problem(
+        trial,
+        api.post(CONNECT, trial.wrong_keys()),
+        503,
+        "bad_answer",
+        "web page or half a document|expected fields|broke off",
+    )
     placeholder_only(api)
 
 
@@ -338,10 +275,16 @@ def _meanwhile(forms: dict[Api, dict[str, Any]], other: Api) -> tuple[dict[Api, 
 
 @pytest.mark.parametrize(
     ("body", "kind"),
-    [("<html><body>Sign in</body></html>", "text/html"), ('{"ID": "abc', "application/json"), ("[1, 2]", "application/json")],
+    [
+        ("<html><body>Sign in</body></html>", "text/html"),
+        ('{"ID": "abc', "application/json"),
+        ("[1, 2]", "application/json"),
+    ],
     ids=["web page", "half a JSON", "other JSON"],
 )
-def test_a_docker_host_that_is_none_is_said_to_be_none(trial: Trial, certificates: Certificates, body: str, kind: str) -> None:
+def test_a_docker_host_that_is_none_is_said_to_be_none(
+    trial: Trial, certificates: Certificates, body: str, kind: str
+) -> None:
     api = trial.member()
     with SaysAlways(body, kind=kind, tls=certificates.server) as liar:
         answer = api.post(CONNECT, _docker(trial, certificates, f"127.0.0.1:{liar.port}"))
@@ -372,91 +315,3 @@ def _docker(trial: Trial, certificates: Certificates, host: str) -> dict[str, st
         "client_cert": Path(certificates.client_cert).read_text(),
         "client_key": key,
     }
-
-
-# orders to a cloud that misbehaves
-
-
-@pytest.fixture(scope="module")
-def farm(trial: Trial) -> Iterator[Api]:
-    """An organization with a scanned account."""
-    trial.cloud.heal()
-    api = trial.owner()
-    answer = api.connect_keys(trial.cloud.keys(), name="Farm")
-    assert answer.status_code == 201, answer.text
-    account = answer.json()["id"]
-    assert api.scanned(account)["status"] == "active"
-    yield api
-    trial.cloud.heal()
-    api.request("DELETE", f"/api/client/accounts/{account}")
-
-
-def _starts(trial: Trial, name: str) -> int:
-    return sum(1 for change in trial.cloud.watch().changes if change["name"] == name and change["to"] == "pending")
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [{"body": "html"}, {"body": "half"}, {"code": "RequestLimitExceeded", "status": 503}, {"code": "InternalError", "status": 500}],
-    ids=["web page", "half an answer", "throttled", "fault of AWS"],
-)
-def test_an_order_survives_a_cloud_that_falters_and_is_carried_out_once(trial: Trial, farm: Api, fault: dict[str, Any]) -> None:
-    node = next(n for n in farm.nodes() if n.provider == "aws" and _starts(trial, n.name) <= 1 and trial_state(trial, n.name) == "stopped")
-    before = _starts(trial, node.name)
-    trial.cloud.fail("StartInstances", times=ATTEMPTS, **fault)
-    answer = farm.switch("start", node.name)
-    assert answer.status_code == 202, answer.text
-    operation = farm.ended(answer.json()["operation"]["id"])
-    assert operation["status"] == "succeeded", operation
-    assert _starts(trial, node.name) == before + 1
-
-
-def trial_state(trial: Trial, name: str) -> str:
-    return [change["to"] for change in trial.cloud.watch().changes if change["name"] == name][-1]
-
-
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        ({"code": "UnauthorizedOperation", "status": 403}, "permission"),
-        ({"code": "AuthFailure", "status": 401}, "access keys"),
-        ({"code": "InsufficientInstanceCapacity", "status": 500}, "capacity"),
-        ({"code": "VcpuLimitExceeded", "status": 400}, "limit"),
-    ],
-    ids=["no right", "keys withdrawn", "no capacity", "quota"],
-)
-def test_a_final_refusal_ends_the_order_in_words_and_another_try_works(trial: Trial, farm: Api, fault: dict[str, Any], says: str) -> None:
-    node = next(n for n in farm.nodes() if n.provider == "aws" and trial_state(trial, n.name) == "stopped")
-    trial.cloud.fail("StartInstances", times=ATTEMPTS, **fault)
-    answer = farm.switch("start", node.name)
-    assert answer.status_code == 202, answer.text
-    operation = farm.ended(answer.json()["operation"]["id"])
-    assert operation["status"] == "failed", operation
-    assert says in operation["error"]["message"], operation["error"]
-    assert operation["error"]["next_step"]
-    shown = next(n for n in farm.nodes() if n.name == node.name)
-    assert shown.facts["error"], shown
-    trial.cloud.heal()
-    again = farm.post(f"/api/operations/{operation['id']}/retry")
-    assert again.status_code == 202, again.text
-    assert farm.ended(again.json()["operation"]["id"])["status"] == "succeeded"
-    assert trial_state(trial, node.name) == "running"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"provider": "aws"},
-        {"provider": "aws", "instance_name": "nobody"},
-        {"provider": "moon", "instance_name": "flux"},
-        {"provider": ["aws"], "instance_name": {"a": 1}},
-        {"provider": "aws", "instance_name": "\x00"},
-        {"provider": "aws", "instance_name": "' OR 1=1 --"},
-        {"provider": "aws", "instance_name": "x" * 100_000},
-    ],
-)
-def test_an_order_for_nothing_known_is_refused(trial: Trial, farm: Api, body: dict[str, Any]) -> None:
-    answer = farm.post("/budgetguard/api/cloud-nodes/start", body)
-    assert answer.status_code in {400, 404, 422}, f"{answer.status_code} {answer.text}"
-    problem(trial, answer, answer.status_code)

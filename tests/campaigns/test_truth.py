@@ -14,8 +14,16 @@ NODE = {"id": "n1", "instance_name": "flux", "provider_id": "i-1", "provider_sta
 
 def _operation(**changes: Any) -> dict[str, Any]:
     facts = {
-        "id": "o1", "kind": truth.START, "status": "succeeded", "resource_id": "n1", "resource_label": "flux", "lease_owner": "",
-        "error": "", "error_code": "", "created_at": 99.0, "finished_at": 102.0,
+        "id": "o1",
+        "kind": truth.START,
+        "status": "succeeded",
+        "resource_id": "n1",
+        "resource_label": "flux",
+        "lease_owner": "",
+        "error": "",
+        "error_code": "",
+        "created_at": 99.0,
+        "finished_at": 102.0,
     }
     return {**facts, **changes}
 
@@ -52,7 +60,9 @@ def test_an_order_sent_again_is_counted_but_no_finding_while_it_changes_nothing(
 
 
 def test_a_node_started_twice_by_one_operation_is_found() -> None:
-    twice = _changes((0, "stopped"), (100, "pending"), (100.4, "running"), (100.6, "stopped"), (101, "pending"), (101.5, "running"))
+    twice = _changes(
+        (0, "stopped"), (100, "pending"), (100.4, "running"), (100.6, "stopped"), (101, "pending"), (101.5, "running")
+    )
     (finding,) = truth.orders([_operation()], [_call(100), _call(101)], twice, {"n1": "i-1"}).findings
     assert "2 times" in finding
 

@@ -49,7 +49,9 @@ def unended(operations: Iterable[Row]) -> list[str]:
     findings = []
     for row in operations:
         if row["status"] not in FINAL:
-            findings.append(f"{row['kind']} {row['id']} of {row['resource_label']} is stuck: {row['status']}, lease {row['lease_owner'] or 'none'}")
+            findings.append(
+                f"{row['kind']} {row['id']} of {row['resource_label']} is stuck: {row['status']}, lease {row['lease_owner'] or 'none'}"
+            )
         elif row["status"] == "failed" and not (row["error"] and row["error_code"]):
             findings.append(f"{row['kind']} {row['id']} of {row['resource_label']} failed without a reason")
     return findings
@@ -61,7 +63,9 @@ def lost(accepted: Iterable[str], operations: Iterable[Row]) -> list[str]:
     return [f"operation {operation} was accepted and is gone" for operation in accepted if operation not in known]
 
 
-def orders(operations: Sequence[Row], calls: Sequence[Row], changes: Sequence[Row], instances: Mapping[str, str]) -> Counted:
+def orders(
+    operations: Sequence[Row], calls: Sequence[Row], changes: Sequence[Row], instances: Mapping[str, str]
+) -> Counted:
     """Every start and stop at the provider belongs to one operation, and changed the instance at most once for it.
 
     `instances` gives the instance of a node's id. EC2 takes no token with a start, so a call belongs to the operation
@@ -86,7 +90,9 @@ def orders(operations: Sequence[Row], calls: Sequence[Row], changes: Sequence[Ro
             if change["to"] == began and change["from"]:
                 owner = _owner(rows, instances, change["instance"], change["at"])
                 if owner is None:
-                    result.findings.append(f"{change['name']} became {began} at {change['at']:.3f} without an operation")
+                    result.findings.append(
+                        f"{change['name']} became {began} at {change['at']:.3f} without an operation"
+                    )
                 else:
                     effects[owner["id"]] += 1
         result.findings += [f"operation {i} made its node {began} {n} times" for i, n in effects.items() if n > 1]
@@ -114,7 +120,9 @@ def _without_effect(
             continue
         state = _state_at(changes, instances[row["resource_id"]], row["finished_at"])
         if state not in {wanted, "pending"} if wanted == "running" else state not in {wanted, "stopping"}:
-            findings.append(f"{row['kind']} {row['id']} succeeded although its node was {state} (effects: {effects.get(row['id'], 0)})")
+            findings.append(
+                f"{row['kind']} {row['id']} succeeded although its node was {state} (effects: {effects.get(row['id'], 0)})"
+            )
     return findings
 
 
@@ -139,12 +147,18 @@ def wishes(nodes: Iterable[Row], operations: Sequence[Row], cloud: Mapping[str, 
     """Nodes that are not as their last successful operation left them."""
     findings = []
     for node in nodes:
-        mine = [r for r in operations if r["resource_id"] == node["id"] and r["kind"] in CALLS and r["status"] == "succeeded"]
+        mine = [
+            r
+            for r in operations
+            if r["resource_id"] == node["id"] and r["kind"] in CALLS and r["status"] == "succeeded"
+        ]
         if mine:
             last = max(mine, key=lambda row: row["finished_at"])
             wanted = "running" if last["kind"] == START else "stopped"
             if cloud[node["provider_id"]] != wanted:
-                findings.append(f"{node['instance_name']} is {cloud[node['provider_id']]}; its last operation was {last['kind']}")
+                findings.append(
+                    f"{node['instance_name']} is {cloud[node['provider_id']]}; its last operation was {last['kind']}"
+                )
     return findings
 
 
@@ -192,10 +206,14 @@ class Ledger:
         latest = max([at + ORDINARY_LAG, *(o.settled_at + ORDINARY_LAG for o in disturbed)])
         (self.outage_lags if disturbed else self.ordinary_lags).append(written - at)
         if not earliest - CLOCK_SLACK <= written <= latest:
-            self.findings.append(f"{words}: at the provider {at:.3f}, in the ledger {written:.3f} (allowed {earliest:.3f} to {latest:.3f})")
+            self.findings.append(
+                f"{words}: at the provider {at:.3f}, in the ledger {written:.3f} (allowed {earliest:.3f} to {latest:.3f})"
+            )
 
 
-def ledger(nodes: Iterable[Row], intervals: Sequence[Row], changes: Sequence[Row], outages: Sequence[Outage], since: float) -> Ledger:
+def ledger(
+    nodes: Iterable[Row], intervals: Sequence[Row], changes: Sequence[Row], outages: Sequence[Outage], since: float
+) -> Ledger:
     """Awake time in the ledger against running time at the provider, for spans that began after `since`."""
     result = Ledger()
     for node in nodes:
@@ -204,7 +222,9 @@ def ledger(nodes: Iterable[Row], intervals: Sequence[Row], changes: Sequence[Row
         written = [s for s in awake_spans(intervals, node["id"]) if s[0] >= since - CLOCK_SLACK]
         result.spans += len(real)
         if len(real) != len(written):
-            result.findings.append(f"{name}: {len(real)} running stretches at the provider, {len(written)} awake ones in the ledger")
+            result.findings.append(
+                f"{name}: {len(real)} running stretches at the provider, {len(written)} awake ones in the ledger"
+            )
             continue
         for (pending, began, ended), (awake, asleep) in zip(real, written, strict=True):
             result.edge(f"{name} began", pending, began, awake, outages)
