@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from allauth.usersessions.models import UserSession
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 
 from accounts import selectors
@@ -28,4 +30,19 @@ class ActorMiddleware:
             )
             if caller:
                 request.caller, request.actor, request.organization = caller, caller.actor, caller.organization  # type: ignore[attr-defined]
+        return self.get_response(request)
+
+
+class SessionActivityMiddleware:
+    """Notes when a browser session was last seen, at most once a minute: not a write on every request."""
+
+    every_seconds = 60
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        key = request.session.session_key
+        if key and request.user.is_authenticated and cache.add(f"session-seen:{key}", 1, self.every_seconds):
+            UserSession.objects.create_from_request(request)
         return self.get_response(request)

@@ -92,14 +92,15 @@ class RoleSetupView(CurfewAPIView):
     @extend_schema(
         tags=TAGS,
         request=shapes.RoleSetupIn,
-        responses={200: shapes.RoleSetupOut, 403: REFUSED, 422: REFUSED},
+        responses={201: shapes.RoleSetupOut, 403: REFUSED, 422: REFUSED},
         examples=[examples.ROLE_IN],
     )
     def post(self, request: Request) -> Response:
         data = shapes.RoleSetupIn(data=request.data)
         data.is_valid(raise_exception=True)
         asked = {k: v for k, v in data.validated_data.items() if k != "provider"}
-        return Response(shapes.RoleSetupOut(services.prepare_role(actor=self.actor, **asked)).data)
+        setup = services.prepare_role(actor=self.actor, **asked)
+        return Response(shapes.RoleSetupOut(setup).data, status=status.HTTP_201_CREATED)
 
 
 class ConnectView(CurfewAPIView):

@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from accounts import selectors, services
 from accounts.api import examples
 from accounts.api import serializers as shapes
+from accounts.api.authentication import SessionAuthentication
 from accounts.api.login import log_in, needs_verified_email
 from accounts.facts import facts_of_request
 from accounts.throttles import LoginThrottle, SignupThrottle
@@ -116,7 +117,7 @@ class LogoutView(CurfewAPIView):
             refresh = data.validated_data["refresh"]
             services.revoke(refresh=refresh) if refresh else services.revoke(user=caller.user)
             services.record_sign_out(actor=self.actor, user=caller.user)
-            if request._request.user.is_authenticated:
+            if isinstance(request.successful_authenticator, SessionAuthentication):
                 get_adapter(request._request).logout(request._request)
         return Response(status=status.HTTP_204_NO_CONTENT)
 

@@ -15,7 +15,6 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
-from rest_framework.request import Request
 
 from accounts import selectors, services
 from accounts.access import caller_of, signed_in
@@ -56,7 +55,7 @@ def signup(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {"form": form, "open": settings.CURFEW_ALLOW_SIGNUP}
     if request.method == "GET" or not form.is_valid():
         return render_page(request, "accounts/signup.html", context, status=422 if form.is_bound else 200)
-    if not _allowed(request):
+    if not SignupThrottle.page_allows(request):
         form.add_error(None, "Too many sign-ups from your address. Try again in an hour.")
         return render_page(request, "accounts/signup.html", context, status=429)
     try:
@@ -68,11 +67,6 @@ def signup(request: HttpRequest) -> HttpResponse:
     record_authentication(request, made.user, method="sign-up")
     response: HttpResponse = perform_login(request, Login(user=made.user, email=made.user.email, signup=True))
     return response
-
-
-def _allowed(request: HttpRequest) -> bool:
-    """The same limit as on the API's sign-up, counted together."""
-    return bool(SignupThrottle().allow_request(Request(request), None))  # type: ignore[arg-type]
 
 
 @require_POST

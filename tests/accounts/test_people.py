@@ -75,7 +75,10 @@ class TestMembers:
 
     def test_the_page_offers_only_what_would_be_allowed(self, alice: Persona, adam: Persona, bob: Persona) -> None:
         def offers(viewer: Persona) -> dict[str, tuple[tuple[str, ...], bool]]:
-            return {m.email: (tuple(value for value, _ in m.roles), m.can_remove) for m in selectors.list_members(actor=viewer.actor)}
+            return {
+                m.email: (tuple(value for value, _ in m.roles), m.can_remove)
+                for m in selectors.list_members(actor=viewer.actor)
+            }
 
         every = ("owner", "admin", "operator", "viewer")
         assert offers(alice) == {alice.email: ((), False), adam.email: (every, True), bob.email: (every, True)}
@@ -90,7 +93,11 @@ class TestApiKeys:
         assert text not in repr(vars(stored))
         actor = selectors.actor_of_api_key(text)
         assert actor is not None
-        assert (actor.id, actor.permissions, actor.org_id) == (str(key.id), frozenset({"nodes.view"}), alice.organization.pk)
+        assert (actor.id, actor.permissions, actor.org_id) == (
+            str(key.id),
+            frozenset({"nodes.view"}),
+            alice.organization.pk,
+        )
 
     def test_it_ends(self, alice: Persona) -> None:
         key, text = services.create_api_key(actor=alice.actor, name="Old", scopes=["nodes.view"], days=1)
@@ -101,11 +108,19 @@ class TestApiKeys:
 
     @pytest.mark.parametrize(
         ("change", "field"),
-        [({"name": " "}, "name"), ({"scopes": []}, "scopes"), ({"scopes": ["nodes.fly"]}, "scopes"), ({"days": 0}, "days"), ({"days": 4000}, "days")],
+        [
+            ({"name": " "}, "name"),
+            ({"scopes": []}, "scopes"),
+            ({"scopes": ["nodes.fly"]}, "scopes"),
+            ({"days": 0}, "days"),
+            ({"days": 4000}, "days"),
+        ],
     )
     def test_bad_input_names_its_field(self, change: dict, field: str, alice: Persona) -> None:
         with pytest.raises(InvalidInput) as refused:
-            services.create_api_key(actor=alice.actor, **{"name": "Key", "scopes": ["nodes.view"], "days": None, **change})
+            services.create_api_key(
+                actor=alice.actor, **{"name": "Key", "scopes": ["nodes.view"], "days": None, **change}
+            )
         assert list(refused.value.errors) == [field]
 
     def test_it_is_never_stronger_than_its_maker(self, adam: Persona) -> None:
@@ -127,7 +142,12 @@ class TestAgents:
         row, text = services.create_enrolment_token(actor=alice.actor, kind="worker", name="Rack 3", hours=1)
         resource = uuid4()
         agent, secret = services.mint_agent_token(enrolment=text, name="worker-1", resource_id=resource)
-        assert (agent.kind, agent.enrolment, agent.resource_id, agent.organization_id) == ("worker", False, resource, alice.organization.pk)
+        assert (agent.kind, agent.enrolment, agent.resource_id, agent.organization_id) == (
+            "worker",
+            False,
+            resource,
+            alice.organization.pk,
+        )
         assert selectors.agent_token(secret) == agent
         with clock.at(clock.now() + timedelta(hours=2)), pytest.raises(NotSignedIn):
             services.mint_agent_token(enrolment=text, name="late")
