@@ -14,7 +14,7 @@ from core.actor import Actor
 from operations.enums import Status
 from operations.services import finish, request_operation
 from tests.access.matrix import Route, World, api, page
-from tests.personas import make_account
+from tests.personas import make_account, make_person
 
 MISSING = str(uuid4())
 
@@ -44,8 +44,9 @@ def build(world: World) -> None:
     key, _ = accounts.create_api_key(actor=world.alice.actor, name="ci", scopes=["nodes.view"])
     entry = AuditEntry.objects.for_org(organization).order_by("seq").first()
     assert entry is not None
-    member = Membership.objects.for_org(organization).get(user=world.bob.user)
+    member = Membership.objects.for_org(organization).get(user=make_person("dora", organization, "viewer").user)
     world.ids.update(
+        theirs=str(world.mallory.organization.id),
         account=str(account.id),
         node=str(node.id),
         operation=str(operation.id),
@@ -81,6 +82,83 @@ ROUTES = [
     page("/settings/cloud-integrations/{account}", stranger=404),
     page("/settings/members"),
     page("/settings/security"),
+    Route("GET", "/login", 200, 302, 302, 302, 302),
+    Route("GET", "/signup", 200, 302, 302, 302, 302),
+    _post("/logout", 302, 302, 302, 302),
+    _post("/switch-organization", 404, 404, 404, 302, {"organization": "{theirs}"}),
+    page("/welcome"),
+    page("/welcome/method", viewer=403, operator=403),
+    page("/welcome/connect/aws/keys", viewer=403, operator=403),
+    _post("/welcome/sandbox", 403, 403, 404, 404),
+    page("/welcome/done/{account}", stranger=404),
+    _post("/welcome/skip", 302, 302, 302, 302),
+    _post("/settings/profile", 302, 302, 302, 302, {"profile-name": "Somebody"}),
+    _post("/settings/organization", 403, 403, 302, 302, {"organization-name": "Renamed", "organization-timezone": "UTC"}),
+    _post("/settings/appearance", 302, 302, 302, 302, {"appearance-theme": "dark"}),
+    page("/settings/cloud-integrations/connect", viewer=403, operator=403),
+    _post("/settings/cloud-integrations/connect/sandbox", 403, 403, 404, 404),
+    page("/settings/cloud-integrations/connect/aws/keys", viewer=403, operator=403),
+    _post("/settings/cloud-integrations/{account}/credentials", 403, 403, 422, 404),
+    _post("/settings/cloud-integrations/{account}/rename", 403, 403, 302, 404, {"name": "New name"}),
+    _post("/settings/cloud-integrations/{account}/resync", 403, 403, 409, 404),
+    _post("/settings/cloud-integrations/{account}/verify", 403, 403, 409, 404),
+    page("/settings/cloud-integrations/{account}/disconnect", viewer=403, operator=403, stranger=404),
+    _post("/settings/cloud-integrations/{account}/disconnect", 403, 403, 302, 404),
+    _post("/settings/members/{member}/role", 403, 403, 302, 404, {"role": "operator"}),
+    _post("/settings/members/{member}/remove", 403, 403, 302, 404),
+    page("/settings/api-keys", viewer=403, operator=403),
+    _post("/settings/api-keys/{key}/revoke", 403, 403, 302, 404),
+    Route("GET", "/install/aws-role/not-a-token.yaml", 404, 404, 404, 404, 404),
+    _post("/cloud-nodes/apply", 403, 302, 302, 404, {"wake": "{node}"}),
+    page("/cloud-nodes/all?do=start"),
+    _post("/cloud-nodes/refresh", 302, 302, 302, 302),
+    _post("/cloud-nodes/{node}/cancel", 302, 302, 302, 404),
+    _post("/cloud-nodes/{node}/look", 302, 302, 302, 404),
+    _post("/cloud-nodes/{node}/dismiss", 403, 302, 302, 404),
+    page("/audit/check", viewer=403, operator=403),
+    page("/costs/meter"),
+    page("/settings/budgets"),
+    _post("/settings/budgets", 403, 403, 302, 302, {"amount": "25"}),
+    *(
+        Route("POST", f"/api/auth/{name}", 422, 422, 422, 422, 422, api=True)
+        for name in ("signup", "register", "token", "login", "token/refresh")
+    ),
+    api("POST", "/api/auth/logout", viewer=204, operator=204, owner=204, stranger=204),
+    api("GET", "/api/auth/profile", viewer=200, operator=200, owner=200, stranger=200),
+    api("GET", "/api/auth/me", viewer=200, operator=200, owner=200, stranger=200),
+    api(
+        "POST",
+        "/api/client/accounts/role-setup",
+        viewer=403,
+        operator=403,
+        owner=200,
+        stranger=200,
+        body={"provider": "aws", "aws_account_id": "123456789012", "region": "us-east-1"},
+    ),
+    api(
+        "POST",
+        "/api/client/accounts/connect",
+        viewer=403,
+        operator=403,
+        owner=422,
+        stranger=422,
+        body={"provider": "aws", "method": "keys", "name": "Lab", "region": "atlantis-1", "access_key_id": "AKIAEXAMPLE", "secret_access_key": "x" * 40},
+    ),
+    api("GET", "/api/client/accounts/{account}/status", viewer=200, operator=200, owner=200, stranger=404),
+    api("POST", "/api/client/accounts/{account}/verify", viewer=403, operator=403, owner=409, stranger=404),
+    api("POST", "/api/client/accounts/{account}/resync", viewer=403, operator=403, owner=409, stranger=404),
+    api("PATCH", "/api/client/accounts/{account}", viewer=403, operator=403, owner=200, stranger=404, body={"name": "New name"}),
+    api("DELETE", "/api/client/accounts/{account}", viewer=403, operator=403, owner=204, stranger=404),
+    api("POST", "/budgetguard/api/cloud-nodes/stop", viewer=403, operator=202, owner=202, stranger=404, body={"provider": "aws", "instance_name": "flux-dev-a10g"}),
+    api("POST", "/budgetguard/api/cloud-nodes/apply", viewer=403, operator=202, owner=202, stranger=404, body={"on": ["flux-dev-a10g"], "off": []}),
+    api("POST", "/budgetguard/api/cost-estimate", viewer=200, operator=200, owner=200, stranger=404, body={"node_type": "FLUX Dev", "provider": "aws", "params": {}}),
+    api("POST", "/budgetguard/api/cost-actual", viewer=200, operator=200, owner=200, stranger=404, body={"workflow_id": "w1", "node_type": "FLUX Dev", "provider": "aws"}),
+    api("GET", "/budgetguard/api/spend/today", viewer=200, operator=200, owner=200, stranger=200),
+    api("GET", "/api/costs/summary", viewer=200, operator=200, owner=200, stranger=200),
+    api("GET", "/api/costs/intervals", viewer=200, operator=200, owner=200, stranger=200),
+    api("GET", "/api/costs/budget", viewer=200, operator=200, owner=200, stranger=200),
+    api("PUT", "/api/costs/budget", viewer=403, operator=403, owner=200, stranger=200, body={"daily": "25.00"}),
+    api("GET", "/api/audit/verify", viewer=403, operator=403, owner=200, stranger=200),
     api("GET", "/api/operations", viewer=200, operator=200, owner=200, stranger=200),
     api("GET", "/api/operations/{operation}", viewer=200, operator=200, owner=200, stranger=404),
     api("POST", "/api/operations/{operation}/retry", viewer=403, operator=403, owner=202, stranger=404),
@@ -92,3 +170,8 @@ ROUTES = [
     api("GET", "/api/audit", viewer=403, operator=403, owner=200, stranger=200),
     api("GET", "/api/audit/{entry}", viewer=403, operator=403, owner=200, stranger=404),
 ]
+
+EXEMPT = {
+    "account/": "django-allauth's own pages about the signed-in person alone (password, second factor, sessions); "
+    "tests/accounts covers our overrides",
+}
