@@ -21,6 +21,7 @@ from core.errors import NotFound
 
 PERMISSION = "audit.view"
 COUNTED = 10_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WHO: dict[str, tuple[str, ...]] = {
     "people": (ActorKind.USER,),
     "system": (ActorKind.SYSTEM,),
@@ -102,13 +103,13 @@ class Verdict:
 
 def cursor_of(entry: AuditEntry) -> str:
     """Where a window may start: the moment in microseconds and the number in the chain."""
-    return f"{int(entry.at.timestamp() * 1_000_000)}.{entry.seq}"
+    return f"{(entry.at - EPOCH) // timedelta(microseconds=1)}.{entry.seq}"
 
 
 def _parsed(cursor: str) -> tuple[datetime, int] | None:
     try:
         micros, seq = (int(part) for part in cursor.split("."))
-        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros), seq
+        return EPOCH + timedelta(microseconds=micros), seq
     except (ValueError, OverflowError):
         return None
 
@@ -183,7 +184,7 @@ def window(*, actor: Actor, filters: Filters, before: str = "", after: str = "",
 
 
 def _length(actor: Actor) -> int:
-    head = AuditHead.objects.filter(organization_id=actor.org_id).first()
+    head = AuditHead.objects.filter(organization_id=actor.org_id).first() if actor.org_id else None
     return head.seq if head else 0
 
 

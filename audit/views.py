@@ -17,7 +17,7 @@ from core.actor import Actor
 from core.errors import NotSignedIn
 
 SIZE = 50
-PILLS = (
+PILLS: tuple[tuple[dict[str, str], str, str], ...] = (
     ({}, "All", ""),
     ({"who": "people"}, "People", "people"),
     ({"who": "system"}, "System", "system"),

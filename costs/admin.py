@@ -18,7 +18,7 @@ class TenantAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OrgOwned]:
         rows: QuerySet[OrgOwned] = self.model.objects.all_orgs()
-        return rows.order_by(*self.ordering)
+        return rows.order_by(*(self.ordering or ()))
 
 
 @admin.register(Interval)

@@ -170,7 +170,10 @@ def report(*, actor: Actor, filters: Filters) -> Report:
     for interval in found:
         groups[interval.resource_kind, interval.resource_id].append(interval)
     start = filters.period.start
-    resources = [Resource(kind, id, rows[0].resource_label, selectors.sum_intervals(rows, start, until)) for (kind, id), rows in groups.items()]
+    resources = [
+        Resource(kind, resource_id, rows[0].resource_label, selectors.sum_intervals(rows, start, until))
+        for (kind, resource_id), rows in groups.items()
+    ]
     sums = selectors.sum_intervals(found, start, until)
     return Report(
         period=filters.period,

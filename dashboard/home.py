@@ -202,10 +202,13 @@ def _needs(actor: Actor, views: list[SleepableView], connected: list[CloudAccoun
             url = reverse("accounts:cloud-account", args=[account.id])
             needs.append(_need(actor, Need(account.name, SleepState.TROUBLE.value, account.status_reason, account.next_step, url, line)))
     living = {view.id for view in views} | {account.id for account in connected}
-    for line in failed.values():
-        if line.operation.resource_id in living:
-            needs.append(_need(actor, Need(line.operation.resource_label, "failed", f"{line.label} failed. {line.operation.error}", line.operation.next_step, line.url, line)))
+    needs += [_need(actor, _failure(line)) for line in failed.values() if line.operation.resource_id in living]
     return needs
+
+
+def _failure(line: Line) -> Need:
+    operation = line.operation
+    return Need(operation.resource_label, "failed", f"{line.label} failed. {operation.error}", operation.next_step, line.url, line)
 
 
 def _need(actor: Actor, need: Need) -> Need:

@@ -85,7 +85,7 @@ def _operations(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
 
 def _pages(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
     entries = [*menu.side_menu(actor, ""), *menu.settings_menu(actor, "")]
-    fixed = [{"label": "Operations", "url": reverse("operations:list"), "icon": "activity"}, {"label": "Ledger", "url": reverse("costs:ledger"), "icon": "receipt"}]
+    fixed: list[dict[str, object]] = [{"label": "Operations", "url": reverse("operations:list"), "icon": "activity"}, {"label": "Ledger", "url": reverse("costs:ledger"), "icon": "receipt"}]
     seen = set()
     for entry in [*entries, *fixed]:
         url = str(entry["url"])

@@ -56,7 +56,7 @@ def sleepable_action(request: HttpRequest, kind: str, resource_id: UUID, verb: s
     """GET asks with the blast radius, POST orders it. The order is an operation; nothing waits here for a cloud."""
     actor = _actor(request)
     if verb not in VERBS:
-        raise NotFound()
+        raise NotFound
     view = sleepable.get(actor, kind, resource_id)
     if request.method == "GET":
         context = _confirmation(request, view, verb)

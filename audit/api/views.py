@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from audit import selectors
 from audit.api import serializers
+from audit.models import AuditEntry
 from core.api.pagination import Pages
 from core.api.views import CurfewAPIView
 from core.errors import Forbidden
@@ -38,7 +39,7 @@ class AuditListView(CurfewAPIView):
             end=given.get("end"),
         )
         pages = Pages()
-        rows = pages.paginate_queryset(selectors.query(actor=self.actor, filters=filters), request, view=self)
+        rows: list[AuditEntry] | None = pages.paginate_queryset(selectors.query(actor=self.actor, filters=filters), request, view=self)
         return pages.get_paginated_response([serializers.entry_shape(e) for e in rows or []])
 
 

@@ -65,7 +65,7 @@ class IntervalSerializer(serializers.Serializer):
 class LedgerResourceSerializer(serializers.Serializer):
     kind = serializers.CharField()
     id = serializers.UUIDField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     spent = serializers.CharField()
     saved_real = serializers.CharField()
 

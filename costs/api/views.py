@@ -41,7 +41,7 @@ class IntervalsView(CurfewAPIView):
     @extend_schema(operation_id="costs_intervals", parameters=[serializers.PagedLedgerQuerySerializer], responses=serializers.IntervalSerializer(many=True))
     def get(self, request: Request) -> Response:
         pages = Pages()
-        rows = pages.paginate_queryset(_report(self, request).rows, request, view=self)  # type: ignore[arg-type]
+        rows = pages.paginate_queryset(_report(self, request).rows, request, view=self)
         return pages.get_paginated_response([serializers.interval_shape(row) for row in rows or []])
 
 

@@ -21,11 +21,12 @@ from core.actor import Actor
 
 ORGANIZATION = "Larkspur Studio"
 FILE = "demo.json"
-WORDS = (
+_TEXT = (
     "amber birch cedar cinder clover copper coral cricket dapple ember fennel fern flint garnet hazel heron indigo ivory "
     "juniper lantern larch lark linden maple marble meadow mica moss nettle oak onyx opal orchid pebble pine plover quartz "
     "raven reed robin rowan saffron sage slate sorrel sparrow thistle thrush umber violet walnut willow wren yarrow"
-).split()
+)
+WORDS = _TEXT.split()
 
 
 @dataclass(frozen=True, slots=True)

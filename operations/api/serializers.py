@@ -17,12 +17,12 @@ class OperationErrorSerializer(serializers.Serializer):
 class OperationResourceSerializer(serializers.Serializer):
     kind = serializers.CharField()
     id = serializers.UUIDField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
 
 
 class OperationRequesterSerializer(serializers.Serializer):
     kind = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
 
 
 class OperationSerializer(serializers.Serializer):

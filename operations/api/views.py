@@ -12,6 +12,7 @@ from core.api.pagination import Pages
 from core.api.views import CurfewAPIView
 from operations import selectors, services
 from operations.api import serializers, shapes
+from operations.models import Operation
 
 IDEMPOTENCY = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key gives the same operation.")
 
@@ -34,7 +35,7 @@ class OperationListView(CurfewAPIView):
             resource_id=given.get("resource"),
         )
         pages = Pages()
-        rows = pages.paginate_queryset(selectors.query(actor=self.actor, filters=filters), request, view=self)
+        rows: list[Operation] | None = pages.paginate_queryset(selectors.query(actor=self.actor, filters=filters), request, view=self)
         return pages.get_paginated_response([shapes.operation_shape(o) for o in rows or []])
 
 

@@ -181,7 +181,9 @@ def test_queries_do_not_grow(alice: Persona, client_of: ClientOf) -> None:
 
 
 def test_cursors_survive_a_round_trip(alice: Persona) -> None:
-    entry = note(alice, minutes_ago=0.0001)
-    assert selectors._parsed(selectors.cursor_of(entry)) == (entry.at, entry.seq)
+    entry = note(alice)
+    for millisecond in range(0, 1000, 7):  # none of which a float holds exactly
+        entry.at = NOW + timedelta(milliseconds=millisecond)
+        assert selectors._parsed(selectors.cursor_of(entry)) == (entry.at, entry.seq)
     for nonsense in ("", ".", "1", "a.b", "1.2.3", "99999999999999999999999.1"):
         assert selectors._parsed(nonsense) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ def integrate(history: list, given_prices: list, left: datetime, right: datetime
     """Money spent and kept from left to right, by stepping over every moment at which anything changes. Exact fractions."""
     edges = sorted({left, right, *(at for at, *_ in history), *(at for at, *_ in given_prices)})
     spent = kept = Fraction(0)
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         if a < left or b > right:
             continue
         phase = None
@@ -97,7 +98,7 @@ def test_order_and_repetition_do_not_matter(history: list, given_prices: list, r
 def test_intervals_tile_the_time(history: list, given_prices: list) -> None:
     """They run forward, do not overlap, only the last may be open, and neighbours differ in phase or in price list."""
     spans = ledger.spans(events_of(history), prices_of(given_prices))
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in pairwise(spans):
         assert before.end is not None
         assert before.end <= after.start
         if before.end == after.start and before.phase == after.phase:
@@ -112,6 +113,6 @@ def test_parts_add_up_to_the_whole(history: list, given_prices: list, cuts: list
     spans = ledger.spans(events_of(history), prices_of(given_prices))
     edges = sorted({START, START + timedelta(hours=6), *cuts})
     whole = sums(spans, edges[0], edges[-1])
-    parts = [sums(spans, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [sums(spans, a, b) for a, b in pairwise(edges)]
     assert abs(sum((p[0] for p in parts), Decimal(0)) - whole[0]) <= Decimal("1e-8")
     assert abs(sum((p[1] for p in parts), Decimal(0)) - whole[1]) <= Decimal("1e-8")

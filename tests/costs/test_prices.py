@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from audit.models import AuditEntry
 from core import clock
 from core.errors import InvalidInput
-from costs import prices, price_list, selectors
+from costs import price_list, prices, selectors
 from costs.models import CatalogPrice
 from tests.personas import Persona
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -82,5 +83,5 @@ def test_many_small_intervals_do_not_drift() -> None:
     """Ten thousand seconds at an awkward price, added one by one, are the price of ten thousand seconds."""
     price = Decimal("0.00000007")
     edges = [START + timedelta(seconds=n) for n in range(10_001)]
-    total = sum((ledger.amount(price, a, b) for a, b in zip(edges, edges[1:], strict=False)), Decimal(0))
+    total = sum((ledger.amount(price, a, b) for a, b in pairwise(edges)), Decimal(0))
     assert abs(total - ledger.amount(price, edges[0], edges[-1])) < Decimal("1e-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -40,23 +40,23 @@ class Lamps:
     def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]:
         return [v for v in self.rows.values() if v.organization_id == actor.org_id and (ids is None or v.id in ids)]
 
-    def request_sleep(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:
+    def request_sleep(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:  # noqa: A002
         actor.require("nodes.operate", "put lamps to sleep")
         self.asked.append(("sleep", id, reason, options or {}))
         return uuid4() if self.rows[id].state == SleepState.AWAKE else None
 
-    def request_wake(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:
+    def request_wake(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:  # noqa: A002
         actor.require("nodes.operate", "wake lamps")
         self.asked.append(("wake", id, reason, options or {}))
         return uuid4()
 
 
 @pytest.fixture
-def lamps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lamps]:
+def lamps(monkeypatch: pytest.MonkeyPatch) -> Lamps:
     """The only registered kind during the test."""
     kind = Lamps()
     monkeypatch.setattr(sleepable, "_kinds", {kind.kind: kind})
-    yield kind
+    return kind
 
 
 def interval(persona: Persona, view: SleepableView, phase: str, hours_ago: float, cause: str = "") -> None:

@@ -44,7 +44,7 @@ def test_a_post_orders_and_returns(olga: Persona, client_of: ClientOf, lamps: La
     view = lamps.add(olga, "hall")
     response = client_of(olga).post(f"/sleepables/lamp/{view.id}/{verb}", {"next": "/operations/"})
     assert (response.status_code, response["Location"]) == (302, "/operations/")
-    assert [(asked, id, options) for asked, id, _, options in lamps.asked] == [(verb, view.id, {"cause": "hand"})]
+    assert [(asked, one, options) for asked, one, _, options in lamps.asked] == [(verb, view.id, {"cause": "hand"})]
 
 
 @pytest.mark.parametrize("elsewhere", ["https://evil.test/", "//evil.test", "javascript:alert(1)"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -40,11 +40,11 @@ class Bell(BaseExecutor):
 
 
 @pytest.fixture
-def bell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
+def bell(monkeypatch: pytest.MonkeyPatch) -> Bell:
     """The only registered executor during the test."""
     executor = Bell()
     monkeypatch.setattr(registry, "_executors", {executor.kind: executor})
-    yield executor
+    return executor
 
 
 def ring(persona: Persona, resource: UUID | None = None, **fields: Any) -> Operation:

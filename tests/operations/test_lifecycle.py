@@ -52,9 +52,13 @@ class TestRequest:
         assert (line.operation_id, line.target_label) == (operation.id, "the great bell")
 
     def test_nothing_is_sent_when_the_transaction_fails(self, alice: Persona, bell: Bell, sent_tasks: list, django_capture_on_commit_callbacks: Any) -> None:
-        with django_capture_on_commit_callbacks(execute=True), pytest.raises(RuntimeError), transaction.atomic():
-            ring(alice)
-            raise RuntimeError("the caller's own write failed")
+        def ask_and_fail() -> None:
+            with transaction.atomic():
+                ring(alice)
+                raise RuntimeError("the caller's own write failed")
+
+        with django_capture_on_commit_callbacks(execute=True), pytest.raises(RuntimeError):
+            ask_and_fail()
         assert sent_tasks == []
         assert not Operation.objects.all_orgs().exists()
 

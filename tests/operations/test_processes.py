@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,10 +35,10 @@ def result(process: subprocess.Popen[str], seconds: float = 120) -> dict:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("race")
     subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=environment(folder), check=True, timeout=120)
-    yield folder
+    return folder
 
 
 def test_each_operation_is_run_by_exactly_one_of_four_processes(data: Path) -> None:

@@ -8,17 +8,18 @@ import time
 from typing import Any
 from uuid import UUID, uuid4
 
-import tests.env  # noqa: F401  keys, before Django reads its settings
 import django
+
+import tests.env  # noqa: F401  keys, before Django reads its settings
 
 django.setup()
 
-from accounts.models import Organization
-from core.actor import Actor
-from core.errors import Conflict
-from operations import registry, runner, services
-from operations.models import Operation
-from operations.registry import BaseExecutor, RunContext
+from accounts.models import Organization  # noqa: E402
+from core.actor import Actor  # noqa: E402
+from core.errors import Conflict  # noqa: E402
+from operations import registry, runner, services  # noqa: E402
+from operations.models import Operation  # noqa: E402
+from operations.registry import BaseExecutor, RunContext  # noqa: E402
 
 LEASE = 2
 rang: list[str] = []

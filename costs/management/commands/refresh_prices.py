@@ -32,13 +32,13 @@ class Command(BaseCommand):
         except OSError as missing:
             raise CommandError(f"{path} cannot be read: {missing.strerror}", returncode=2) from missing
         except InvalidInput as wrong:
-            self._refuse(wrong, as_json=options["json"])
+            raise self._refusal(wrong, as_json=options["json"]) from wrong
         done = prices.import_prices(actor=Actor.system("refresh_prices"), rows=rows, label=path.name)
         text = json.dumps({"ok": True, **asdict(done)}) if options["json"] else f"{done.created} new, {done.updated} changed, {done.unchanged} as before"
         self.stdout.write(text)
 
-    def _refuse(self, wrong: InvalidInput, *, as_json: bool) -> None:
+    def _refusal(self, wrong: InvalidInput, *, as_json: bool) -> CommandError:
         if as_json:
             self.stdout.write(json.dumps({"ok": False, "errors": wrong.errors}))
         lines = "\n".join(f"  {where}: {'; '.join(words)}" for where, words in wrong.errors.items())
-        raise CommandError(f"{wrong.message}\n{lines}", returncode=1)
+        return CommandError(f"{wrong.message}\n{lines}", returncode=1)

@@ -1,0 +1,166 @@
+"""The demo: the same story each time, told by the ordinary services, and labelled as simulated."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from django.core.management import call_command
+
+from accounts import selectors as accounts
+from accounts.models import Membership, Organization, User
+from audit import selectors as audit
+from audit.models import AuditEntry
+from cloudnodes import services
+from cloudnodes.models import CloudNode
+from cloudnodes.providers.base import Instance, InstanceState
+from core import clock
+from costs import selectors as costs
+from dashboard.demo import history, people
+from operations.models import Operation
+from tests.personas import PASSWORD, Persona, make_account
+
+END = datetime(2026, 11, 21, 9, tzinfo=UTC)
+START = END - timedelta(days=30)
+
+
+class TestPlan:
+    nodes = [(UUID(int=n), tier) for n, tier in enumerate(["t4", "a10g", "a100", "t4", "a10g"])]
+
+    def test_it_is_the_same_each_time(self) -> None:
+        assert history.plan(self.nodes, START, END, 3) == history.plan(self.nodes, START, END, 3)
+        assert history.plan(self.nodes, START, END, 3) != history.plan(self.nodes, START, END, 3, seed=1)
+
+    @pytest.mark.parametrize("seed", range(25))
+    def test_sessions_of_a_node_do_not_overlap_and_stay_inside(self, seed: int) -> None:
+        sessions = history.plan(self.nodes, START, END, 3, seed=seed)
+        assert len(sessions) > 40
+        for node_id, _ in self.nodes:
+            mine = [s for s in sessions if s.node_id == node_id]
+            for before, after in zip(mine, mine[1:], strict=False):
+                assert before.sleep + history.GAP <= after.wake
+            assert all(START < s.wake < s.sleep <= END - history.QUIET_AT_THE_END for s in mine)
+            assert all(0 <= s.waker < 3 and 0 <= s.sleeper < 3 for s in mine)
+
+
+def instance(name: str, machine: str, tier: str) -> Instance:
+    return Instance(
+        provider_id=f"i-{name}", name=name, region="us-east-1", zone="us-east-1a", instance_type=machine, state=InstanceState.STOPPED,
+        node_type="FLUX Dev", gpu_tier=tier, tags={"curfew:node-type": "FLUX Dev"}, labels_source="tags",
+    )
+
+
+@pytest.fixture
+def played(alice: Persona, olga: Persona) -> int:
+    """Two nodes found thirty days ago, and what the two people did with them since."""
+    account = make_account(alice.organization, is_sandbox=True)
+    found = [instance("flux-t4", "g4dn.xlarge", "t4"), instance("flux-a10g", "g5.xlarge", "a10g")]
+    with clock.at(START - timedelta(minutes=5)):
+        services.sync_discovered(account=account, instances=found)
+    nodes = list(CloudNode.objects.for_org(alice.organization))
+    return history.play(nodes=nodes, instances={i.provider_id: i for i in found}, people=[alice.actor, olga.actor], owner=alice.actor, end=END)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestPlay:
+    def test_everything_has_ended_and_says_what_it_is(self, alice: Persona, played: int, sent_tasks: list) -> None:
+        rows = Operation.objects.for_org(alice.organization)
+        assert rows.count() == played > 60
+        assert set(rows.values_list("reason", flat=True)) == {history.REASON}
+        assert set(rows.values_list("status", flat=True)) <= {"succeeded", "failed"}
+        assert {n.observed_state for n in CloudNode.objects.for_org(alice.organization)} == {"asleep"}
+        assert history.happened(alice.organization.id)
+        assert [name for name, _ in sent_tasks if name == "operations.run"] == []
+        assert rows.filter(created_at__gt=END).count() == 0
+
+    def test_the_money_is_the_plans(self, alice: Persona, played: int) -> None:
+        with clock.at(END):
+            sums = costs.sums_between(alice.actor, START - timedelta(hours=1), END)
+        nodes = {n.id: n for n in CloudNode.objects.for_org(alice.organization)}
+        sessions = history.plan([(n.id, n.gpu_tier) for n in nodes.values()], START, END, 2)
+        price = {node.id: node.hourly_cost for node in nodes.values()}
+        planned = sum((price[s.node_id] * Decimal((s.sleep - s.wake).total_seconds()) / 3600 for s in sessions), Decimal(0))
+        assert sums.unpriced == 0
+        assert sums.spent == pytest.approx(planned, rel=Decimal("0.01"))  # starts take a minute, stops half of one
+        assert {"hand"} <= sums.by_cause.keys() <= {"hand", "outside"}
+
+    def test_the_chain_holds_and_names_people(self, alice: Persona, played: int) -> None:
+        assert audit.verify_chain(organization_id=alice.organization.id).ok
+        asked = AuditEntry.objects.for_org(alice.organization).filter(verb="node.wake_requested")
+        assert set(asked.values_list("actor_label", flat=True)) == {"Alice", "Olga"}
+        assert AuditEntry.objects.for_org(alice.organization).filter(verb="budget.changed").count() == 2
+
+    def test_countdowns_are_learned_from_it(self, alice: Persona, played: int) -> None:
+        from operations import services as operations
+
+        seconds = operations.expected_seconds("node.start", "aws/g4dn.xlarge")
+        assert seconds is not None
+        assert 15 < seconds < 120
+
+
+@pytest.mark.django_db(transaction=True)
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def _folder(self, settings: object, tmp_path: Path) -> None:
+        settings.CURFEW_DATA = tmp_path
+        settings.CURFEW_SANDBOX_AWS_ENDPOINT = ""
+        settings.CURFEW_DOCKER_HOST = f"unix://{tmp_path}/none.sock"
+
+    def run(self, *arguments: str) -> str:
+        out = StringIO()
+        call_command("seed_demo", *arguments, stdout=out)
+        return out.getvalue()
+
+    def test_people_of_each_role_and_one_password(self, tmp_path: Path) -> None:
+        facts = json.loads(self.run("--json"))
+        assert (facts["organization"], facts["sandbox"], facts["docker"]) == ("Larkspur Studio", False, False)
+        organization = Organization.objects.get(name="Larkspur Studio")
+        assert organization.is_sandbox
+        roles = {m.user.email: m.role for m in Membership.objects.for_org(organization).select_related("user")}
+        assert roles == {one["email"]: one["role"] for one in facts["people"]}
+        assert sorted(roles.values()) == ["admin", "operator", "owner", "viewer"]
+        for email in roles:
+            assert User.objects.get(email=email).check_password(facts["password"])
+        assert stat.S_IMODE((tmp_path / "demo.json").stat().st_mode) == 0o600
+        assert len(facts["password"]) >= 20
+
+    def test_the_second_run_adds_nothing(self) -> None:
+        first = json.loads(self.run("--json"))
+        counts = User.objects.count(), Organization.objects.count(), AuditEntry.objects.all_orgs().count()
+        second = json.loads(self.run("--json"))
+        assert second["password"] == first["password"]
+        assert (User.objects.count(), Organization.objects.count(), AuditEntry.objects.all_orgs().count()) == counts
+
+    def test_a_changed_password_is_left_alone(self) -> None:
+        self.run()
+        user = User.objects.get(email="owner@larkspur.example")
+        user.set_password(PASSWORD)
+        user.save()
+        self.run()
+        assert User.objects.get(email="owner@larkspur.example").check_password(PASSWORD)
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", '{"password": ""}', '{"password": 7}'])
+    def test_a_spoilt_file_is_written_anew(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "demo.json").write_text(content)
+        password = people.password_of(tmp_path)
+        assert json.loads((tmp_path / "demo.json").read_text())["password"] == password
+        assert stat.S_IMODE((tmp_path / "demo.json").stat().st_mode) == 0o600
+
+    def test_nobody_meets_the_wizard(self) -> None:
+        self.run()
+        for one in people.PEOPLE:
+            caller = accounts.caller_for(User.objects.get(email=one.email))
+            assert caller is not None
+            assert not accounts.needs_wizard(caller)
+
+    def test_the_lines_name_the_logins(self) -> None:
+        text = self.run()
+        for one in people.PEOPLE:
+            assert one.email in text
+        assert "simulated" in text
