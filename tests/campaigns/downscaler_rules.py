@@ -16,7 +16,6 @@ import re
 from collections.abc import Sequence
 from datetime import date
 
-CLASSES = ("manual wake, sleep or snooze", "pre-warm", "holiday, sprint day or own hours", "overnight span")
 _ZONE = re.compile(r"[a-zA-Z/_]+")
 
 

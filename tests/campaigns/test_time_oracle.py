@@ -32,7 +32,7 @@ def test_engine_and_judge_agree_in_every_step():
     for zone in ZONES:
         campaign.run(zone, [2023], tally)
     assert tally.mismatches == []
-    assert (tally.cases, tally.steps, tally.probes) == (24, 24 * 35_040, 144)
+    assert (tally.cases, tally.steps, tally.probes) == (24, 24 * 35_040, 72)
     assert tally.edges > 24 * 300
 
 
