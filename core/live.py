@@ -22,7 +22,7 @@ def group_name(organization_id: UUID | str) -> str:
 
 def publish(organization_id: UUID | str, topic: str, ids: Iterable[UUID | str] = ()) -> None:
     """Send `{"topic", "ids"}` to everyone looking at the organization, once the transaction has committed."""
-    message = {"type": "changed", "topic": topic, "ids": sorted({str(i) for i in ids})}
+    message: dict[str, object] = {"type": "changed", "topic": topic, "ids": sorted({str(i) for i in ids})}
     transaction.on_commit(lambda: _send(group_name(organization_id), message))
 
 

@@ -37,7 +37,7 @@ class _GuardedQuery(sql.Query):
 
     def get_compiler(self, *args: Any, **kwargs: Any) -> Any:
         if not (self.scoped or _unscoped_reason.get()):
-            raise UnscopedQuery(self.model._meta.label)
+            raise UnscopedQuery(self.model._meta.label if self.model else "a query without a model")
         return super().get_compiler(*args, **kwargs)
 
 
@@ -90,7 +90,7 @@ class OrgQuerySet(models.QuerySet[Any]):
 
     def _raw_delete(self, using: Any) -> Any:
         self._need_scope()
-        return super()._raw_delete(using)  # type: ignore[misc]
+        return super()._raw_delete(using)
 
     def delete(self) -> tuple[int, dict[str, int]]:
         self._need_scope()

@@ -8,7 +8,9 @@ from core.models import UuidModel
 from core.tenancy import OrgOwned
 from costs.enums import Phase
 
-MONEY = {"max_digits": 18, "decimal_places": 8}
+def money_field(*, null: bool = False) -> models.DecimalField:
+    """Dollars an hour or an amount: eighteen digits, eight of them after the point."""
+    return models.DecimalField(max_digits=18, decimal_places=8, null=null)
 
 
 class UsageEvent(OrgOwned):
@@ -41,8 +43,8 @@ class ResourcePrice(OrgOwned):
     resource_kind = models.CharField(max_length=40)
     resource_id = models.UUIDField()
     valid_from = models.DateTimeField()
-    awake = models.DecimalField(**MONEY, null=True)
-    asleep = models.DecimalField(**MONEY, null=True)
+    awake = money_field(null=True)
+    asleep = money_field(null=True)
     source = models.CharField(max_length=200)
 
     class Meta(OrgOwned.Meta):
@@ -61,8 +63,8 @@ class Interval(UuidModel, OrgOwned):
     phase = models.CharField(max_length=10, choices=Phase.choices)
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
-    price = models.DecimalField(**MONEY, null=True)
-    awake_price = models.DecimalField(**MONEY, null=True)
+    price = money_field(null=True)
+    awake_price = money_field(null=True)
     price_source = models.CharField(max_length=200, blank=True)
     cause = models.CharField(max_length=20, blank=True)  # schedule, idle, hand, budget: why it fell asleep
     team = models.CharField(max_length=80, blank=True)
@@ -92,7 +94,7 @@ class CatalogPrice(models.Model):
     region = models.CharField(max_length=40)
     instance_type = models.CharField(max_length=60)
     lifecycle = models.CharField(max_length=12, default="on_demand")
-    hourly = models.DecimalField(**MONEY)
+    hourly = money_field()
     currency = models.CharField(max_length=3, default="USD")
     source = models.CharField(max_length=200)
     as_of = models.DateField()

@@ -44,6 +44,8 @@ def request_operation(
     """
     executor = registry.executor_for(kind)
     org_id = organization_id or actor.org_id
+    if org_id is None:
+        raise InvalidState("An operation needs an organization.")
     known = _known(org_id, idempotency_key, kind, resource_id)
     if known:
         return known
@@ -85,7 +87,7 @@ def request_operation(
             operation_id=operation.id,
             organization_id=org_id,
         )
-        publish(org_id, "operations", [operation.id])  # type: ignore[arg-type]
+        publish(org_id, "operations", [operation.id])
         hint(operation)
     return operation
 
