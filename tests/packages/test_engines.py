@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import pytest

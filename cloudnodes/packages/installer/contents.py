@@ -121,7 +121,7 @@ def read_manifest(source: Source) -> Manifest:
     try:
         found = json.loads(raw.decode("utf-8"))
         manifest = _parse(found, digest)
-    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
         raise refuse("bad_manifest", "The manifest cannot be understood (%s: %s)." % (type(wrong).__name__, wrong)) from None
     source.check_names(list(manifest.files))
     for file in manifest.files.values():
