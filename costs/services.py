@@ -193,6 +193,8 @@ def _create(organization_id: UUID, kind: str, resource_id: UUID, span: ledger.Sp
 def set_budget(*, actor: Actor, amount: Decimal, scope: str = "organization", subject: str = "", period: str = "day") -> Budget:
     """Set DAILY SPEND. Raises Forbidden without `budgets.manage`, InvalidInput for a negative or absurd amount."""
     actor.require("budgets.manage", "change budgets")
+    if actor.org_id is None:
+        raise InvalidInput("A budget belongs to an organization.")
     if not Decimal(0) < amount < Decimal(10_000_000):
         raise InvalidInput(errors={"amount": ["Give an amount above zero and below ten million."]})
     with transaction.atomic():
