@@ -63,7 +63,7 @@ def played(alice: Persona, olga: Persona) -> int:
     found = [instance("flux-t4", "g4dn.xlarge", "t4"), instance("flux-a10g", "g5.xlarge", "a10g")]
     with clock.at(START - timedelta(minutes=5)):
         services.sync_discovered(account=account, instances=found)
-    nodes = list(CloudNode.objects.for_org(alice.organization))
+    nodes = list(CloudNode.objects.for_org(alice.organization).order_by("instance_name"))
     return history.play(nodes=nodes, instances={i.provider_id: i for i in found}, people=[alice.actor, olga.actor], owner=alice.actor, end=END)
 
 
@@ -82,7 +82,7 @@ class TestPlay:
     def test_the_money_is_the_plans(self, alice: Persona, played: int) -> None:
         with clock.at(END):
             sums = costs.sums_between(alice.actor, START - timedelta(hours=1), END)
-        nodes = {n.id: n for n in CloudNode.objects.for_org(alice.organization)}
+        nodes = {n.id: n for n in CloudNode.objects.for_org(alice.organization).order_by("instance_name")}
         sessions = history.plan([(n.id, n.gpu_tier) for n in nodes.values()], START, END, 2)
         price = {node.id: node.hourly_cost for node in nodes.values()}
         planned = sum((price[s.node_id] * Decimal((s.sleep - s.wake).total_seconds()) / 3600 for s in sessions), Decimal(0))
