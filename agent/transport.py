@@ -258,6 +258,7 @@ class Connection:
                 yield chunk
             if answer.length:  # fewer bytes than were announced
                 raise http.client.IncompleteRead(b"", answer.length)
+            answer.close()  # gives the connection back; it does not close it
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as bad:
             # ValueError and AttributeError: the socket was closed by another thread under the read.
             self.close()

@@ -64,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     way.add_argument("--once", action="store_true", help="send one snapshot and exit")
     way.add_argument("--dry-run", action="store_true", help="print messages instead of sending them")
     way.add_argument("--replay", action="append", default=[], metavar="DIR", help="report recorded traces; repeatable")
-    way.add_argument("--replay-at", type=float, metavar="SECONDS", help="moment of the trace (default: its busiest)")
+    way.add_argument(
+        "--replay-at",
+        default="busiest",
+        metavar="SECONDS",
+        help="moment of the trace: seconds, busiest (default), or all: every pod of the trace at once",
+    )
     way.add_argument(
         "--replay-days", type=float, default=14.0, help="days of usage to send, the last ones (default 14)"
     )

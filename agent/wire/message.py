@@ -30,10 +30,10 @@ class BadMessage(ValueError):
 
 
 class Usage(NamedTuple):
-    """What was used at a moment: billionths of a core and bytes."""
+    """What was used at a moment: billionths of a core and bytes; None when a recorded trace does not say."""
 
-    cpu: int
-    memory: int
+    cpu: int | None
+    memory: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _used(value: Any) -> Usage:
     if (
         not isinstance(value, list)
         or len(value) != 2
-        or not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63 for v in value)
+        or not all(v is None or (isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63) for v in value)
     ):
         raise WireError("usage is no pair of counts")
     return Usage(value[0], value[1])
