@@ -110,19 +110,17 @@ def rename_account(*, actor: Actor, account_id: UUID, name: str) -> CloudAccount
 
 def disconnect_effects(*, actor: Actor, account: CloudAccount) -> list[str]:
     """What disconnecting would do, as sentences for the confirmation: ours, then those of the apps that use the account."""
-    effects = [f"Curfew forgets the credentials of {account.name} and stops watching it."]
+    told = [words for more in blast_radius.emit(actor=actor, account=account) for words in more]
     found = {kind.replace("_", " "): count for kind, count in account.found.items() if count}
-    if found:
-        effects.append(
-            f"The last scan found {', '.join(f'{count} {kind}' for kind, count in sorted(found.items()))}; they leave every page here."
-        )
-    effects.append(
-        "Nothing is switched off or deleted in the cloud: what is awake stays awake and goes on costing money."
-    )
-    effects.append("The audit log and the money already counted stay.")
-    for more in blast_radius.emit(actor=actor, account=account):
-        effects.extend(more)
-    return effects
+    if found and not told:
+        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+        told = [f"The last scan found {counted}; they leave every page here."]
+    return [
+        f"Curfew forgets the credentials of {account.name} and stops watching it.",
+        *told,
+        "Nothing is switched off or deleted in the cloud: what is awake stays awake and goes on costing money.",
+        "The audit log and the money already counted stay.",
+    ]
 
 
 def disconnect_account(*, actor: Actor, account_id: UUID) -> None:

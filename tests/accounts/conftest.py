@@ -58,7 +58,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCloud]:
         monkeypatch.setitem(
             registry._FACTORIES, provider, lambda credentials, platform, timeouts: FakeConnection(fake, credentials)
         )
-    yield fake
+    return fake
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_the_unique_constraint_reads_like_the_check(
 def test_of_two_organizations_at_once_exactly_one_wins(cloud: FakeCloud) -> None:
     people = [make_person("ada", make_organization(name), "owner") for name in ("Larkspur", "Harbour")]
     both_asked = threading.Barrier(2, timeout=20)
-    cloud.during = lambda: both_asked.wait()
+    cloud.during = both_asked.wait
     results: list[str] = []
 
     def run(person: Persona) -> None:

@@ -19,7 +19,7 @@ from tests.personas import PASSWORD, Persona
 def _as_deployed(settings: object) -> Iterator[None]:
     settings.MFA_ADAPTER = "accounts.adapter.MFAAdapter"
     settings.MFA_ALLOW_UNVERIFIED_EMAIL = True
-    yield
+    return
 
 
 def code_for(secret: str, step: int = 0) -> str:
