@@ -1,0 +1,1 @@
+"""Kubernetes clusters: connect them, see what runs in them, and grade what that costs."""

@@ -1,0 +1,293 @@
+"""The search: fill nodes one after another, then take small groups of nodes apart and try again.
+
+**Filling.** Each class has a value: its share of the cheapest mix of nodes, from the duals of the relaxed problem
+(`duals.py`). A node is filled with the largest classes first, taking from the CPU-heavy or the memory-heavy half of the
+list, whichever the node has more room left for. The shape whose load is worth most per dollar is opened, as often as the
+same load can be repeated. Several runs with slightly shaken values keep the cheapest outcome.
+
+**Improving.** Nodes with the least valuable loads are taken apart in groups of two to six and filled again; a node whose
+items fit into the room of others is dropped; every node is exchanged for the cheapest shape that holds its load.
+
+The work is counted, not timed, and the shaking is seeded: the same facts give the same plan on every machine.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+
+from clusters.analysis.packing.duals import resource_prices
+from clusters.analysis.packing.prepare import Amount, Problem
+
+_EXISTING_BONUS = 1 + 1e-9  # of two equal choices, keep the node that is there
+
+
+class Bin:
+    """A node in a solution. `shape` counts shapes from 0 and homes as -1, -2, ...; `load` maps class to items."""
+
+    __slots__ = ("cpu", "gpus", "held", "load", "memory", "pods", "shape")
+
+    def __init__(self, shape: int, room: Amount, held: Mapping[int, int]) -> None:
+        self.shape = shape
+        self.cpu, self.memory, self.pods, self.gpus = room
+        self.held = dict(held)
+        self.load: dict[int, int] = {}
+
+
+class Search:
+    """Solves one problem. `steps` counts the work done so far."""
+
+    def __init__(self, problem: Problem, seed: int = 7) -> None:
+        self.problem = problem
+        self.random = random.Random(seed)  # noqa: S311  not for secrets
+        self.steps = 0
+        self.need = [item.need for item in problem.classes]
+        self.tokens = [item.tokens for item in problem.classes]
+        self.single = [item.single for item in problem.classes]
+        self.prices = resource_prices(problem)
+        self.value = [self._worth(need) for need in self.need]
+        self.limit = [len(shape.nodes) if shape.offer is None else 1 << 40 for shape in problem.shapes]
+        self.accepts = [frozenset(shape.accepts) for shape in problem.shapes]
+        keys: dict[object, int] = {}
+        self._list_key = [
+            keys.setdefault((shape.accepts, shape.room[0] / (shape.room[1] or 1)), len(keys)) for shape in problem.shapes
+        ]
+        self.by_price = sorted(range(len(problem.shapes)), key=lambda s: (problem.shapes[s].price, self.limit[s]))
+
+    def _worth(self, need: Amount) -> float:
+        return sum(price * amount for price, amount in zip(self.prices, need, strict=True)) + 1e-12 * (1 + need[0])
+
+    # Solutions -------------------------------------------------------------------------------------------------
+
+    def cost(self, bins: Sequence[Bin]) -> float:
+        """Dollars an hour of the bins that are not homes."""
+        shapes = self.problem.shapes
+        return sum(shapes[b.shape].price for b in bins if b.shape >= 0)
+
+    def identity(self) -> list[Bin]:
+        """Every item where it is."""
+        bins: dict[str, Bin] = {}
+        for index, home in enumerate(self.problem.homes):
+            bins[home.node.name] = Bin(-1 - index, home.room, home.held)
+        for index, shape in enumerate(self.problem.shapes):
+            for node in shape.nodes:
+                bins[node.name] = Bin(index, shape.room, shape.held)
+        for index, item in enumerate(self.problem.classes):
+            for name in item.origin:
+                self.put(bins[name], index, 1)
+        return [b for b in bins.values() if b.load or b.shape < 0]
+
+    def construct(self, shake: float, liking: float) -> list[Bin] | None:
+        """Fill homes, then open nodes until everything has a place; None when something is left over."""
+        left = [len(item.pods) for item in self.problem.classes]
+        value = self.shaken(shake)
+        homes = self.fill_homes(range(len(self.problem.homes)), left, value, liking)
+        opened = self.open_nodes(left, value, list(self.limit), liking)
+        return None if opened is None else homes + opened
+
+    def fill_homes(self, homes: Iterable[int], left: list[int], value: Sequence[float], liking: float) -> list[Bin]:
+        """Put what is `left` into empty homes, those of the strangest shape first."""
+        alive = [k for k, count in enumerate(left) if count]
+        cpu = sum(self.need[k][0] * left[k] for k in alive) + 1
+        memory = sum(self.need[k][1] * left[k] for k in alive) + 1
+
+        def strangeness(index: int) -> float:
+            room = self.problem.homes[index].room
+            return -abs(math.log((max(room[0], 1) / cpu) / (max(room[1], 1) / memory)))
+
+        bins = []
+        for index in sorted(homes, key=strangeness):
+            home = self.problem.homes[index]
+            b = Bin(-1 - index, home.room, home.held)
+            bins.append(b)
+            if home.accepts and min(home.room) >= 0:
+                lists = self._lists(home.accepts, alive, value, home.room, liking)
+                self.take(b, self.fill(home.room, home.held, lists, left)[0], left)
+                alive = [k for k in alive if left[k]]
+        return bins
+
+    def shaken(self, shake: float) -> list[float]:
+        if not shake:
+            return self.value
+        return [value * (1 + shake * (self.random.random() - 0.5)) for value in self.value]
+
+    def open_nodes(
+        self, left: list[int], value: Sequence[float], limit: list[int], liking: float
+    ) -> list[Bin] | None:
+        """Open nodes for what is `left` (which is used up), greedily by value per dollar."""
+        shapes, bins = self.problem.shapes, []
+        alive = [k for k, count in enumerate(left) if count]
+        cache: dict[int, _Lists] = {}
+        heap = [(-1e30, shapes[s].price, s) for s in self.by_price if limit[s] > 0 and shapes[s].accepts]
+        heapq.heapify(heap)
+        fresh = len(alive)
+        while alive:
+            chosen = self._best_shape(heap, left, value, alive, cache, limit, liking)
+            if chosen is None:
+                return None
+            index, load = chosen
+            times = min(min(left[k] // n for k, n in load.items()), limit[index])
+            for _ in range(times):
+                b = Bin(index, shapes[index].room, shapes[index].held)
+                self.take(b, load, left)
+                bins.append(b)
+            limit[index] -= times
+            alive = [k for k in alive if left[k]]
+            if len(alive) * 2 < fresh:
+                fresh = len(alive)
+                cache.clear()
+        return bins
+
+    def _best_shape(
+        self,
+        heap: list[tuple[float, float, int]],
+        left: list[int],
+        value: Sequence[float],
+        alive: Sequence[int],
+        cache: dict[int, _Lists],
+        limit: list[int],
+        liking: float,
+    ) -> tuple[int, dict[int, int]] | None:
+        """The shape whose load is worth most per dollar. Old figures are upper bounds, so only the top is redone."""
+        while heap:
+            _, price, index = heapq.heappop(heap)
+            shape = self.problem.shapes[index]
+            if limit[index] <= 0:
+                continue
+            key = self._list_key[index]
+            lists = cache.get(key)
+            if lists is None:
+                lists = cache[key] = self._lists(self.accepts[index], alive, value, shape.room, liking)
+            load, worth = self.fill(shape.room, shape.held, lists, left)
+            if not load:
+                continue
+            score = worth / max(price, 1e-9) * (_EXISTING_BONUS if shape.offer is None else 1)
+            heapq.heappush(heap, (-score, price, index))
+            if heap[0][2] == index or -heap[0][0] <= score:
+                return index, load
+        return None
+
+    # Filling one node ------------------------------------------------------------------------------------------
+
+    def _lists(
+        self, accepts: frozenset[int], classes: Sequence[int], value: Sequence[float], room: Amount, liking: float
+    ) -> _Lists:
+        """The accepted classes, split into those heavier on CPU and those heavier on memory than the room.
+
+        The most valuable come first; with a `liking` above 0 a class counts for less the less its own proportions are
+        those of the room, so that odd rooms get the odd loads.
+        """
+        cpu, memory = max(room[0], 1), max(room[1], 1)
+        heavy, light = [], []
+        for k in classes:
+            if k not in accepts:
+                continue
+            x, y = self.need[k][0] / cpu, self.need[k][1] / memory
+            score = value[k]
+            if liking and (x or y):
+                score *= ((x + y) / (math.sqrt(2) * math.hypot(x, y))) ** liking
+            (heavy if x >= y else light).append((-score, k))
+        heavy.sort()
+        light.sort()
+        return [k for _, k in heavy], [k for _, k in light]
+
+    def fill(
+        self, room: Amount, held: Mapping[int, int], lists: _Lists, left: Sequence[int]
+    ) -> tuple[dict[int, int], float]:
+        """What would be put into an empty node of that room, and what it is worth."""
+        cpu, memory, pods, gpus = room
+        total_cpu, total_memory = max(cpu, 1), max(memory, 1)
+        load: dict[int, int] = {}
+        tokens: dict[int, int] | None = None
+        worth, ends = 0.0, [0, 0]
+        need_of, token_of = self.need, self.tokens
+        while pods > 0:
+            turn = 0 if cpu * total_memory >= memory * total_cpu else 1
+            chosen = -1
+            for side in (turn, 1 - turn):
+                classes, at = lists[side], ends[side]
+                while at < len(classes):
+                    k = classes[at]
+                    need = need_of[k]
+                    if (
+                        left[k] > load.get(k, 0)
+                        and need[0] <= cpu
+                        and need[1] <= memory
+                        and need[2] <= pods
+                        and need[3] <= gpus
+                    ):
+                        if not token_of[k]:
+                            chosen = k
+                            break
+                        if tokens is None:
+                            tokens = dict(held)
+                        if self._room_for(k, tokens):
+                            chosen = k
+                            break
+                    at += 1
+                self.steps += at - ends[side] + 1
+                ends[side] = at
+                if chosen >= 0:
+                    break
+            if chosen < 0:
+                break
+            need = need_of[chosen]
+            cpu, memory, pods, gpus = cpu - need[0], memory - need[1], pods - need[2], gpus - need[3]
+            load[chosen] = load.get(chosen, 0) + 1
+            worth += self.value[chosen]
+            if token_of[chosen]:
+                assert tokens is not None
+                for token, count in token_of[chosen]:
+                    tokens[token] = tokens.get(token, 0) + count
+        return load, worth
+
+    def _room_for(self, k: int, held: Mapping[int, int]) -> bool:
+        """Whether one more item of the class breaks no rule about what shares a node."""
+        caps, apart = self.problem.caps, self.problem.apart
+        for token, count in self.tokens[k]:
+            cap = caps.get(token)
+            if cap is not None and held.get(token, 0) + count > cap:
+                return False
+            other = apart.get(token)
+            if other is not None and held.get(other, 0):
+                return False
+        return True
+
+    def put(self, b: Bin, k: int, count: int) -> None:
+        """Add items to a bin."""
+        need = self.need[k]
+        b.cpu -= need[0] * count
+        b.memory -= need[1] * count
+        b.pods -= need[2] * count
+        b.gpus -= need[3] * count
+        b.load[k] = b.load.get(k, 0) + count
+        for token, each in self.tokens[k]:
+            b.held[token] = b.held.get(token, 0) + each * count
+
+    def take(self, b: Bin, load: Mapping[int, int], left: list[int]) -> None:
+        """Add a load to a bin, out of what is left."""
+        for k, count in load.items():
+            self.put(b, k, count)
+            left[k] -= count
+
+    def fits(self, b: Bin, k: int) -> bool:
+        """Whether one more item of the class fits, by size and rules; not whether the node suits it."""
+        need = self.need[k]
+        if need[0] > b.cpu or need[1] > b.memory or need[2] > b.pods or need[3] > b.gpus:
+            return False
+        return not self.tokens[k] or self._room_for(k, b.held)
+
+    def suits(self, b: Bin, k: int) -> bool:
+        """Whether the node is one that the class may run on."""
+        if b.shape < 0:
+            return k in self.problem.homes[-1 - b.shape].accepts
+        return k in self.accepts[b.shape]
+
+    def worth(self, b: Bin) -> float:
+        """The value of a bin's load."""
+        return sum(self.value[k] * count for k, count in b.load.items())
+
+
+_Lists = tuple[list[int], list[int]]
