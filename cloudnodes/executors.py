@@ -27,7 +27,6 @@ LONGEST_WAIT_SECONDS = 30.0
 FRESH = timedelta(seconds=3)
 # A machine that is down this long after its start was ordered has fallen back.
 FALL_BACK = timedelta(seconds=45)
-STEPS = 3
 Answer = TypeVar("Answer")
 
 
@@ -38,8 +37,8 @@ class NodeOrder(BaseExecutor):
     permission = "nodes.operate"
     max_attempts = 4
     lease_seconds = 60
-    goal = ""
     doing = ""
+    steps = 2
     # What the node must not be doing while the order is given: its end is waited for first.
     wait_out: InstanceState | None = None
 
@@ -179,8 +178,8 @@ class NodeOrder(BaseExecutor):
     def _say(self, context: RunContext, done: int, step: str) -> None:
         """Tell the pages the step, but only when it is another one: each telling makes every open page ask again."""
         operation = context.operation
-        if (operation.step, operation.steps_done, operation.steps_total) != (step[:200], done, STEPS):
-            context.progress(self._percent(operation), step, done=done, total=STEPS)
+        if (operation.step, operation.steps_done, operation.steps_total) != (step[:200], done, self.steps):
+            context.progress(self._percent(operation), step, done=done, total=self.steps)
 
     @staticmethod
     def _percent(operation: Operation) -> int:
@@ -215,6 +214,7 @@ class NodeStart(NodeOrder):
     kind = START
     label = "Wake cloud node"
     doing = "start"
+    steps = 3
     wait_out = InstanceState.STOPPING
 
     def give(self, provider: NodeProvider, node: CloudNode, token: str) -> Started:

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.access import signed_in
 from cloudnodes import selectors, services, viewing
+from cloudnodes.enums import RESOURCE
 from cloudnodes.forms import read_place, read_switches
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput
@@ -133,7 +134,8 @@ def detail(request: HttpRequest, node_id: UUID) -> HttpResponse:
 
 def _show_detail(request: HttpRequest, node_id: UUID, trigger: dict[str, Any] | None = None) -> HttpResponse:
     found = selectors.get_detail(actor=_actor(request), node_id=node_id)
-    context = {"page_title": found.name, "d": found, "node": found.node, "place": "detail"}
+    ledger = f"{reverse('costs:ledger')}?{urlencode({'resource': f'{RESOURCE}:{node_id}', 'period': 'month'})}"
+    context = {"page_title": found.name, "d": found, "node": found.node, "place": "detail", "ledger_url": ledger}
     return render_page(request, "cloudnodes/detail.html", context, fragment="node", trigger=trigger)
 
 

@@ -224,8 +224,8 @@ def get_grid(*, actor: Actor, tier: str = "") -> Grid:
         columns=columns,
         rows=_rows(nodes, columns, cells),
         banner=_banner(nodes, learned),
-        start_all=_bulk(nodes, wake=True),
-        stop_all=_bulk(nodes, wake=False),
+        start_all=_bulk(nodes, operations, wake=True),
+        stop_all=_bulk(nodes, operations, wake=False),
         rate=rate,
         counts=dict(Counter(str(n.observed_state) for n in nodes)),
         problems=[_problem(p) for p in polls if p.failures],
@@ -361,8 +361,8 @@ def _banner(nodes: list[CloudNode], learned: dict[str, float]) -> Banner:
     )
 
 
-def _bulk(nodes: list[CloudNode], *, wake: bool) -> Bulk:
-    chosen = [n for n in nodes if not why_kept(n, wake=wake)]
+def _bulk(nodes: list[CloudNode], busy: dict[UUID, Operation], *, wake: bool) -> Bulk:
+    chosen = [n for n in nodes if not why_kept(n, busy.get(n.id), wake=wake)]
     prices = [n.hourly_cost for n in chosen]
     total = sum((p for p in prices if p is not None), Decimal(0))
     return Bulk(len(chosen), total if wake else -total, sum(p is None for p in prices))

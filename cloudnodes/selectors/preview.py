@@ -8,12 +8,13 @@ from decimal import Decimal
 from uuid import UUID
 
 from cloudnodes import rules
-from cloudnodes.enums import provider_words
+from cloudnodes.enums import START, provider_words
 from cloudnodes.models import CloudNode
-from cloudnodes.selectors.nodes import list_nodes
+from cloudnodes.selectors.nodes import active_operations, list_nodes
 from core.actor import Actor
 from core.errors import NotFound
 from costs import selectors as costs
+from operations.models import Operation
 
 ZERO = Decimal(0)
 
@@ -87,8 +88,9 @@ def preview_all(*, actor: Actor, tier: str, wake: bool) -> Preview:
     """Preview "Start all" or "Stop all" of a tier: also which nodes stay as they are, and why."""
     nodes = list_nodes(actor=actor, tier=tier)
     chosen, kept = [], []
+    busy = active_operations([n.id for n in nodes])
     for node in nodes:
-        why = why_kept(node, wake=wake)
+        why = why_kept(node, busy.get(node.id), wake=wake)
         if why:
             kept.append(Kept(name_of(node), why))
         else:
@@ -98,11 +100,13 @@ def preview_all(*, actor: Actor, tier: str, wake: bool) -> Preview:
     return found
 
 
-def why_kept(node: CloudNode, *, wake: bool) -> str:
+def why_kept(node: CloudNode, operation: Operation | None, *, wake: bool) -> str:
     """Why "Start all" or "Stop all" leaves a node alone; "" when it does not."""
     protected = rules.protections(node.scaling, managed=node.managed)
     if protected:
         return protected[0]
+    if operation is not None:
+        return "is being woken" if operation.kind == START else "is being put to sleep"
     if wake and node.is_on:
         return "is awake already"
     if not wake and not node.is_on and not node.still_billing:
