@@ -164,3 +164,38 @@ class TestCommand:
         for one in people.PEOPLE:
             assert one.email in text
         assert "simulated" in text
+
+
+@pytest.mark.docker
+@pytest.mark.django_db(transaction=True)
+def test_a_local_container_without_a_pull(alice: Persona, settings: object) -> None:
+    """On a real engine: the container exists, sleeps, and is connected once however often it is asked for."""
+    import docker
+    from docker.errors import DockerException
+
+    from dashboard.demo import clouds
+
+    try:
+        client = docker.APIClient(base_url=settings.CURFEW_DOCKER_HOST, version="auto", timeout=5)
+    except DockerException as silent:
+        pytest.skip(f"no Docker engine: {silent}")
+    try:
+        before = {image["Id"] for image in client.images()}
+        assert clouds.connect_docker(alice.organization, settings.CURFEW_DOCKER_HOST)
+        assert clouds.connect_docker(alice.organization, settings.CURFEW_DOCKER_HOST)
+        state = client.inspect_container(clouds.CONTAINER)
+        assert state["Config"]["Labels"] == clouds.LABELS
+        assert len({image["Id"] for image in client.images()} - before) <= 1
+        client.start(clouds.CONTAINER)
+        assert client.inspect_container(clouds.CONTAINER)["State"]["Running"]
+        client.stop(clouds.CONTAINER, timeout=1)
+    finally:
+        client.close()
+
+
+def test_no_engine_is_no_container(tmp_path: Path) -> None:
+    from dashboard.demo import clouds
+
+    organization = Organization(name="Larkspur")
+    for address in ("", "tcp://127.0.0.1:1", f"unix://{tmp_path}/none.sock"):
+        assert clouds.connect_docker(organization, address) is False
