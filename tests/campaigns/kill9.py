@@ -232,7 +232,11 @@ def run(mode: str, kills: int, seed: int, *, lease: int | None = None, say: Call
                 campaign.run(kills, say=say)
             except (AssertionError, TookTooLong, httpx.HTTPError) as broken:
                 campaign.tally.findings.append(f"the campaign broke off: {broken!r}")
-            return {**campaign.summary(kills, seed), "seconds": round(time.monotonic() - began)}
+            summary = {**campaign.summary(kills, seed), "seconds": round(time.monotonic() - began)}
+            if summary["findings"]:
+                curfew.keep = True
+                summary["data_folder"] = str(curfew.folder)
+            return summary
 
 
 def _write(stream: IO[str], text: str) -> None:

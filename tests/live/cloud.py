@@ -10,6 +10,7 @@ Times are seconds since the epoch, of this machine's clock.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -42,6 +43,8 @@ class Watch:
     changes: list[dict[str, Any]] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    # Held while an order is carried out: for an instant moto shows the end of the transition that is about to begin.
+    ordering: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/_watch":
@@ -57,7 +60,8 @@ class Watch:
             return start_response(status, headers, *more)
 
         call = self._arrived(environ, body)
-        answer = list(self.app(environ, remember))
+        with self.ordering if call["instances"] else contextlib.nullcontext():
+            answer = list(self.app(environ, remember))
         previous = _PREVIOUS.search(b"".join(answer)) if call["instances"] else None
         call.update(
             status=int(statuses[0].split()[0]) if statuses else 0,
@@ -92,10 +96,11 @@ class Watch:
 
     def look(self) -> None:
         """Let due transitions take effect and write down what changed."""
-        self.settle()
-        now = time.time()
+        with self.ordering:
+            self.settle()
+            found, now = list(_instances()), time.time()
         with self.lock:
-            for instance_id, name, state in _instances():
+            for instance_id, name, state in found:
                 if self.states.get(instance_id) != state:
                     before = self.states.get(instance_id, "")
                     self.changes.append({"at": now, "instance": instance_id, "name": name, "from": before, "to": state})

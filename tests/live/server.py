@@ -42,7 +42,7 @@ class Curfew:
         self.cloud = cloud
         self.parts: dict[str, Child] = {}
         self.apis: list[Api | Browser] = []
-        self._own_folder = folder is None
+        self.keep = folder is not None  # the data folder outlives the block; also after an exception
         self.folder = folder or Path(tempfile.mkdtemp(prefix="curfew-live-"))
         self.port = free_port()
         self._extra = environment
@@ -94,7 +94,7 @@ class Curfew:
             self._inspector.close()
         for part in self.parts.values():
             part.end()
-        if self._own_folder and kind is None:
+        if not self.keep and kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
