@@ -52,9 +52,7 @@ def main() -> None:
     wins: list[uuid.UUID] = []
 
     def work(offset: int) -> None:
-        for operation_id in ids[offset:] + ids[:offset]:
-            if runner.run_operation(operation_id) == "succeeded":
-                wins.append(operation_id)
+        wins.extend([i for i in ids[offset:] + ids[:offset] if runner.run_operation(i) == "succeeded"])
         connection.close()
 
     threads = [threading.Thread(target=work, args=(n * options.rows // options.threads,)) for n in range(options.threads)]

@@ -49,5 +49,6 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def report(name: str, **figures: object) -> None:
-    """Print one JSON line with the machine's cores."""
-    print(json.dumps({"bench": name, "cores": os.cpu_count(), "python": platform.python_version(), **figures}))
+    """Print one JSON line with the machine's cores and its load (others' work included) over the last minute."""
+    machine = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "python": platform.python_version()}
+    print(json.dumps({"bench": name, **machine, **figures}))
