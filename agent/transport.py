@@ -187,6 +187,10 @@ def _explain(problem: Exception) -> str:
         return f"its certificate is not trusted: {problem.verify_message}"
     if isinstance(problem, TimeoutError):
         return "no answer in time"
+    if isinstance(problem, http.client.IncompleteRead):
+        return "the answer broke off"
+    if isinstance(problem, http.client.RemoteDisconnected):
+        return "the connection was closed without an answer"
     return f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
 
 

@@ -182,8 +182,14 @@ def _result(value: Any) -> dict[str, str]:
 
 
 def needs_resync(held: Held, beat: Beat) -> bool:
-    """Return whether the agent's idea of what we hold differs from ours, so that it must send everything."""
-    return (beat.session, beat.sequence, beat.digest) != (held.session, held.sequence, held.digest)
+    """Return whether the agent must send everything: it believes that we hold what we do not hold.
+
+    When we are ahead of it within its session, an answer of ours was lost or is on its way; its repeated message will
+    settle that.
+    """
+    if beat.session != held.session or held.sequence < beat.sequence:
+        return True
+    return held.sequence == beat.sequence and held.digest != beat.digest
 
 
 def heartbeat_reply(held: Held, beat: Beat, now: datetime, **more: Any) -> dict[str, Any]:
