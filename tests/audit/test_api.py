@@ -11,7 +11,7 @@ from audit import chain
 from audit.services import record_alone
 from tests.personas import Persona
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.audit.urls")]
+pytestmark = pytest.mark.django_db
 ApiOf = Callable[[Persona], APIClient]
 
 

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from tests.personas import Persona
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.costs.urls")]
+pytestmark = pytest.mark.django_db
 ApiOf = Callable[[Persona], APIClient]
 
 

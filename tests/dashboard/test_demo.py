@@ -7,6 +7,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -43,7 +44,7 @@ class TestPlan:
         assert len(sessions) > 40
         for node_id, _ in self.nodes:
             mine = [s for s in sessions if s.node_id == node_id]
-            for before, after in zip(mine, mine[1:], strict=False):
+            for before, after in pairwise(mine):
                 assert before.sleep + history.GAP <= after.wake
             assert all(START < s.wake < s.sleep <= END - history.QUIET_AT_THE_END for s in mine)
             assert all(0 <= s.waker < 3 and 0 <= s.sleeper < 3 for s in mine)
