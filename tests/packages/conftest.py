@@ -23,7 +23,7 @@ from cloudnodes.packages.images import EngineImages
 from tests.fakes.dockerd import DockerEngine, DockerUnavailable
 from tests.stack import free_port
 
-SERVE = ["sh", "-c", "httpd -f -p ${PORT:-8000} -h /www"]
+SERVE = ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p ${PORT:-8000} -h /www & wait"]
 
 
 @dataclass

@@ -252,7 +252,7 @@ def test_unpacked_every_file_is_checked(package: Path, tmp_path: Path) -> None:
         target.write_bytes(whole)
         path.unlink()
         path.symlink_to(target)
-        if path.name not in ("manifest.sig",):
+        if path.name != "manifest.sig":
             assert refused(folder).code in ("link", "not_a_package")
         path.unlink()
         path.write_bytes(whole)

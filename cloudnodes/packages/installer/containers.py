@@ -150,7 +150,9 @@ def put_container(docker: Docker, wanted: Wanted, take_over: bool = False, runni
 
 
 def _is_right(facts: Dict[str, Any], wanted: Wanted) -> bool:
-    same = labels_of(facts).get(SPEC_LABEL) == wanted.spec() and facts["State"].get("Status") != "dead"
+    labels = labels_of(facts)
+    ours = labels.get(INSTALL_LABEL) == wanted.install_id
+    same = ours and labels.get(SPEC_LABEL) == wanted.spec() and facts["State"].get("Status") != "dead"
     return same and {"%s=%s" % pair for pair in wanted.credentials(facts).items()} <= set(facts["Config"].get("Env") or [])
 
 
