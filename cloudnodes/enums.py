@@ -12,6 +12,10 @@ from core.sleepable import SleepState
 RESOURCE = "cloud_node"
 START = "node.start"
 STOP = "node.stop"
+# Codes under which a page leads to the account's credentials, whatever finer code a provider had for it.
+CREDENTIALS_REFUSED = "credentials_refused"
+PERMISSION_MISSING = "permission_missing"
+ACCOUNT_CODES = frozenset({CREDENTIALS_REFUSED, PERMISSION_MISSING})
 # What a countdown starts from while nothing was measured.
 UNMEASURED_SECONDS = 60
 

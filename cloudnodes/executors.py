@@ -16,7 +16,7 @@ from cloudnodes.enums import START, STOP, UNMEASURED_SECONDS, provider_words
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState, NodeProvider, Started
 from core import clock
-from core.providers import CapacityUnavailable, ProviderError
+from core.providers import AuthenticationFailed, CapacityUnavailable, PermissionDenied, ProviderError
 from core.providers import Conflict as Busy
 from operations.models import Operation
 from operations.registry import BaseExecutor, OperationFailed, RunAgain, RunContext
@@ -43,6 +43,14 @@ class NodeOrder(BaseExecutor):
     wait_out: InstanceState | None = None
 
     def run(self, context: RunContext) -> Mapping[str, Any]:
+        """Go as far as is possible now. Refused credentials and missing rights end it under codes that pages know."""
+        try:
+            return self._run(context)
+        except (AuthenticationFailed, PermissionDenied) as refused:
+            code = services.account_code(refused)
+            raise OperationFailed(refused.message, code=code, next_step=refused.next_step) from None
+
+    def _run(self, context: RunContext) -> Mapping[str, Any]:
         node = self._node(context)
         if "began" not in context.state:
             context.checkpoint(began=clock.now().isoformat())

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from accounts.models import CloudAccount
 from cloudnodes.enums import (
+    ACCOUNT_CODES,
     FIXED_COLUMNS,
     PROVIDERS,
     START,
@@ -29,16 +30,6 @@ from costs import selectors as costs
 from operations.models import Operation
 
 CURRENCY = "USD"
-AUTH_CODES = frozenset(
-    {
-        "authentication_failed",
-        "permission_denied",
-        "credentials_unreadable",
-        "not_connected",
-        "role_not_assumable",
-        "external_id_not_enforced",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +306,7 @@ def cell_of(node: CloudNode, operation: Operation | None) -> NodeCell:
         operation_id=operation.id if operation else None,
         can_cancel=operation.can_cancel if operation else False,
         account_id=node.account_id,
-        credentials=node.error_code in AUTH_CODES,
+        credentials=node.error_code in ACCOUNT_CODES,
     )
 
 
@@ -376,7 +367,7 @@ def _problem(poll: AccountPoll) -> Problem:
         provider=provider_words(account.provider).label,
         message=poll.error,
         next_step=poll.next_step,
-        credentials=poll.error_code in AUTH_CODES,
+        credentials=poll.error_code in ACCOUNT_CODES,
         since=poll.ok_at,
     )
 

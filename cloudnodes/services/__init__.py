@@ -13,11 +13,12 @@ from cloudnodes.services.orders import (
     start_all,
     stop_all,
 )
-from cloudnodes.services.polls import due_accounts, poll_account, request_refresh
+from cloudnodes.services.polls import account_code, due_accounts, poll_account, request_refresh
 from cloudnodes.services.pricing import reprice, reprice_all
 
 __all__ = [
     "Applied",
+    "account_code",
     "apply_changes",
     "begin_order",
     "close_account",

@@ -15,7 +15,7 @@ from accounts import services as accounts
 from accounts.enums import AccountStatus
 from accounts.models import CloudAccount
 from cloudnodes import gateway, viewing
-from cloudnodes.enums import RESOURCE
+from cloudnodes.enums import CREDENTIALS_REFUSED, PERMISSION_MISSING, RESOURCE
 from cloudnodes.models import AccountPoll, CloudNode
 from cloudnodes.providers.base import Instance
 from cloudnodes.services.observe import mark_unreadable, observe_many
@@ -146,7 +146,7 @@ def _record_failure(account: CloudAccount, failure: ProviderError) -> None:
     with transaction.atomic():
         poll.update(
             retry_at=now + timedelta(seconds=_pause(failures, failure)),
-            error_code=failure.code[:60],
+            error_code=account_code(failure)[:60],
             error=failure.message[:1000],
             next_step=failure.next_step[:300],
         )
@@ -160,6 +160,13 @@ def _record_failure(account: CloudAccount, failure: ProviderError) -> None:
         accounts.mark_scan_failed(account=account, reason=failure.message, next_step=failure.next_step)
     if refused or failures >= LOST_AFTER:
         mark_unreadable(account_id=account.id, error=failure, at=now)
+
+
+def account_code(failure: ProviderError) -> str:
+    """The code of a failure as rows keep it: one for refused credentials, one for missing rights, else its own."""
+    if isinstance(failure, AuthenticationFailed):
+        return CREDENTIALS_REFUSED
+    return PERMISSION_MISSING if isinstance(failure, PermissionDenied) else failure.code
 
 
 def _pause(failures: int, failure: ProviderError) -> float:

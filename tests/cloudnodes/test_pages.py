@@ -216,13 +216,25 @@ def test_authentication_error_leads_to_the_credentials(
     cloud.put("i-1", S.RUNNING)
     time.go(60)
     services.poll_account(account_id=account.id)
-    cloud.fail["describe"] = [AuthenticationFailed()]
+    cloud.fail["describe"] = [AuthenticationFailed("AWS did not accept the credentials.", code="keys_of_its_own_kind")]
     time.go(60)
     services.poll_account(account_id=account.id)
     shown_grid = page.get(GRID).content.decode()
     assert f'href="/settings/cloud-integrations/{account.id}"' in shown_grid
     assert "did not accept the credentials" in shown_grid
     assert "Lost" in text(shown_grid.encode())
+
+
+def test_a_start_refused_for_its_credentials_leads_to_them(
+    node: CloudNode, cloud: MemoryCloud, page: Client, olga: Persona, worker: Worker
+) -> None:
+    cloud.fail["start"] = [AuthenticationFailed(code="keys_of_its_own_kind")]
+    services.request_start(actor=olga.actor, node_id=node.id)
+    worker.until_done()
+    assert fresh(node).error_code == "credentials_refused"
+    link = f'href="/settings/cloud-integrations/{node.account_id}"'
+    assert link in page.get(GRID).content.decode()
+    assert link in page.get(f"/cloud-nodes/{node.id}/").content.decode()
 
 
 def test_network_error_offers_retry(
