@@ -59,6 +59,7 @@ class NodeCell:
     since: datetime | None
     action: str = ""
     error: str = ""
+    error_code: str = ""
     next_step: str = ""
     step: str = ""
     ring: Ring | None = None
@@ -66,6 +67,11 @@ class NodeCell:
     can_cancel: bool = False
     account_id: UUID | None = None
     credentials: bool = False
+
+    @property
+    def brief(self) -> str:
+        """The cause in two or three words, where there are some."""
+        return _BRIEF.get(self.error_code, self.error)
 
     @property
     def word(self) -> str:
@@ -76,6 +82,19 @@ class NodeCell:
         return _WORDS[self.state][1]
 
 
+_BRIEF = {
+    "capacity_unavailable": "No capacity",
+    "quota_exceeded": "A limit is reached",
+    "credentials_refused": "Credentials refused",
+    "permission_missing": "A right is missing",
+    "start_timeout": "Took too long",
+    "stop_timeout": "Took too long",
+    "not_ready": "No answer",
+    "start_reverted": "Fell back",
+    "unreachable": "Not reachable",
+    "timed_out": "No answer in time",
+    "gone": "Deleted",
+}
 # The eight words, and two that say more than "Unmanaged" and "Trouble" would.
 _WORDS = {
     "awake": ("Awake", "sun"),
@@ -181,6 +200,7 @@ class Grid:
     rate: Decimal
     counts: dict[str, int]
     problems: list[Problem]
+    troubles: list[NodeCell]
     checked_at: datetime | None
     waking: bool
     can_operate: bool
@@ -220,6 +240,7 @@ def get_grid(*, actor: Actor, tier: str = "") -> Grid:
         rate=rate,
         counts=dict(Counter(str(n.observed_state) for n in nodes)),
         problems=[_problem(p) for p in polls if p.failures],
+        troubles=[cells[n.id] for n in nodes if n.error_on and n.id not in operations],
         checked_at=min(looked) if looked else None,
         waking=any(c.state in ("waking", "falling") for c in cells.values()),
         can_operate=actor.can("nodes.operate"),
@@ -300,6 +321,7 @@ def cell_of(node: CloudNode, operation: Operation | None) -> NodeCell:
         since=node.state_since,
         action=_action(node, state, stuck=stuck) if operation is None else "",
         error=node.error or (operation.error if operation else ""),
+        error_code=node.error_code,
         next_step=node.next_step,
         step=_step(operation) if operation else "",
         ring=ring_of(operation) if operation else None,

@@ -197,12 +197,15 @@ def test_stop_all_from_the_dialog_returns_to_it(cloud: MemoryCloud, scan: Callab
 def test_trouble_shows_cause_and_retry(
     node: CloudNode, cloud: MemoryCloud, page: Client, htmx: dict, olga: Persona, worker: Worker
 ) -> None:
-    cloud.fail["start"] = [CapacityUnavailable("No capacity")]
+    cloud.fail["start"] = [CapacityUnavailable("The racks are full.")]
     services.request_start(actor=olga.actor, node_id=node.id)
     worker.until_done()
     shown_grid = page.get(GRID).content.decode()
     assert "Trouble" in text(shown_grid.encode())
     assert "No capacity" in shown_grid
+    # the whole cause and the next step, not only in a tooltip
+    said = text(shown_grid.encode())
+    assert "FLUX Dev on AWS. The racks are full. Try again in a few minutes" in said
     assert f'formaction="/cloud-nodes/{node.id}/wake"' in shown_grid
     again = page.post(f"/cloud-nodes/{node.id}/wake", {"place": "page"}, headers=htmx)
     assert "Waking it" in again["HX-Trigger"]
