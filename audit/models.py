@@ -46,7 +46,9 @@ class AuditEntry(UuidModel, OrgOwned):
 class AuditHead(models.Model):
     """The tail of one organization's chain; locked while an entry is appended, so that the chain cannot fork."""
 
-    organization = models.OneToOneField("accounts.Organization", on_delete=models.CASCADE, primary_key=True, related_name="+")
+    organization = models.OneToOneField(
+        "accounts.Organization", on_delete=models.CASCADE, primary_key=True, related_name="+"
+    )
     seq = models.PositiveBigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
 

@@ -1,7 +1,7 @@
 """How many operations a second are claimed, run (a no-op) and ended, with their audit lines.
 
-    python -m bench.operations_claim --rows 1000 --threads 8              # SQLite
-    python -m tests.stack -- python -m bench.operations_claim --rows 1000  # PostgreSQL
+python -m bench.operations_claim --rows 1000 --threads 8              # SQLite
+python -m tests.stack -- python -m bench.operations_claim --rows 1000  # PostgreSQL
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def main() -> None:
     actor = Actor.system("bench", organization.id)
     started = time.perf_counter()
     ids = [
-        services.request_operation(actor=actor, kind=Nothing.kind, resource_kind="bench", resource_id=uuid.uuid4(), resource_label=f"thing {n}").id
+        services.request_operation(
+            actor=actor, kind=Nothing.kind, resource_kind="bench", resource_id=uuid.uuid4(), resource_label=f"thing {n}"
+        ).id
         for n in range(options.rows)
     ]
     requested = time.perf_counter() - started
@@ -55,7 +57,9 @@ def main() -> None:
         wins.extend([i for i in ids[offset:] + ids[:offset] if runner.run_operation(i) == "succeeded"])
         connection.close()
 
-    threads = [threading.Thread(target=work, args=(n * options.rows // options.threads,)) for n in range(options.threads)]
+    threads = [
+        threading.Thread(target=work, args=(n * options.rows // options.threads,)) for n in range(options.threads)
+    ]
     started = time.perf_counter()
     for thread in threads:
         thread.start()

@@ -32,24 +32,24 @@ class CloudNodeKind:
     def request_sleep(
         self,
         actor: Actor,
-        id: UUID,  # noqa: A002  the protocol names it so
+        resource_id: UUID,
         *,
         reason: str,
         options: dict[str, object] | None = None,
     ) -> UUID | None:
         """Order a sleep; `options` may hold `cause` (schedule, idle, hand, budget) and `idempotency_key`."""
-        return services.request_stop(actor=actor, node_id=id, reason=reason, **_options(options)).id
+        return services.request_stop(actor=actor, node_id=resource_id, reason=reason, **_options(options)).id
 
     def request_wake(
         self,
         actor: Actor,
-        id: UUID,  # noqa: A002  the protocol names it so
+        resource_id: UUID,
         *,
         reason: str,
         options: dict[str, object] | None = None,
     ) -> UUID | None:
         """Order a wake; options as for `request_sleep`."""
-        return services.request_start(actor=actor, node_id=id, reason=reason, **_options(options)).id
+        return services.request_start(actor=actor, node_id=resource_id, reason=reason, **_options(options)).id
 
 
 def _options(options: dict[str, object] | None) -> dict[str, str]:

@@ -31,8 +31,10 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if message["type"] == "lifespan.startup":
             if settings.CURFEW_EMBEDDED and os.environ.get("CURFEW_NO_WORKER") != "1":
                 from config.embedded import Embedded
+                from operations import runner
 
                 get_channel_layer().bind()
+                await asyncio.to_thread(runner.release_dead_process)
                 _embedded = Embedded()
                 await asyncio.to_thread(_embedded.start)
             await send({"type": "lifespan.startup.complete"})

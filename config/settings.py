@@ -43,7 +43,9 @@ CURFEW_TRUSTED_PROXIES = env.list("CURFEW_TRUSTED_PROXIES", default=[])
 CURFEW_METRICS_TOKEN = secret("CURFEW_METRICS_TOKEN", "")
 CURFEW_METRICS_NETWORKS = env.list("CURFEW_METRICS_NETWORKS", default=[])
 CURFEW_SANDBOX_AWS_ENDPOINT = env.str("CURFEW_SANDBOX_AWS_ENDPOINT", default="")
-CURFEW_DOCKER_HOST = env.str("CURFEW_DOCKER_HOST", default=env.str("DOCKER_HOST", default="unix:///var/run/docker.sock"))
+CURFEW_DOCKER_HOST = env.str(
+    "CURFEW_DOCKER_HOST", default=env.str("DOCKER_HOST", default="unix:///var/run/docker.sock")
+)
 CURFEW_PLATFORM_AWS_ACCOUNT = env.str("CURFEW_PLATFORM_AWS_ACCOUNT", default="")
 CURFEW_ALLOW_SIGNUP = env.bool("CURFEW_ALLOW_SIGNUP", default=True)
 
@@ -143,7 +145,9 @@ if CURFEW_EMBEDDED:
 else:
     CELERY_BROKER_URL = REDIS_URL
     CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}}
+    CHANNEL_LAYERS = {
+        "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    }
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 
 CELERY_TASK_IGNORE_RESULT = True
@@ -294,4 +298,6 @@ LOGGING = {
     },
 }
 
-SILENCED_SYSTEM_CHECKS = [] if CURFEW_HTTPS else ["security.W004", "security.W008", "security.W012", "security.W016", "security.W021"]
+SILENCED_SYSTEM_CHECKS = (
+    [] if CURFEW_HTTPS else ["security.W004", "security.W008", "security.W012", "security.W016", "security.W021"]
+)

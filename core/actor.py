@@ -32,7 +32,9 @@ class Actor:
     @classmethod
     def system(cls, component: str, org_id: UUID | None = None, request_id: str = "") -> Actor:
         """A component of the platform itself: may do everything, in one organization or (None) in all."""
-        return cls(ActorKind.SYSTEM, component, component.replace("_", " ").capitalize(), org_id, frozenset({"*"}), request_id)
+        return cls(
+            ActorKind.SYSTEM, component, component.replace("_", " ").capitalize(), org_id, frozenset({"*"}), request_id
+        )
 
     def within(self, org_id: UUID) -> Actor:
         """The same system component, narrowed to one organization."""

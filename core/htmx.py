@@ -22,7 +22,11 @@ def set_frame_builder(builder: Callable[[HttpRequest], dict[str, Any]]) -> None:
 def is_fragment(request: HttpRequest) -> bool:
     """True for an htmx request that wants a part of the page."""
     details = getattr(request, "htmx", None)
-    return bool(details) and not getattr(details, "history_restore_request", False) and request.headers.get("HX-Request-Type") != "full"
+    return (
+        bool(details)
+        and not getattr(details, "history_restore_request", False)
+        and request.headers.get("HX-Request-Type") != "full"
+    )
 
 
 def render_page(

@@ -25,7 +25,14 @@ class JsonFormatter(logging.Formatter):
         }
         if bound := request_context.request_id.get():
             row["request_id"] = bound
-        row.update(redact_mapping({k: v if isinstance(v, (int, float, bool, type(None), dict, list)) else str(v) for k, v in extra.items()}))
+        row.update(
+            redact_mapping(
+                {
+                    k: v if isinstance(v, (int, float, bool, type(None), dict, list)) else str(v)
+                    for k, v in extra.items()
+                }
+            )
+        )
         if record.exc_info:
             row["exception"] = redact_text(self.formatException(record.exc_info))
         return json.dumps(row, default=str)

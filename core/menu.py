@@ -43,7 +43,9 @@ def _render(entries: dict[str, Entry], actor: Actor, path: str) -> list[dict[str
         prefix = entry.prefix or url
         current = path == url if url == "/" else path.startswith(prefix)
         count = entry.count(actor) if entry.count else 0
-        rows.append({"label": entry.label, "url": url, "icon": entry.icon, "gap": entry.gap, "count": count, "current": current})
+        rows.append(
+            {"label": entry.label, "url": url, "icon": entry.icon, "gap": entry.gap, "count": count, "current": current}
+        )
     return rows
 
 

@@ -78,8 +78,10 @@ class ErrorMiddleware:
         if isinstance(exception, CurfewError):
             return error_response(request, exception)
         if problems.is_api_path(request.path) or is_fragment(request):
-            log.exception("unhandled_error", extra={"path": request.path})
-            return problems.problem(request, 500, "internal", "Something broke on our side", "The error was recorded under the request id.")
+            log.error("unhandled_error", extra={"path": request.path})
+            return problems.problem(
+                request, 500, "internal", "Something broke on our side", "The error was recorded under the request id."
+            )
         return None
 
 
@@ -91,7 +93,9 @@ def error_response(request: HttpRequest, error: CurfewError) -> HttpResponse:
     if isinstance(error, NotSignedIn):
         return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
     status = error.status if error.status in (400, 401, 403, 404, 409, 429, 503) else 400
-    response = render(request, f"errors/{status}.html", {"reason": error.message, "page_title": error.title}, status=status)
+    response = render(
+        request, f"errors/{status}.html", {"reason": error.message, "page_title": error.title}, status=status
+    )
     retry_after = getattr(error, "retry_after", None)
     if retry_after:
         response["Retry-After"] = str(retry_after)

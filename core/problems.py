@@ -36,7 +36,13 @@ def is_api_path(path: str) -> bool:
 
 
 def problem(
-    request: HttpRequest, status: int, code: str, title: str = "", detail: str = "", errors: Mapping[str, Any] | None = None, **extra: Any
+    request: HttpRequest,
+    status: int,
+    code: str,
+    title: str = "",
+    detail: str = "",
+    errors: Mapping[str, Any] | None = None,
+    **extra: Any,
 ) -> HttpResponse:
     """Build the response; `errors` maps fields to messages for bad input."""
     request_id = getattr(request, "request_id", "") or request_context.request_id.get()
@@ -65,7 +71,14 @@ def from_error(request: HttpRequest, error: CurfewError) -> HttpResponse:
 
 def from_provider_error(request: HttpRequest, error: ProviderError) -> HttpResponse:
     """A cloud said no: 422 for what the caller can mend, 503 with Retry-After for what time mends."""
-    response = problem(request, 503 if error.transient else 422, error.code, "The cloud said no", error.message, next_step=error.next_step)
+    response = problem(
+        request,
+        503 if error.transient else 422,
+        error.code,
+        "The cloud said no",
+        error.message,
+        next_step=error.next_step,
+    )
     if error.transient:
         response["Retry-After"] = str(int(getattr(error, "retry_after", None) or 10))
     return response

@@ -64,9 +64,13 @@ class SleepableKind(Protocol):
 
     def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]: ...
 
-    def request_sleep(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None: ...
+    def request_sleep(
+        self, actor: Actor, resource_id: UUID, *, reason: str, options: dict[str, object] | None = None
+    ) -> UUID | None: ...
 
-    def request_wake(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None: ...
+    def request_wake(
+        self, actor: Actor, resource_id: UUID, *, reason: str, options: dict[str, object] | None = None
+    ) -> UUID | None: ...
 
 
 _kinds: dict[str, SleepableKind] = {}
@@ -92,8 +96,8 @@ def list_all(actor: Actor) -> list[SleepableView]:
     return [view for kind in _kinds.values() for view in kind.list(actor)]
 
 
-def get(actor: Actor, kind: str, id: UUID) -> SleepableView:
+def get(actor: Actor, kind: str, resource_id: UUID) -> SleepableView:
     """One sleepable; NotFound also when it is another organization's."""
-    for view in kind_named(kind).list(actor, [id]):
+    for view in kind_named(kind).list(actor, [resource_id]):
         return view
-    raise NotFound()
+    raise NotFound

@@ -109,7 +109,7 @@ class OrgOwned(models.Model):
     organization = models.ForeignKey("accounts.Organization", on_delete=models.CASCADE, related_name="+")
 
     objects = models.Manager.from_queryset(OrgQuerySet)()
-    plain = models.Manager()
+    plain = models.Manager()  # noqa: DJ012  a manager too, taken for a field
 
     class Meta:
         abstract = True

@@ -33,7 +33,9 @@ class LedgerForm(forms.Form):
             resource_id = None
         custom = given.get("start") and given.get("end")
         return Filters(
-            period=period_named("custom" if custom else given.get("period", ""), timezone, given.get("start"), given.get("end")),
+            period=period_named(
+                "custom" if custom else given.get("period", ""), timezone, given.get("start"), given.get("end")
+            ),
             resource_kind=kind if resource_id else "",
             resource_id=resource_id,
             phase=given.get("phase", ""),

@@ -115,7 +115,9 @@ def price_at(dated: Sequence[Price], moment: datetime) -> Price | None:
     return valid[-1] if valid else None
 
 
-def overlap(start: datetime, end: datetime | None, window_start: datetime, window_end: datetime) -> tuple[datetime, datetime] | None:
+def overlap(
+    start: datetime, end: datetime | None, window_start: datetime, window_end: datetime
+) -> tuple[datetime, datetime] | None:
     """The part of an interval inside a window; an open interval reaches the window's end."""
     left = max(start, window_start)
     right = min(end or window_end, window_end)

@@ -8,13 +8,14 @@ from core.models import UuidModel
 from core.tenancy import OrgOwned
 from costs.enums import Phase
 
+
 def money_field(*, null: bool = False) -> models.DecimalField:
     """Dollars an hour or an amount: eighteen digits, eight of them after the point."""
     return models.DecimalField(max_digits=18, decimal_places=8, null=null)
 
 
 class UsageEvent(OrgOwned):
-    """"From `at` on, this resource is in `phase`", as somebody observed it. Never changed; `key` makes repeats harmless."""
+    """ "From `at` on, this resource is in `phase`", as somebody observed it. Never changed; `key` makes repeats harmless."""
 
     resource_kind = models.CharField(max_length=40)
     resource_id = models.UUIDField()
@@ -48,7 +49,9 @@ class ResourcePrice(OrgOwned):
     source = models.CharField(max_length=200)
 
     class Meta(OrgOwned.Meta):
-        constraints = [models.UniqueConstraint(fields=["resource_kind", "resource_id", "valid_from"], name="resource_price_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["resource_kind", "resource_id", "valid_from"], name="resource_price_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.awake}/h from {self.valid_from}"
@@ -73,9 +76,14 @@ class Interval(UuidModel, OrgOwned):
     class Meta(OrgOwned.Meta):
         constraints = [
             models.UniqueConstraint(
-                fields=["resource_kind", "resource_id"], condition=models.Q(ended_at=None), name="interval_one_open_per_resource"
+                fields=["resource_kind", "resource_id"],
+                condition=models.Q(ended_at=None),
+                name="interval_one_open_per_resource",
             ),
-            models.CheckConstraint(condition=models.Q(ended_at=None) | models.Q(ended_at__gt=models.F("started_at")), name="interval_forward"),
+            models.CheckConstraint(
+                condition=models.Q(ended_at=None) | models.Q(ended_at__gt=models.F("started_at")),
+                name="interval_forward",
+            ),
         ]
         indexes = [
             models.Index(fields=["organization", "started_at"], name="interval_by_start"),
@@ -101,7 +109,9 @@ class CatalogPrice(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["provider", "region", "instance_type", "lifecycle", "as_of"], name="catalog_price_once"),
+            models.UniqueConstraint(
+                fields=["provider", "region", "instance_type", "lifecycle", "as_of"], name="catalog_price_once"
+            ),
         ]
         indexes = [models.Index(fields=["provider", "instance_type", "region", "-as_of"], name="catalog_price_lookup")]
 
@@ -120,7 +130,9 @@ class Budget(UuidModel, OrgOwned):
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta(OrgOwned.Meta):
-        constraints = [models.UniqueConstraint(fields=["organization", "scope", "subject", "period"], name="budget_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "scope", "subject", "period"], name="budget_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.scope} {self.amount}/{self.period}"

@@ -15,7 +15,10 @@ _GCP = "Google Cloud list price as published in google-cloud-pricing-cost-calcul
 
 _BOOKS: tuple[tuple[str, str, str, date, str], ...] = (
     (
-        "aws", "us-east-1", _AWS, date(2026, 7, 20),
+        "aws",
+        "us-east-1",
+        _AWS,
+        date(2026, 7, 20),
         """t2.micro 0.0116 t3.micro 0.0104 t3.small 0.0208 t3.medium 0.0416 t3.large 0.0832
         m5.large 0.096 m5.xlarge 0.192 m5.2xlarge 0.384 m5.4xlarge 0.768 m5.8xlarge 1.536 m5.12xlarge 2.304
         m5.16xlarge 3.072 m5.24xlarge 4.608 m6i.large 0.096 m6i.xlarge 0.192
@@ -28,7 +31,10 @@ _BOOKS: tuple[tuple[str, str, str, date, str], ...] = (
         p4d.24xlarge 21.957642 p4de.24xlarge 27.44705 p5.48xlarge 55.04""",
     ),
     (
-        "azure", "eastus", _AZURE, date(2026, 6, 18),
+        "azure",
+        "eastus",
+        _AZURE,
+        date(2026, 6, 18),
         """Standard_D2s_v5 0.096 Standard_D4s_v5 0.192
         Standard_NC4as_T4_v3 0.526 Standard_NC8as_T4_v3 0.752 Standard_NC16as_T4_v3 1.204 Standard_NC64as_T4_v3 4.352
         Standard_NV6ads_A10_v5 0.454 Standard_NV36ads_A10_v5 3.2
@@ -36,7 +42,10 @@ _BOOKS: tuple[tuple[str, str, str, date, str], ...] = (
         Standard_NC40ads_H100_v5 6.98 Standard_ND96isr_H100_v5 98.32""",
     ),
     (
-        "gcp", "us-central1", _GCP, date(2026, 7, 30),
+        "gcp",
+        "us-central1",
+        _GCP,
+        date(2026, 7, 30),
         """e2-standard-2 0.06701142 e2-standard-4 0.13402284 n1-standard-4 0.189999
         g2-standard-4 0.70683226 g2-standard-8 0.85362427 a2-highgpu-1g 3.673385 a3-highgpu-8g 88.4899999""",
     ),

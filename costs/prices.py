@@ -106,7 +106,9 @@ def _row(values: Mapping[str, Any]) -> tuple[PriceRow | None, list[str]]:
         wrong.append(f"as_of {text['as_of']!r} is not a day such as 2026-07-20, or lies in the future")
     if wrong or hourly is None or as_of is None:
         return None, wrong
-    return PriceRow(text["provider"], text["region"], text["instance_type"], lifecycle, hourly, text["source"], as_of), []
+    return PriceRow(
+        text["provider"], text["region"], text["instance_type"], lifecycle, hourly, text["source"], as_of
+    ), []
 
 
 def _hourly(text: str) -> Decimal | None:
@@ -162,8 +164,14 @@ def import_prices(*, actor: Actor, rows: Sequence[PriceRow], label: str) -> Impo
 
 def _model(row: PriceRow) -> CatalogPrice:
     return CatalogPrice(
-        provider=row.provider, region=row.region, instance_type=row.instance_type, lifecycle=row.lifecycle,
-        hourly=row.hourly, currency="USD", source=row.source, as_of=row.as_of,
+        provider=row.provider,
+        region=row.region,
+        instance_type=row.instance_type,
+        lifecycle=row.lifecycle,
+        hourly=row.hourly,
+        currency="USD",
+        source=row.source,
+        as_of=row.as_of,
     )
 
 

@@ -29,7 +29,13 @@ PERIODS: dict[str, str] = {
     "last-month": "Last month",
     "custom": "Days of your choice",
 }
-CAUSES: dict[str, str] = {"schedule": "By schedules", "idle": "By idle sleep", "hand": "By hand", "budget": "By budgets", "outside": "Outside Curfew"}
+CAUSES: dict[str, str] = {
+    "schedule": "By schedules",
+    "idle": "By idle sleep",
+    "hand": "By hand",
+    "budget": "By budgets",
+    "outside": "Outside Curfew",
+}
 ZERO = Decimal(0)
 
 
@@ -154,7 +160,9 @@ def _matching(actor: Actor, filters: Filters, until: datetime) -> list[Interval]
         rows = rows.filter(phase=filters.phase)
     if filters.cause:
         rows = rows.filter(phase=Phase.ASLEEP)
-        rows = rows.filter(Q(cause="hand") | Q(cause="")) if filters.cause == "hand" else rows.filter(cause=filters.cause)
+        rows = (
+            rows.filter(Q(cause="hand") | Q(cause="")) if filters.cause == "hand" else rows.filter(cause=filters.cause)
+        )
     if filters.search:
         rows = rows.filter(resource_label__icontains=filters.search)
     return list(rows.order_by("-started_at", "resource_label"))
@@ -227,7 +235,9 @@ def hours_of_day(intervals: Sequence[Interval], start: datetime, end: datetime, 
     return hours
 
 
-def awake_hours(intervals: Iterable[Interval], start: datetime, end: datetime, now: datetime) -> dict[tuple[str, UUID], list[bool]]:
+def awake_hours(
+    intervals: Iterable[Interval], start: datetime, end: datetime, now: datetime
+) -> dict[tuple[str, UUID], list[bool]]:
     """For each resource, in which hours of the day so far it was awake, be it for a minute."""
     count = -(-int((end - start).total_seconds()) // 3600)
     lit: dict[tuple[str, UUID], list[bool]] = defaultdict(lambda: [False] * count)

@@ -59,7 +59,9 @@ def day_bounds(timezone: str, moment: datetime | None = None) -> tuple[datetime,
 
 def intervals_between(actor: Actor, start: datetime, end: datetime) -> Any:
     """Intervals that overlap the window."""
-    return Interval.objects.visible_to(actor).filter(started_at__lt=end).filter(Q(ended_at=None) | Q(ended_at__gt=start))
+    return (
+        Interval.objects.visible_to(actor).filter(started_at__lt=end).filter(Q(ended_at=None) | Q(ended_at__gt=start))
+    )
 
 
 def sum_intervals(rows: Iterable[Interval], start: datetime, end: datetime) -> Sums:
@@ -120,7 +122,11 @@ def meter(actor: Actor, timezone: str, currency: str) -> Meter:
     return Meter(rate, spent, budget, percent, currency, unpriced)
 
 
-def list_price(provider: str, region: str, instance_type: str, lifecycle: str = "on_demand", on: datetime | None = None) -> CatalogPrice | None:
+def list_price(
+    provider: str, region: str, instance_type: str, lifecycle: str = "on_demand", on: datetime | None = None
+) -> CatalogPrice | None:
     """Newest list price of a type in a region not later than `on`; None when the price book does not have it."""
-    found = CatalogPrice.objects.filter(provider=provider, region=region, instance_type=instance_type, lifecycle=lifecycle)
+    found = CatalogPrice.objects.filter(
+        provider=provider, region=region, instance_type=instance_type, lifecycle=lifecycle
+    )
     return found.filter(as_of__lte=(on or clock.now()).date()).order_by("-as_of").first()

@@ -79,7 +79,9 @@ def set_price(
     """A resource's hourly prices from a moment on. False when nothing changed (None is "unknown", never zero)."""
     moment = valid_from or clock.now()
     with transaction.atomic():
-        mine = ResourcePrice.objects.for_org(organization_id).filter(resource_kind=resource_kind, resource_id=resource_id)
+        mine = ResourcePrice.objects.for_org(organization_id).filter(
+            resource_kind=resource_kind, resource_id=resource_id
+        )
         newest = mine.filter(valid_from__lte=moment).order_by("-valid_from").first()
         if newest and (newest.awake, newest.asleep) == (awake, asleep):
             return False
@@ -100,16 +102,21 @@ def rebuild(*, organization_id: UUID, resource_kind: str, resource_id: UUID) -> 
     with transaction.atomic():
         intervals = _intervals(organization_id, resource_kind, resource_id)
         existing = {row.started_at: row for row in intervals.select_for_update()}
-        events = UsageEvent.objects.for_org(organization_id).filter(resource_kind=resource_kind, resource_id=resource_id)
+        events = UsageEvent.objects.for_org(organization_id).filter(
+            resource_kind=resource_kind, resource_id=resource_id
+        )
         wanted = ledger.spans(
-            [ledger.Event(e.at, e.id, e.phase, e.key, _labels(e)) for e in events], _prices(organization_id, resource_kind, resource_id)
+            [ledger.Event(e.at, e.id, e.phase, e.key, _labels(e)) for e in events],
+            _prices(organization_id, resource_kind, resource_id),
         )
         starts = {span.start for span in wanted}
         stale = [row.id for start, row in existing.items() if start not in starts]
         if stale:
             intervals.filter(id__in=stale).delete()
         changed = len(stale)
-        for span in sorted(wanted, key=lambda s: s.end is None):  # the open one last: only one may be open at any moment
+        for span in sorted(
+            wanted, key=lambda s: s.end is None
+        ):  # the open one last: only one may be open at any moment
             row, facts = existing.get(span.start), _facts(span)
             if row is None:
                 _create(organization_id, resource_kind, resource_id, span)
@@ -126,7 +133,9 @@ def _append(event: UsageEvent) -> bool:
     organization_id, kind, resource_id = event.organization_id, event.resource_kind, event.resource_id
     intervals = _intervals(organization_id, kind, resource_id)
     last = intervals.select_for_update().order_by("-started_at").first()
-    newer = UsageEvent.objects.for_org(organization_id).filter(resource_kind=kind, resource_id=resource_id, at__gte=event.at)
+    newer = UsageEvent.objects.for_org(organization_id).filter(
+        resource_kind=kind, resource_id=resource_id, at__gte=event.at
+    )
     if newer.exclude(id=event.id).exists() or (last and event.at <= (last.ended_at or last.started_at)):
         return False
     if last and last.ended_at is None:
@@ -162,7 +171,11 @@ def _intervals(organization_id: UUID, kind: str, resource_id: UUID) -> Any:
 
 
 def _prices(organization_id: UUID, kind: str, resource_id: UUID) -> list[ledger.Price]:
-    rows = ResourcePrice.objects.for_org(organization_id).filter(resource_kind=kind, resource_id=resource_id).order_by("valid_from")
+    rows = (
+        ResourcePrice.objects.for_org(organization_id)
+        .filter(resource_kind=kind, resource_id=resource_id)
+        .order_by("valid_from")
+    )
     return [ledger.Price(p.valid_from, p.awake, p.asleep, p.source) for p in rows]
 
 
@@ -186,11 +199,17 @@ def _facts(span: ledger.Span) -> dict[str, Any]:
 
 def _create(organization_id: UUID, kind: str, resource_id: UUID, span: ledger.Span) -> None:
     Interval.objects.create(
-        organization_id=organization_id, resource_kind=kind, resource_id=resource_id, started_at=span.start, **_facts(span)
+        organization_id=organization_id,
+        resource_kind=kind,
+        resource_id=resource_id,
+        started_at=span.start,
+        **_facts(span),
     )
 
 
-def set_budget(*, actor: Actor, amount: Decimal, scope: str = "organization", subject: str = "", period: str = "day") -> Budget:
+def set_budget(
+    *, actor: Actor, amount: Decimal, scope: str = "organization", subject: str = "", period: str = "day"
+) -> Budget:
     """Set DAILY SPEND. Raises Forbidden without `budgets.manage`, InvalidInput for a negative or absurd amount."""
     actor.require("budgets.manage", "change budgets")
     if actor.org_id is None:
@@ -216,7 +235,12 @@ def remove_budget(*, actor: Actor, scope: str = "organization", subject: str = "
     """Take DAILY SPEND away. False when there was none. Raises Forbidden without `budgets.manage`."""
     actor.require("budgets.manage", "change budgets")
     with transaction.atomic():
-        budget = Budget.objects.visible_to(actor).select_for_update().filter(scope=scope, subject=subject, period=period).first()
+        budget = (
+            Budget.objects.visible_to(actor)
+            .select_for_update()
+            .filter(scope=scope, subject=subject, period=period)
+            .first()
+        )
         if budget is None:
             return False
         audit.record(actor=actor, verb="budget.changed", target=budget, changes={"amount": [str(budget.amount), None]})

@@ -45,7 +45,10 @@ def _toolbar(request: HttpRequest, filters: reporting.Filters) -> dict[str, Any]
         if key != "custom"
     ]
     phases = [("", "All"), (Phase.AWAKE.value, Phase.AWAKE.label), (Phase.ASLEEP.value, Phase.ASLEEP.label)]
-    shown = [{"label": label, "current": key == filters.phase, "url": _link(query, phase=key, cause="")} for key, label in phases]
+    shown = [
+        {"label": label, "current": key == filters.phase, "url": _link(query, phase=key, cause="")}
+        for key, label in phases
+    ]
     return {
         "url": reverse("costs:ledger"),
         "target": "#ledger-grid",

@@ -74,7 +74,10 @@ def _organization(caller: Caller) -> dict[str, Any]:
 
 def _organizations(caller: Caller) -> list[dict[str, Any]]:
     mine = accounts.memberships_of(caller.user)
-    return [{"id": m.organization_id, "name": m.organization.name, "current": m.organization_id == caller.organization.id} for m in mine]
+    return [
+        {"id": m.organization_id, "name": m.organization.name, "current": m.organization_id == caller.organization.id}
+        for m in mine
+    ]
 
 
 def initials(name: str) -> str:

@@ -122,7 +122,9 @@ def build(*, actor: Actor, organization: Organization) -> Home:
     unpriced = sum(v.hourly_cost is None for v in on)
     sees_operations = actor.can("operations.view")
     return Home(
-        headline=headline(len(on), len(views), rate, unpriced, waking=sum(row.view.state == SleepState.WAKING for row in awake)),
+        headline=headline(
+            len(on), len(views), rate, unpriced, waking=sum(row.view.state == SleepState.WAKING for row in awake)
+        ),
         lead=_lead(awake, now, organization.timezone),
         awake=awake,
         total=len(views),
@@ -162,7 +164,9 @@ def _lead(awake: list[AwakeRow], now: datetime, timezone: str) -> str:
     return " ".join(words)
 
 
-def _awake_rows(views: list[SleepableView], intervals: list[Interval], day: tuple[datetime, datetime], now: datetime) -> list[AwakeRow]:
+def _awake_rows(
+    views: list[SleepableView], intervals: list[Interval], day: tuple[datetime, datetime], now: datetime
+) -> list[AwakeRow]:
     lit = reporting.awake_hours(intervals, *day, now)
     hours = -(-int((day[1] - day[0]).total_seconds()) // 3600)
     kinds = {kind.kind: kind for kind in sleepable.kinds()}
@@ -200,7 +204,12 @@ def _needs(actor: Actor, views: list[SleepableView], connected: list[CloudAccoun
         if account.status == AccountStatus.ERROR:
             line = failed.pop(("cloud_account", account.id), None)
             url = reverse("accounts:cloud-account", args=[account.id])
-            needs.append(_need(actor, Need(account.name, SleepState.TROUBLE.value, account.status_reason, account.next_step, url, line)))
+            needs.append(
+                _need(
+                    actor,
+                    Need(account.name, SleepState.TROUBLE.value, account.status_reason, account.next_step, url, line),
+                )
+            )
     living = {view.id for view in views} | {account.id for account in connected}
     needs += [_need(actor, _failure(line)) for line in failed.values() if line.operation.resource_id in living]
     return needs
@@ -208,7 +217,14 @@ def _needs(actor: Actor, views: list[SleepableView], connected: list[CloudAccoun
 
 def _failure(line: Line) -> Need:
     operation = line.operation
-    return Need(operation.resource_label, "failed", f"{line.label} failed. {operation.error}", operation.next_step, line.url, line)
+    return Need(
+        operation.resource_label,
+        "failed",
+        f"{line.label} failed. {operation.error}",
+        operation.next_step,
+        line.url,
+        line,
+    )
 
 
 def _need(actor: Actor, need: Need) -> Need:
@@ -224,7 +240,9 @@ def _today(intervals: list[Interval], day: tuple[datetime, datetime], now: datet
     return Today(costs.sum_intervals(intervals, day[0], now), asleep, skyline.draw(hours, now, timezone))
 
 
-def _month(actor: Actor, organization: Organization, today: list[Interval], day_start: datetime, now: datetime) -> Month:
+def _month(
+    actor: Actor, organization: Organization, today: list[Interval], day_start: datetime, now: datetime
+) -> Month:
     """Today's part is summed each time; what lies before today is kept for a minute."""
     local = now.astimezone(ZoneInfo(organization.timezone))
     first = reporting.period_named("month", organization.timezone).start
@@ -249,7 +267,10 @@ def _merged(past: costs.Sums, today: costs.Sums) -> costs.Sums:
         asleep_hours=past.asleep_hours + today.asleep_hours,
         intervals=past.intervals + today.intervals,
         unpriced=past.unpriced + today.unpriced,
-        by_cause={key: past.by_cause.get(key, ZERO) + today.by_cause.get(key, ZERO) for key in {**past.by_cause, **today.by_cause}},
+        by_cause={
+            key: past.by_cause.get(key, ZERO) + today.by_cause.get(key, ZERO)
+            for key in {**past.by_cause, **today.by_cause}
+        },
     )
 
 

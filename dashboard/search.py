@@ -72,7 +72,12 @@ def _accounts(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
         return
     for account in accounts.find_accounts(actor=actor, search=words)[:limit]:
         detail = f"{account.get_provider_display()} {account.masked_number}".strip()
-        yield Hit(account.name, f"{detail}, {account.get_status_display().lower()}", reverse("accounts:cloud-account", args=[account.id]), "cloud")
+        yield Hit(
+            account.name,
+            f"{detail}, {account.get_status_display().lower()}",
+            reverse("accounts:cloud-account", args=[account.id]),
+            "cloud",
+        )
 
 
 def _operations(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
@@ -80,12 +85,17 @@ def _operations(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
         return
     for operation in operations.query(actor=actor, filters=operations.Filters(search=words))[:limit]:
         line = operations.line(operation)
-        yield Hit(line.title, f"{operation.get_status_display()}, asked by {operation.actor_label}", line.url, "activity")
+        yield Hit(
+            line.title, f"{operation.get_status_display()}, asked by {operation.actor_label}", line.url, "activity"
+        )
 
 
 def _pages(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
     entries = [*menu.side_menu(actor, ""), *menu.settings_menu(actor, "")]
-    fixed: list[dict[str, object]] = [{"label": "Operations", "url": reverse("operations:list"), "icon": "activity"}, {"label": "Ledger", "url": reverse("costs:ledger"), "icon": "receipt"}]
+    fixed: list[dict[str, object]] = [
+        {"label": "Operations", "url": reverse("operations:list"), "icon": "activity"},
+        {"label": "Ledger", "url": reverse("costs:ledger"), "icon": "receipt"},
+    ]
     seen = set()
     for entry in [*entries, *fixed]:
         url = str(entry["url"])

@@ -74,8 +74,12 @@ def _count(amount: Decimal, unit: Decimal) -> int:
 
 
 def _column(column: int, hour: Hour, unit: Decimal) -> list[Window]:
-    kinds = ["lit"] * _count(hour.spent, unit) + ["plan"] * _count(hour.planned, unit) + ["dark"] * _count(hour.kept, unit)
-    return [Window(column * COLUMN + 5, HEIGHT - STEP * (floor + 1), css) for floor, css in enumerate(kinds[: MOST + 1])]
+    kinds = (
+        ["lit"] * _count(hour.spent, unit) + ["plan"] * _count(hour.planned, unit) + ["dark"] * _count(hour.kept, unit)
+    )
+    return [
+        Window(column * COLUMN + 5, HEIGHT - STEP * (floor + 1), css) for floor, css in enumerate(kinds[: MOST + 1])
+    ]
 
 
 def _labels(hours: Sequence[Hour], now: datetime, timezone: str) -> list[Label]:
@@ -84,7 +88,11 @@ def _labels(hours: Sequence[Hour], now: datetime, timezone: str) -> list[Label]:
         return []
     current = max((i for i, h in enumerate(hours) if h.start <= now), default=0)
     labels = [Label(min(current, 23), now.astimezone(zone).strftime("%H:%M"), now=True)]
-    labels += [Label(i, hours[i].start.astimezone(zone).strftime("%H:%M")) for i in (0, 6, 12, 18) if i < len(hours) and abs(i - current) > 2]
+    labels += [
+        Label(i, hours[i].start.astimezone(zone).strftime("%H:%M"))
+        for i in (0, 6, 12, 18)
+        if i < len(hours) and abs(i - current) > 2
+    ]
     if current < 21:
         labels.append(Label(23, "24:00"))
     return sorted(labels, key=lambda one: one.column)

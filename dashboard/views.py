@@ -64,10 +64,16 @@ def sleepable_action(request: HttpRequest, kind: str, resource_id: UUID, verb: s
     registered = sleepable.kind_named(kind)
     request_change = registered.request_sleep if verb == "sleep" else registered.request_wake
     operation_id = request_change(actor, resource_id, reason=f"{VERBS[verb][0]} by hand", options={"cause": "hand"})
-    words = f"{view.name} {VERBS[verb][1]}" if operation_id else f"{view.name} is {'asleep' if verb == 'sleep' else 'awake'} already"
+    words = (
+        f"{view.name} {VERBS[verb][1]}"
+        if operation_id
+        else f"{view.name} is {'asleep' if verb == 'sleep' else 'awake'} already"
+    )
     if htmx.is_fragment(request):
         response = HttpResponse(status=204)
-        response["HX-Trigger"] = json.dumps({**htmx.toast(words, "moon" if verb == "sleep" else "info"), "dialog:close": {}, "live:home": {}})
+        response["HX-Trigger"] = json.dumps(
+            {**htmx.toast(words, "moon" if verb == "sleep" else "info"), "dialog:close": {}, "live:home": {}}
+        )
         return response
     messages.info(request, words)
     return htmx.redirect(request, _next(request))
@@ -75,7 +81,11 @@ def sleepable_action(request: HttpRequest, kind: str, resource_id: UUID, verb: s
 
 def _next(request: HttpRequest) -> str:
     asked = request.POST.get("next", "")
-    return asked if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()) else "/"
+    return (
+        asked
+        if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure())
+        else "/"
+    )
 
 
 def _confirmation(request: HttpRequest, view: SleepableView, verb: str) -> dict[str, Any]:
@@ -103,7 +113,11 @@ def _confirmation(request: HttpRequest, view: SleepableView, verb: str) -> dict[
 
 def _text(view: SleepableView, verb: str) -> str:
     if verb == "sleep":
-        return "It is protected; the order may be refused." if view.protections else "Whoever uses it now loses the connection. It can be woken at any time."
+        return (
+            "It is protected; the order may be refused."
+            if view.protections
+            else "Whoever uses it now loses the connection. It can be woken at any time."
+        )
     words = ["It begins to cost money as soon as it starts."]
     if view.hourly_cost is not None:
         words = [f"It costs ${view.hourly_cost:,.2f} an hour while it is awake."]

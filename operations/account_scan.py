@@ -38,7 +38,12 @@ class AccountScan(BaseExecutor):
         found: dict[str, int] = {}
         for number, discoverer in enumerate(looking, start=1):
             context.check_cancel()
-            context.progress(5 + 90 * number // (len(looking) + 1), f"Looking for {discoverer.name}", done=number, total=len(looking) + 1)
+            context.progress(
+                5 + 90 * number // (len(looking) + 1),
+                f"Looking for {discoverer.name}",
+                done=number,
+                total=len(looking) + 1,
+            )
             found.update(discoverer.discover(account, connection))
         return {"found": found}
 
@@ -49,7 +54,9 @@ class AccountScan(BaseExecutor):
         if operation.status == Status.SUCCEEDED:
             accounts.mark_scanned(account=account, found=operation.result.get("found", {}))
         else:
-            accounts.mark_scan_failed(account=account, reason=operation.error or "The scan was cancelled.", next_step=operation.next_step)
+            accounts.mark_scan_failed(
+                account=account, reason=operation.error or "The scan was cancelled.", next_step=operation.next_step
+            )
 
     def subject(self, operation: Operation) -> str:
         return str(operation.payload.get("provider", ""))

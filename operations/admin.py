@@ -12,7 +12,16 @@ from operations.models import Duration, Operation
 
 @admin.register(Operation)
 class OperationAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "organization", "kind", "resource_label", "status", "attempt", "actor_label", "error_code")
+    list_display = (
+        "created_at",
+        "organization",
+        "kind",
+        "resource_label",
+        "status",
+        "attempt",
+        "actor_label",
+        "error_code",
+    )
     list_filter = ("status", "kind", "queue")
     search_fields = ("resource_label", "actor_label", "error", "id")
     list_select_related = ("organization",)

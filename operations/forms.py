@@ -19,4 +19,9 @@ class FilterForm(forms.Form):
         """The asked filters; fields with errors count as not asked."""
         self.is_valid()
         given = self.cleaned_data
-        return Filters(search=given.get("q", ""), status=given.get("status", ""), kind=given.get("kind", ""), sort=given.get("sort") or "-created")
+        return Filters(
+            search=given.get("q", ""),
+            status=given.get("status", ""),
+            kind=given.get("kind", ""),
+            sort=given.get("sort") or "-created",
+        )

@@ -40,6 +40,7 @@ class Operation(UuidModel, OrgOwned):
     lease_owner = models.CharField(max_length=120, blank=True)
     lease_expires_at = models.DateTimeField(null=True)
     fence = models.PositiveIntegerField(default=0)
+    lost_leases = models.PositiveSmallIntegerField(default=0)
     cancel_requested_at = models.DateTimeField(null=True)
     idempotency_key = models.CharField(max_length=120, null=True)
     error_code = models.CharField(max_length=60, blank=True)

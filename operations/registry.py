@@ -51,7 +51,9 @@ class RunContext(Protocol):
     def checkpoint(self, **changes: Any) -> None:
         """Merge into `state`, commit, renew the lease. Call before and after each step that must not run twice."""
 
-    def progress(self, percent: int | None = None, step: str = "", done: int | None = None, total: int | None = None) -> None: ...
+    def progress(
+        self, percent: int | None = None, step: str = "", done: int | None = None, total: int | None = None
+    ) -> None: ...
 
     def check_cancel(self) -> None: ...
 
@@ -90,6 +92,10 @@ def executor_for(kind: str) -> Executor:
         return _executors[kind]
     except KeyError:
         raise OperationFailed(f"No executor is registered for {kind!r}.", code="no_executor") from None
+
+
+def find(kind: str) -> Executor | None:
+    return _executors.get(kind)
 
 
 def all_executors() -> list[Executor]:

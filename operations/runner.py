@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import close_old_connections
+from django.db import connection
 from django.db.models import F
 
 from core import clock, request_context
@@ -26,6 +26,7 @@ from operations.models import Operation
 log = logging.getLogger(__name__)
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 120.0
+MOST_LOST_LEASES = 10
 _PROCESS = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
@@ -46,7 +47,9 @@ class Lease:
 
     def _write(self, **fields: Any) -> None:
         fields["lease_expires_at"] = clock.now() + timedelta(seconds=self.seconds)
-        held = Operation.objects.all_orgs().filter(id=self.operation.id, fence=self.operation.fence, status=Status.RUNNING)
+        held = Operation.objects.all_orgs().filter(
+            id=self.operation.id, fence=self.operation.fence, status=Status.RUNNING
+        )
         if not held.update(**fields):
             raise registry.LostLease(str(self.operation.id))
         for name, value in fields.items():
@@ -58,7 +61,9 @@ class Lease:
     def checkpoint(self, **changes: Any) -> None:
         self._write(state={**self.operation.state, **changes})
 
-    def progress(self, percent: int | None = None, step: str = "", done: int | None = None, total: int | None = None) -> None:
+    def progress(
+        self, percent: int | None = None, step: str = "", done: int | None = None, total: int | None = None
+    ) -> None:
         fields: dict[str, Any] = {}
         if percent is not None:
             fields["progress"] = max(0, min(99, percent))
@@ -80,10 +85,17 @@ class Lease:
 def claim(operation_id: UUID | str, owner: str | None = None) -> Operation | None:
     """Take a due, queued operation by one conditional UPDATE; None when somebody else was quicker."""
     moment = clock.now()
-    operation = Operation.objects.all_orgs().filter(id=operation_id, status=Status.QUEUED, not_before__lte=moment).first()
+    operation = (
+        Operation.objects.all_orgs().filter(id=operation_id, status=Status.QUEUED, not_before__lte=moment).first()
+    )
     if operation is None:
         return None
-    lease = registry.executor_for(operation.kind).lease_seconds
+    executor = registry.find(operation.kind)
+    if executor is None:
+        words = f"This server does not know how to do {operation.kind!r}."
+        services.finish(operation, Status.FAILED, error_code="no_executor", error=words, tell_executor=False)
+        return None
+    lease = executor.lease_seconds
     won = (
         Operation.objects.all_orgs()
         .filter(id=operation.id, status=Status.QUEUED, fence=operation.fence)
@@ -123,7 +135,11 @@ def _run_claimed(operation: Operation) -> str:
     keeper.start()
     try:
         if operation.deadline and clock.now() > operation.deadline:
-            raise registry.OperationFailed("It did not end in the time allowed.", code="timeout", next_step="Retry, or look at the provider's console.")
+            raise registry.OperationFailed(
+                "It did not end in the time allowed.",
+                code="timeout",
+                next_step="Retry, or look at the provider's console.",
+            )
         lease.check_cancel()
         result = executor.run(lease)
     except registry.RunAgain as wait:
@@ -138,7 +154,9 @@ def _run_claimed(operation: Operation) -> str:
         return _ended(operation, Status.FAILED, error_code=failure.code, error=failure.message)
     except Exception as crash:  # the edge of the worker: nothing may escape without an outcome
         log.exception("operation_crashed", extra={"operation_id": str(operation.id), "kind": operation.kind})
-        surprise = registry.OperationFailed(f"An unexpected error ({type(crash).__name__}) was recorded.", code="internal", transient=True)
+        surprise = registry.OperationFailed(
+            f"An unexpected error ({type(crash).__name__}) was recorded.", code="internal", transient=True
+        )
         return _failed(operation, surprise)
     finally:
         keeper.stop()
@@ -146,17 +164,42 @@ def _run_claimed(operation: Operation) -> str:
 
 
 def _ended(operation: Operation, status: Status, **facts: Any) -> str:
-    return status.value if services.finish(operation, status, **facts) else "lost"
+    """End it. When the executor cannot bring the resource in line, try again later, and in the end say so."""
+    try:
+        return status.value if services.finish(operation, status, **facts) else "lost"
+    except Exception:  # the edge of the worker: an operation must not stay held for ever
+        log.exception("operation_not_ended", extra={"operation_id": str(operation.id), "kind": operation.kind})
+    operation.refresh_from_db()
+    attempt = operation.attempt + 1
+    if attempt < operation.max_attempts:
+        return _again(operation, backoff(attempt), "retry", attempt=attempt)
+    words = "The work was done as far as possible, but its result could not be recorded."
+    ended = services.finish(operation, Status.FAILED, error_code="internal", error=words, tell_executor=False)
+    return Status.FAILED.value if ended else "lost"
 
 
 def _failed(operation: Operation, failure: ProviderError | registry.OperationFailed) -> str:
     attempt = operation.attempt + 1
     if failure.transient and attempt < operation.max_attempts and operation.cancel_requested_at is None:
         delay = getattr(failure, "retry_after", None) or backoff(attempt)
-        return _again(operation, delay, "retry", attempt=attempt, error_code=failure.code, error=redact_text(failure.message)[:1000])
+        return _again(
+            operation,
+            delay,
+            "retry",
+            attempt=attempt,
+            error_code=failure.code,
+            error=redact_text(failure.message)[:1000],
+        )
     words = redact_text(getattr(failure, "detail", ""))
     result = {"provider_words": words} if words else {}
-    return _ended(operation, Status.FAILED, result=result, error_code=failure.code, error=redact_text(failure.message), next_step=failure.next_step)
+    return _ended(
+        operation,
+        Status.FAILED,
+        result=result,
+        error_code=failure.code,
+        error=redact_text(failure.message),
+        next_step=failure.next_step,
+    )
 
 
 def backoff(attempt: int) -> float:
@@ -167,7 +210,11 @@ def backoff(attempt: int) -> float:
 def _again(operation: Operation, seconds: float, outcome: str, **fields: Any) -> str:
     held = Operation.objects.all_orgs().filter(id=operation.id, fence=operation.fence, status=Status.RUNNING)
     moved = held.update(
-        status=Status.QUEUED, not_before=clock.now() + timedelta(seconds=seconds), lease_owner="", lease_expires_at=None, **fields
+        status=Status.QUEUED,
+        not_before=clock.now() + timedelta(seconds=seconds),
+        lease_owner="",
+        lease_expires_at=None,
+        **fields,
     )
     if moved:
         publish(operation.organization_id, "operations", [operation.id])
@@ -193,33 +240,61 @@ class _LeaseKeeper(threading.Thread):
             except Exception:  # a database hiccup must not end the keeper; the next beat tries again
                 log.exception("lease_renewal_failed", extra={"operation_id": str(operation_id)})
             finally:
-                close_old_connections()
+                connection.close()
 
     def stop(self) -> None:
         self._stopped.set()
 
 
-def due_ids(limit: int = 200) -> list[UUID]:
-    """Queued operations whose time has come, oldest first."""
+def due(limit: int = 500) -> list[Operation]:
+    """Queued operations whose time has come, oldest first, with their ids, queues and fences alone."""
     rows = Operation.objects.all_orgs().filter(status=Status.QUEUED, not_before__lte=clock.now())
-    return list(rows.order_by("not_before").values_list("id", flat=True)[:limit])
+    return list(rows.order_by("not_before").only("id", "queue", "fence")[:limit])
+
+
+def due_ids(limit: int = 500) -> list[UUID]:
+    return [operation.id for operation in due(limit)]
 
 
 def reap_expired(limit: int = 500) -> int:
-    """Give operations whose worker died back to the queue; the successor resumes from the checkpoint."""
+    """Give operations whose worker died back to the queue; the successor resumes from the checkpoint.
+
+    One that has cost MOST_LOST_LEASES workers ends as failed instead.
+    """
     moment = clock.now()
     expired = Operation.objects.all_orgs().filter(status=Status.RUNNING, lease_expires_at__lt=moment)
     count = 0
-    for operation_id, fence in list(expired.values_list("id", "fence")[:limit]):
+    for operation_id, fence, lost in list(expired.values_list("id", "fence", "lost_leases")[:limit]):
+        if lost + 1 >= MOST_LOST_LEASES:
+            count += _give_up(operation_id, fence)
+            continue
         count += (
             Operation.objects.all_orgs()
             .filter(id=operation_id, fence=fence, status=Status.RUNNING, lease_expires_at__lt=moment)
-            .update(status=Status.QUEUED, fence=F("fence") + 1, lease_owner="", lease_expires_at=None, not_before=moment)
+            .update(
+                status=Status.QUEUED,
+                fence=F("fence") + 1,
+                lost_leases=F("lost_leases") + 1,
+                lease_owner="",
+                lease_expires_at=None,
+                not_before=moment,
+            )
         )
     return count
 
 
-def release_dead_process(alive_owner_prefixes: set[str] | None = None) -> int:
-    """At the start of an embedded server no other worker can exist: every held lease is a dead one."""
+def _give_up(operation_id: UUID, fence: int) -> bool:
+    operation = Operation.objects.all_orgs().filter(id=operation_id, fence=fence, status=Status.RUNNING).first()
+    words = f"Its worker was lost {MOST_LOST_LEASES} times."
+    return operation is not None and _ended(operation, Status.FAILED, error_code="worker_lost", error=words) != "lost"
+
+
+def release_dead_process() -> int:
+    """At the start of an embedded server no other worker can exist, as it locks its data folder: every held lease is a
+    dead one, and its operation need not wait for the lease to run out.
+    """
     held = Operation.objects.all_orgs().filter(status=Status.RUNNING).exclude(lease_owner__startswith=_PROCESS)
-    return held.update(status=Status.QUEUED, fence=F("fence") + 1, lease_owner="", lease_expires_at=None, not_before=clock.now())
+    Operation.objects.all_orgs().filter(id__in=held.values("id")).update(
+        lease_expires_at=clock.now() - timedelta(seconds=1)
+    )
+    return reap_expired()

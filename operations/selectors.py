@@ -34,7 +34,13 @@ SORTS: dict[str, Any] = {
     "by": F("actor_label"),
     "ended": Coalesce("finished_at", "created_at"),
 }
-PILLS = (("", "All"), ("active", "Under way"), ("failed", "Failed"), ("succeeded", "Succeeded"), ("cancelled", "Cancelled"))
+PILLS = (
+    ("", "All"),
+    ("active", "Under way"),
+    ("failed", "Failed"),
+    ("succeeded", "Succeeded"),
+    ("cancelled", "Cancelled"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,9 @@ def query(*, actor: Actor, filters: Filters) -> Any:
         rows = rows.filter(status__in=STATUS_GROUPS[filters.status])
     name = filters.sort.removeprefix("-")
     key = SORTS.get(name, SORTS["created"])
-    return rows.order_by(key.desc() if filters.sort.startswith("-") or name not in SORTS else key.asc(), "-created_at", "id")
+    return rows.order_by(
+        key.desc() if filters.sort.startswith("-") or name not in SORTS else key.asc(), "-created_at", "id"
+    )
 
 
 def _unsorted(actor: Actor, filters: Filters) -> Any:
@@ -119,7 +127,11 @@ def _unsorted(actor: Actor, filters: Filters) -> Any:
     if filters.search:
         words = filters.search
         rows = rows.filter(
-            Q(resource_label__icontains=words) | Q(actor_label__icontains=words) | Q(error__icontains=words) | Q(reason__icontains=words) | Q(kind__icontains=words)
+            Q(resource_label__icontains=words)
+            | Q(actor_label__icontains=words)
+            | Q(error__icontains=words)
+            | Q(reason__icontains=words)
+            | Q(kind__icontains=words)
         )
     return rows
 
@@ -183,4 +195,6 @@ def resource_url(*, actor: Actor, operation: Operation) -> str:
 
 def successors(*, actor: Actor, operation: Operation) -> list[Line]:
     """The retries of it, oldest first."""
-    return [line(o) for o in Operation.objects.visible_to(actor).filter(retry_of_id=operation.id).order_by("created_at")]
+    return [
+        line(o) for o in Operation.objects.visible_to(actor).filter(retry_of_id=operation.id).order_by("created_at")
+    ]

@@ -96,7 +96,9 @@ def _known(org_id: Any, key: str | None, kind: str, resource_id: UUID) -> Operat
     """The operation that the key made. Raises Conflict when it made another kind, or one on another resource."""
     known: Operation | None = Operation.objects.for_org(org_id).filter(idempotency_key=key).first() if key else None
     if known and (known.kind, known.resource_id) != (kind, resource_id):
-        raise Conflict("This idempotency key was used for something else.", code="idempotency_key_reused", operation=str(known.id))
+        raise Conflict(
+            "This idempotency key was used for something else.", code="idempotency_key_reused", operation=str(known.id)
+        )
     return known
 
 
@@ -119,7 +121,11 @@ def hint(operation: Operation) -> None:
 
 
 def active_operation(resource_kind: str, resource_id: UUID) -> Operation | None:
-    return Operation.objects.all_orgs().filter(resource_kind=resource_kind, resource_id=resource_id, status__in=ACTIVE).first()
+    return (
+        Operation.objects.all_orgs()
+        .filter(resource_kind=resource_kind, resource_id=resource_id, status__in=ACTIVE)
+        .first()
+    )
 
 
 def cancel_operation(*, actor: Actor, operation_id: UUID) -> Operation:
@@ -127,16 +133,29 @@ def cancel_operation(*, actor: Actor, operation_id: UUID) -> Operation:
     with transaction.atomic():
         operation = Operation.objects.visible_to(actor).select_for_update().filter(id=operation_id).first()
         if operation is None:
-            raise NotFound()
+            raise NotFound
         actor.require(registry.executor_for(operation.kind).permission, "cancel this operation")
         if operation.is_final:
             raise InvalidState("It has already ended.")
         moment = clock.now()
-        Operation.objects.all_orgs().filter(id=operation.id, cancel_requested_at=None).update(cancel_requested_at=moment)
-        audit.record(actor=actor, verb="operation.cancel_requested", target=operation, operation_id=operation.id, organization_id=operation.organization_id)
+        Operation.objects.all_orgs().filter(id=operation.id, cancel_requested_at=None).update(
+            cancel_requested_at=moment
+        )
+        audit.record(
+            actor=actor,
+            verb="operation.cancel_requested",
+            target=operation,
+            operation_id=operation.id,
+            organization_id=operation.organization_id,
+        )
         operation.refresh_from_db()
         if operation.status == Status.QUEUED and not operation.state:
-            finish(operation, Status.CANCELLED, error_code="cancelled", error=f"Cancelled by {actor.label} before it began.")
+            finish(
+                operation,
+                Status.CANCELLED,
+                error_code="cancelled",
+                error=f"Cancelled by {actor.label} before it began.",
+            )
         else:
             Operation.objects.all_orgs().filter(id=operation.id, status=Status.QUEUED).update(not_before=moment)
             operation.not_before = moment
@@ -153,7 +172,7 @@ def retry_operation(*, actor: Actor, operation_id: UUID, idempotency_key: str | 
     """
     old = Operation.objects.visible_to(actor).filter(id=operation_id).first()
     if old is None:
-        raise NotFound()
+        raise NotFound
     actor.require(registry.executor_for(old.kind).permission, "retry this operation")
     if not old.can_retry:
         raise InvalidState("Only a failed or cancelled operation can be tried again.")
@@ -172,10 +191,20 @@ def retry_operation(*, actor: Actor, operation_id: UUID, idempotency_key: str | 
     )
 
 
-def finish(operation: Operation, status: Status, *, result: Mapping[str, Any] | None = None, error_code: str = "", error: str = "", next_step: str = "") -> bool:
+def finish(
+    operation: Operation,
+    status: Status,
+    *,
+    result: Mapping[str, Any] | None = None,
+    error_code: str = "",
+    error: str = "",
+    next_step: str = "",
+    tell_executor: bool = True,
+) -> bool:
     """End an operation in one transaction with its resource's own change, its audit line and its learned duration.
 
     Conditional on the fence the caller holds: returns False, and changes nothing, when somebody else owns it now.
+    `tell_executor=False` is for an operation whose executor is unknown or cannot bring its resource in line.
     """
     moment = clock.now()
     with transaction.atomic():
@@ -197,10 +226,11 @@ def finish(operation: Operation, status: Status, *, result: Mapping[str, Any] | 
         if not won:
             return False
         operation.refresh_from_db()
-        executor = registry.executor_for(operation.kind)
-        executor.finished(operation)
-        if status == Status.SUCCEEDED:
-            learn(operation, executor.subject(operation))
+        executor = registry.find(operation.kind)
+        if executor and tell_executor:
+            executor.finished(operation)
+            if status == Status.SUCCEEDED:
+                learn(operation, executor.subject(operation))
         audit.record(
             actor=Actor.system("worker", operation.organization_id, operation.request_id),
             verb=f"operation.{status}",
@@ -208,7 +238,7 @@ def finish(operation: Operation, status: Status, *, result: Mapping[str, Any] | 
             target_id=str(operation.resource_id),
             target_label=operation.resource_label,
             outcome="success" if status == Status.SUCCEEDED else "failed",
-            detail=f"{executor.label}{': ' + error if error else ''}",
+            detail=f"{executor.label if executor else operation.kind}{': ' + error if error else ''}",
             operation_id=operation.id,
         )
         publish(operation.organization_id, "operations", [operation.id])
@@ -221,7 +251,11 @@ def learn(operation: Operation, subject: str) -> None:
         return
     seconds = (operation.finished_at - operation.started_at).total_seconds()
     Duration.objects.create(kind=operation.kind, subject=subject, seconds=seconds, at=operation.finished_at)
-    stale = Duration.objects.filter(kind=operation.kind, subject=subject).order_by("-at").values_list("id", flat=True)[50:100]
+    stale = (
+        Duration.objects.filter(kind=operation.kind, subject=subject)
+        .order_by("-at")
+        .values_list("id", flat=True)[50:100]
+    )
     Duration.objects.filter(id__in=list(stale)).delete()
 
 

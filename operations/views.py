@@ -46,7 +46,8 @@ def _link(query: QueryDict, **changes: str) -> str:
 
 def _toolbar(request: HttpRequest, grid: selectors.Grid) -> dict[str, Any]:
     pills = [
-        {"label": p.label, "count": p.count, "current": p.current, "url": _link(request.GET, status=p.key)} for p in grid.pills
+        {"label": p.label, "count": p.count, "current": p.current, "url": _link(request.GET, status=p.key)}
+        for p in grid.pills
     ]
     return {
         "url": reverse("operations:list"),
@@ -95,7 +96,9 @@ def _detail(request: HttpRequest, operation: Operation, trigger: dict[str, Any] 
         "successors": selectors.successors(actor=actor, operation=operation),
         "resource_url": selectors.resource_url(actor=actor, operation=operation),
         "may_control": selectors.may_control(actor, operation),
-        "entries": audit.entries_of_operation(actor=actor, operation_id=operation.id) if actor.can("audit.view") else None,
+        "entries": audit.entries_of_operation(actor=actor, operation_id=operation.id)
+        if actor.can("audit.view")
+        else None,
     }
     return htmx.render_page(request, "operations/detail.html", context, fragment="operation", trigger=trigger)
 

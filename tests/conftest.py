@@ -20,7 +20,10 @@ from tests.personas import Persona, make_organization, make_person
 def _plain_settings(settings: object, request: pytest.FixtureRequest) -> Iterator[None]:
     """Cheap password hashing and an empty cache; nothing of one test reaches the next."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    settings.STORAGES = {**settings.STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
     settings.SECURE_SSL_REDIRECT = False
     cache.clear()
     yield
@@ -107,7 +110,9 @@ def api_of() -> Callable[[Persona], APIClient]:
 
     def make(persona: Persona) -> APIClient:
         client = APIClient()
-        client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.encode_access(persona.user.pk, persona.organization.pk, 'owner')}")
+        client.credentials(
+            HTTP_AUTHORIZATION=f"Bearer {tokens.encode_access(persona.user.pk, persona.organization.pk, 'owner')}"
+        )
         return client
 
     return make

@@ -37,7 +37,17 @@ def make_person(name: str, organization: Organization, role: str) -> Persona:
     return Persona(user, organization, caller.actor)
 
 
-def make_account(organization: Organization, provider: str = "aws", number: str = "111122223333", **fields: object) -> CloudAccount:
+def make_account(
+    organization: Organization, provider: str = "aws", number: str = "111122223333", **fields: object
+) -> CloudAccount:
     """An active cloud account without credentials."""
-    facts = {"name": f"{organization.name} {provider}", "region": "us-east-1", "method": "keys", "status": "active", **fields}
-    return CloudAccount.objects.for_org(organization).create(organization=organization, provider=provider, number=number, **facts)
+    facts = {
+        "name": f"{organization.name} {provider}",
+        "region": "us-east-1",
+        "method": "keys",
+        "status": "active",
+        **fields,
+    }
+    return CloudAccount.objects.for_org(organization).create(
+        organization=organization, provider=provider, number=number, **facts
+    )

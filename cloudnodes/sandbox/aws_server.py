@@ -90,6 +90,13 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
+def _same_ids_after_a_restart() -> None:
+    """Make moto draw the same instance ids each time, so that the demo finds its nodes again after a restart."""
+    from moto.moto_api._internal import mock_random
+
+    mock_random.seed(20_310_612)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(
@@ -117,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     server = make_server("127.0.0.1", options.port, layer, threaded=True, request_handler=Quiet)
     sandbox.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True, name="sandbox").start()
+    _same_ids_after_a_restart()
     sandbox.prepare()
     if options.seed:
         sandbox.seed()

@@ -17,7 +17,9 @@ class CurfewAPIView(APIView):
     @property
     def actor(self) -> Actor:
         """The authenticated actor; raises NotSignedIn for an anonymous caller."""
-        found = self.request.auth if isinstance(self.request.auth, Actor) else getattr(self.request._request, "actor", None)
+        found = (
+            self.request.auth if isinstance(self.request.auth, Actor) else getattr(self.request._request, "actor", None)
+        )
         if not isinstance(found, Actor):
             raise NotSignedIn("Send a session cookie, a bearer token or an API key.")
         return found

@@ -4,19 +4,17 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Pulse',
+            name="Pulse",
             fields=[
-                ('name', models.CharField(max_length=80, primary_key=True, serialize=False)),
-                ('at', models.DateTimeField()),
-                ('detail', models.JSONField(default=dict)),
+                ("name", models.CharField(max_length=80, primary_key=True, serialize=False)),
+                ("at", models.DateTimeField()),
+                ("detail", models.JSONField(default=dict)),
             ],
         ),
     ]

@@ -133,7 +133,13 @@ def summary_shape(report: Report) -> dict[str, Any]:
         "intervals": sums.intervals,
         "unpriced": sums.unpriced,
         "resources": [
-            {"kind": r.kind, "id": str(r.id), "label": r.label, "spent": amount(r.sums.spent), "saved_real": amount(r.sums.saved)}
+            {
+                "kind": r.kind,
+                "id": str(r.id),
+                "label": r.label,
+                "spent": amount(r.sums.spent),
+                "saved_real": amount(r.sums.saved),
+            }
             for r in report.resources
         ],
     }

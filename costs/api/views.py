@@ -28,7 +28,11 @@ def _report(view: CurfewAPIView, request: Request) -> reporting.Report:
 class SummaryView(CurfewAPIView):
     """Totals of a period."""
 
-    @extend_schema(operation_id="costs_summary", parameters=[serializers.LedgerQuerySerializer], responses=serializers.SummarySerializer)
+    @extend_schema(
+        operation_id="costs_summary",
+        parameters=[serializers.LedgerQuerySerializer],
+        responses=serializers.SummarySerializer,
+    )
     def get(self, request: Request) -> Response:
         return Response(serializers.summary_shape(_report(self, request)))
 
@@ -38,7 +42,11 @@ class IntervalsView(CurfewAPIView):
 
     pagination_class = Pages
 
-    @extend_schema(operation_id="costs_intervals", parameters=[serializers.PagedLedgerQuerySerializer], responses=serializers.IntervalSerializer(many=True))
+    @extend_schema(
+        operation_id="costs_intervals",
+        parameters=[serializers.PagedLedgerQuerySerializer],
+        responses=serializers.IntervalSerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         pages = Pages()
         rows = pages.paginate_queryset(_report(self, request).rows, request, view=self)
@@ -53,7 +61,9 @@ class BudgetView(CurfewAPIView):
         self.actor.require("costs.view", "see budgets")
         return Response(self._shape())
 
-    @extend_schema(operation_id="costs_budget_set", request=serializers.BudgetSerializer, responses=serializers.BudgetSerializer)
+    @extend_schema(
+        operation_id="costs_budget_set", request=serializers.BudgetSerializer, responses=serializers.BudgetSerializer
+    )
     def put(self, request: Request) -> Response:
         given = serializers.BudgetSerializer(data=request.data)
         given.is_valid(raise_exception=True)

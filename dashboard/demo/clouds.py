@@ -48,7 +48,11 @@ def connect_sandbox(actor: Actor, organization: Organization) -> CloudAccount | 
 
 def scan_now(organization: Organization) -> int:
     """Run the scans that connecting has ordered, here and now; returns how many nodes there are."""
-    for operation_id in Operation.objects.for_org(organization).filter(kind="account.scan", status__in=ACTIVE).values_list("id", flat=True):
+    for operation_id in (
+        Operation.objects.for_org(organization)
+        .filter(kind="account.scan", status__in=ACTIVE)
+        .values_list("id", flat=True)
+    ):
         runner.run_operation(operation_id)
     return CloudNode.objects.for_org(organization).filter(gone_at=None).count()
 
@@ -66,7 +70,11 @@ def instances_of(account: CloudAccount) -> dict[str, Instance]:
 def wake_after_restart(account: CloudAccount) -> int:
     """The sandbox forgets at its end what was awake: start again what the rows say. Returns how many were started."""
     there = instances_of(account)
-    nodes = list(CloudNode.objects.for_org(account.organization_id).filter(account=account, gone_at=None).select_related("node_type"))
+    nodes = list(
+        CloudNode.objects.for_org(account.organization_id)
+        .filter(account=account, gone_at=None)
+        .select_related("node_type")
+    )
     if there and not any(node.provider_id in there for node in nodes):
         services.sync_discovered(account=account, instances=list(there.values()))
         return 0
@@ -93,7 +101,11 @@ def connect_docker(organization: Organization, socket: str) -> bool:
     try:
         _ensure_container(socket)
         accounts_services.connect_account(
-            actor=Actor.system("demo", organization.id), provider="docker", method="local", name="This machine", values={"socket": str(path)}
+            actor=Actor.system("demo", organization.id),
+            provider="docker",
+            method="local",
+            name="This machine",
+            values={"socket": str(path)},
         )
     except (CurfewError, ProviderError, OSError) as refused:
         log.info("demo_docker_not_connected", extra={"reason": str(refused)})
@@ -116,7 +128,9 @@ def _ensure_container(socket: str) -> None:
                 pass  # the usual case: it is made now
             if not client.images(name=IMAGE):
                 client.import_image_from_data(_root_filesystem(), repository=IMAGE, tag="latest")
-            client.create_container(f"{IMAGE}:latest", command=["/bin/busybox", "sleep", "2147483647"], name=CONTAINER, labels=LABELS)
+            client.create_container(
+                f"{IMAGE}:latest", command=["/bin/busybox", "sleep", "2147483647"], name=CONTAINER, labels=LABELS
+            )
         finally:
             client.close()
     except DockerException as refused:

@@ -58,7 +58,9 @@ def happened(organization_id: UUID) -> bool:
     return Operation.objects.for_org(organization_id).filter(reason=REASON).exists()
 
 
-def plan(nodes: Sequence[tuple[UUID, str]], start: datetime, end: datetime, people: int, seed: int = SEED) -> list[Session]:
+def plan(
+    nodes: Sequence[tuple[UUID, str]], start: datetime, end: datetime, people: int, seed: int = SEED
+) -> list[Session]:
     """The sessions of all nodes (id, tier) between start and end, the same for the same seed; none overlap on a node."""
     rng = random.Random(seed)  # noqa: S311 - a repeatable story, not a secret
     sessions: list[Session] = []
@@ -67,7 +69,9 @@ def plan(nodes: Sequence[tuple[UUID, str]], start: datetime, end: datetime, peop
         for wake, sleep in _days(rng, tier, start, end):
             if wake < free_from or sleep > end - QUIET_AT_THE_END:
                 continue
-            sessions.append(Session(node_id, wake, sleep, rng.randrange(people), rng.randrange(people), rng.random() < REFUSED))
+            sessions.append(
+                Session(node_id, wake, sleep, rng.randrange(people), rng.randrange(people), rng.random() < REFUSED)
+            )
             free_from = sleep + GAP
     return sorted(sessions, key=lambda s: (s.wake, str(s.node_id)))
 
@@ -96,14 +100,22 @@ def _one_quiet_transaction() -> Iterator[None]:
         connection.run_on_commit.clear()
 
 
-def play(*, nodes: Sequence[CloudNode], instances: dict[str, Instance], people: Sequence[Actor], owner: Actor, end: datetime) -> int:
+def play(
+    *, nodes: Sequence[CloudNode], instances: dict[str, Instance], people: Sequence[Actor], owner: Actor, end: datetime
+) -> int:
     """Play the plan of the last thirty days up to `end`; returns how many operations it made."""
     start = end - timedelta(days=DAYS)
-    known = {node.id: replace(instances[node.provider_id], state=InstanceState.STOPPED) for node in nodes if node.provider_id in instances}
+    known = {
+        node.id: replace(instances[node.provider_id], state=InstanceState.STOPPED)
+        for node in nodes
+        if node.provider_id in instances
+    }
     tiers = [(node.id, node.gpu_tier) for node in nodes if node.id in known]
     sessions = plan(tiers, start, end, len(people))
     rng = random.Random(SEED + 1)  # noqa: S311 - a repeatable story, not a secret
-    steps: list[tuple[datetime, int, Session | Decimal]] = [(end - timedelta(days=days), 0, amount) for days, amount in BUDGETS]
+    steps: list[tuple[datetime, int, Session | Decimal]] = [
+        (end - timedelta(days=days), 0, amount) for days, amount in BUDGETS
+    ]
     steps += [(session.wake, 1, session) for session in sessions]
     steps += [(session.sleep, 2, session) for session in sessions]
     made = 0
@@ -145,7 +157,9 @@ def _finish(operation: Operation, seen: Instance, asked: datetime, seconds: floa
     at = asked + timedelta(seconds=seconds)
     with clock.at(at):
         services.observe(node_id=operation.resource_id, instance=seen, at=at)
-        operations.finish(running, Status.SUCCEEDED, result={"already": False, "seconds": round(seconds, 1), "simulated": True})
+        operations.finish(
+            running, Status.SUCCEEDED, result={"already": False, "seconds": round(seconds, 1), "simulated": True}
+        )
 
 
 def _refuse(node_id: UUID, actor: Actor, moment: datetime) -> None:
@@ -154,8 +168,12 @@ def _refuse(node_id: UUID, actor: Actor, moment: datetime) -> None:
     running = _claimed(operation, moment)
     with clock.at(moment + timedelta(seconds=9)):
         operations.finish(
-            running, Status.FAILED, result={"provider_words": "InsufficientInstanceCapacity", "simulated": True},
-            error_code="capacity_unavailable", error=FULL, next_step="Try again in a few minutes, or another zone.",
+            running,
+            Status.FAILED,
+            result={"provider_words": "InsufficientInstanceCapacity", "simulated": True},
+            error_code="capacity_unavailable",
+            error=FULL,
+            next_step="Try again in a few minutes, or another zone.",
         )
 
 

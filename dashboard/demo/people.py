@@ -80,17 +80,23 @@ def ensure(data: Path) -> Cast:
     owner = User.objects.filter(email=PEOPLE[0].email).first()
     created = owner is None
     if owner is None:
-        owner = accounts_services.sign_up(organization=ORGANIZATION, email=PEOPLE[0].email, password=password, name=PEOPLE[0].name).user
+        owner = accounts_services.sign_up(
+            organization=ORGANIZATION, email=PEOPLE[0].email, password=password, name=PEOPLE[0].name
+        ).user
     caller = accounts.caller_for(owner)
     if caller is None:
-        raise RuntimeError(f"{owner.email} belongs to no organization any more; remove the demo's data folder to start anew")
+        raise RuntimeError(
+            f"{owner.email} belongs to no organization any more; remove the demo's data folder to start anew"
+        )
     organization = caller.organization
     if not organization.is_sandbox:
         organization.is_sandbox = True
         organization.save(update_fields=["is_sandbox"])
     for one in PEOPLE[1:]:
         _join(caller.actor, organization, one, password)
-    User.objects.filter(email__in=[p.email for p in PEOPLE], wizard_closed_at=None).update(wizard_closed_at=timezone.now())
+    User.objects.filter(email__in=[p.email for p in PEOPLE], wizard_closed_at=None).update(
+        wizard_closed_at=timezone.now()
+    )
     return Cast(organization, _actors(organization), password, created)
 
 
@@ -102,7 +108,13 @@ def _join(owner: Actor, organization: Organization, one: Character, password: st
         user = User.objects.create_user(one.email, password, name=one.name)
         membership = Membership(organization=organization, user=user, role=one.role)
         membership.save(force_insert=True)
-        audit.record(actor=owner, verb="member.invited", target=membership, target_label=one.name, changes={"role": [None, str(one.role)]})
+        audit.record(
+            actor=owner,
+            verb="member.invited",
+            target=membership,
+            target_label=one.name,
+            changes={"role": [None, str(one.role)]},
+        )
 
 
 def _actors(organization: Organization) -> dict[str, Actor]:

@@ -66,7 +66,9 @@ class OperationQuerySerializer(serializers.Serializer):
     status = serializers.CharField(required=False, help_text="queued, running, active, succeeded, failed or cancelled")
     kind = serializers.CharField(required=False)
     search = serializers.CharField(required=False)
-    ordering = serializers.CharField(required=False, help_text="created, ended, kind, status, resource or by; a minus reverses")
+    ordering = serializers.CharField(
+        required=False, help_text="created, ended, kind, status, resource or by; a minus reverses"
+    )
     resource = serializers.UUIDField(required=False, help_text="Only operations on this resource.")
     page = serializers.IntegerField(required=False, min_value=1)
     page_size = serializers.IntegerField(required=False, min_value=1, max_value=200)

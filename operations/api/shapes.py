@@ -46,7 +46,11 @@ def operation_shape(operation: Operation) -> dict[str, Any]:
         "cancel_requested": operation.cancel_requested_at is not None,
         "can_cancel": operation.can_cancel,
         "can_retry": operation.can_retry,
-        "resource": {"kind": operation.resource_kind, "id": str(operation.resource_id), "label": operation.resource_label},
+        "resource": {
+            "kind": operation.resource_kind,
+            "id": str(operation.resource_id),
+            "label": operation.resource_label,
+        },
         "requested_by": {"kind": operation.actor_kind, "label": operation.actor_label},
         "reason": operation.reason,
         "error": error,

@@ -14,7 +14,9 @@ from operations import selectors, services
 from operations.api import serializers, shapes
 from operations.models import Operation
 
-IDEMPOTENCY = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key gives the same operation.")
+IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key gives the same operation."
+)
 
 
 class OperationListView(CurfewAPIView):
@@ -22,7 +24,11 @@ class OperationListView(CurfewAPIView):
 
     pagination_class = Pages
 
-    @extend_schema(operation_id="operations_list", parameters=[serializers.OperationQuerySerializer], responses=serializers.OperationSerializer(many=True))
+    @extend_schema(
+        operation_id="operations_list",
+        parameters=[serializers.OperationQuerySerializer],
+        responses=serializers.OperationSerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         asked = serializers.OperationQuerySerializer(data=request.query_params)
         asked.is_valid(raise_exception=True)
@@ -35,7 +41,9 @@ class OperationListView(CurfewAPIView):
             resource_id=given.get("resource"),
         )
         pages = Pages()
-        rows: list[Operation] | None = pages.paginate_queryset(selectors.query(actor=self.actor, filters=filters), request, view=self)
+        rows: list[Operation] | None = pages.paginate_queryset(
+            selectors.query(actor=self.actor, filters=filters), request, view=self
+        )
         return pages.get_paginated_response([shapes.operation_shape(o) for o in rows or []])
 
 
@@ -60,7 +68,12 @@ class OperationCancelView(CurfewAPIView):
 class OperationRetryView(CurfewAPIView):
     """Start a failed or cancelled one anew; the answer is the new operation."""
 
-    @extend_schema(operation_id="operations_retry", request=None, parameters=[IDEMPOTENCY], responses={202: serializers.AcceptedSerializer})
+    @extend_schema(
+        operation_id="operations_retry",
+        request=None,
+        parameters=[IDEMPOTENCY],
+        responses={202: serializers.AcceptedSerializer},
+    )
     def post(self, request: Request, operation_id: UUID) -> Response:
         key = request.headers.get("Idempotency-Key", "")[:120] or None
         operation = services.retry_operation(actor=self.actor, operation_id=operation_id, idempotency_key=key)

@@ -57,7 +57,17 @@ def page(path: str, *, viewer: int = 200, operator: int | None = None, owner: in
     return Route("GET", path, 302, viewer, viewer if operator is None else operator, owner, stranger)
 
 
-def api(method: str, path: str, *, viewer: int, operator: int, owner: int, stranger: int, body: dict | None = None, anyof: tuple[int, ...] = ()) -> Route:
+def api(
+    method: str,
+    path: str,
+    *,
+    viewer: int,
+    operator: int,
+    owner: int,
+    stranger: int,
+    body: dict | None = None,
+    anyof: tuple[int, ...] = (),
+) -> Route:
     """An API call: nobody is 401."""
     return Route(method, path, 401, viewer, operator, owner, stranger, body or {}, True, anyof)
 

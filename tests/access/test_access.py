@@ -67,7 +67,11 @@ def _judge(route: Route, role: str, world: World) -> str:
         return f"{answer.status_code} instead of {wanted}: {answer.content[:300]!r}"
     if role == "stranger" and wanted == 200:
         ours = {name: value for name, value in world.ids.items() if name != "theirs"}
-        leaked = [name for name, value in {**ours, "organization": str(world.alice.organization.id)}.items() if value.encode() in answer.content]
+        leaked = [
+            name
+            for name, value in {**ours, "organization": str(world.alice.organization.id)}.items()
+            if value.encode() in answer.content
+        ]
         return f"a stranger's answer names our {leaked}" if leaked else ""
     return ""
 
@@ -82,7 +86,9 @@ def _canonical(route: str) -> str:
 
 @pytest.mark.django_db
 def test_every_route_is_listed(world: World) -> None:
-    listed = {_canonical(resolve(route.path.format(**world.ids).partition("?")[0]).route) for route in matrix.all_routes()}
+    listed = {
+        _canonical(resolve(route.path.format(**world.ids).partition("?")[0]).route) for route in matrix.all_routes()
+    }
     exempt = matrix.exempt_patterns()
     patterns = dict.fromkeys(_patterns(get_resolver()))
     assert [p for p in patterns if _canonical(p) not in listed and not any(p.startswith(e) for e in exempt)] == []

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-READ = re.compile(r"""(?:env(?:\.\w+)?|secret|environ\.get|getenv|get)\(\s*["'](CURFEW_[A-Z_]+|DATABASE_URL|REDIS_URL)["']""")
+READ = re.compile(
+    r"""(?:env(?:\.\w+)?|secret|environ\.get|getenv|get)\(\s*["'](CURFEW_[A-Z_]+|DATABASE_URL|REDIS_URL)["']"""
+)
 
 
 def test_each_variable_is_documented_and_each_documented_one_is_read() -> None:

@@ -25,14 +25,30 @@ def at_six() -> Iterator[datetime]:
 
 def observe(persona: Persona, resource: UUID, label: str, hour: float, phase: str, **fields: object) -> None:
     at = DAY + timedelta(hours=hour)
-    facts = {"organization_id": persona.organization.id, "resource_kind": "lamp", "resource_id": resource, "resource_label": label}
-    services.record_event(actor=persona.actor, **facts, phase=phase, at=at, key=f"{hour}{phase}", source="test", **fields)
+    facts = {
+        "organization_id": persona.organization.id,
+        "resource_kind": "lamp",
+        "resource_id": resource,
+        "resource_label": label,
+    }
+    services.record_event(
+        actor=persona.actor, **facts, phase=phase, at=at, key=f"{hour}{phase}", source="test", **fields
+    )
 
 
 def price(persona: Persona, resource: UUID, awake: str | None, asleep: str | None = "0", hour: float = -2000) -> None:
-    facts = {"organization_id": persona.organization.id, "resource_kind": "lamp", "resource_id": resource, "resource_label": ""}
+    facts = {
+        "organization_id": persona.organization.id,
+        "resource_kind": "lamp",
+        "resource_id": resource,
+        "resource_label": "",
+    }
     services.set_price(
-        actor=persona.actor, **facts, awake=Decimal(awake) if awake else None, asleep=Decimal(asleep) if asleep else None, source="list of 2026",
+        actor=persona.actor,
+        **facts,
+        awake=Decimal(awake) if awake else None,
+        asleep=Decimal(asleep) if asleep else None,
+        source="list of 2026",
         valid_from=DAY + timedelta(hours=hour),
     )
 

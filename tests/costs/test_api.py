@@ -31,7 +31,11 @@ def api_of() -> ApiOf:
 def test_summary_and_intervals_agree(alice: Persona, api_of: ApiOf, hall: UUID) -> None:
     api = api_of(alice)
     summary = api.get("/api/costs/summary?period=today").json()
-    assert (summary["spent"], summary["saved_real"], summary["potential_still_to_come"]) == ("12.20000000", "3.80000000", "12.00000000")
+    assert (summary["spent"], summary["saved_real"], summary["potential_still_to_come"]) == (
+        "12.20000000",
+        "3.80000000",
+        "12.00000000",
+    )
     assert summary["saved_by_cause"] == {"schedule": "3.80000000"}
     assert summary["currency"] == "USD"
     rows = api.get("/api/costs/intervals?period=today").json()

@@ -17,7 +17,9 @@ PHASES = ("awake", "asleep", "gone")
 SECONDS = st.integers(0, 6 * 3600)
 MONEY = st.one_of(st.none(), st.decimals(0, 100, places=8, allow_nan=False))
 
-moments = st.builds(lambda s, micro: START + timedelta(seconds=s, microseconds=micro), SECONDS, st.sampled_from([0, 0, 0, 1, 999_999]))
+moments = st.builds(
+    lambda s, micro: START + timedelta(seconds=s, microseconds=micro), SECONDS, st.sampled_from([0, 0, 0, 1, 999_999])
+)
 histories = st.lists(st.tuples(moments, st.sampled_from(PHASES)), max_size=14)
 price_lists = st.lists(st.tuples(moments, MONEY, MONEY), max_size=5, unique_by=lambda p: p[0])
 
@@ -62,7 +64,11 @@ def sums(spans: list[ledger.Span], left: datetime, right: datetime) -> tuple[Dec
             continue
         spent += ledger.amount(span.price, *part)
         if span.phase == "asleep" and span.price is not None:
-            kept += ledger.amount(span.awake_price, *part) - ledger.amount(span.price, *part) if span.awake_price is not None else 0
+            kept += (
+                ledger.amount(span.awake_price, *part) - ledger.amount(span.price, *part)
+                if span.awake_price is not None
+                else 0
+            )
     return spent, kept
 
 
@@ -83,7 +89,9 @@ def test_sums_are_exact(history: list, given_prices: list, one: datetime, other:
 
 @settings(max_examples=200, deadline=None)
 @given(histories, price_lists, st.randoms(use_true_random=False), st.data())
-def test_order_and_repetition_do_not_matter(history: list, given_prices: list, random: object, data: st.DataObject) -> None:
+def test_order_and_repetition_do_not_matter(
+    history: list, given_prices: list, random: object, data: st.DataObject
+) -> None:
     events = events_of(history)
     repeated = data.draw(st.lists(st.sampled_from(events), max_size=6)) if events else []
     shuffled = [*events, *repeated]

@@ -29,10 +29,18 @@ steps = st.lists(
 
 
 def apply(persona: Persona, resource: UUID, step: tuple) -> None:
-    facts = {"actor": persona.actor, "organization_id": persona.organization.id, "resource_kind": "lamp", "resource_id": resource, "resource_label": "hall"}
+    facts = {
+        "actor": persona.actor,
+        "organization_id": persona.organization.id,
+        "resource_kind": "lamp",
+        "resource_id": resource,
+        "resource_label": "hall",
+    }
     if step[0] == "event":
         _, at, phase, key = step
-        services.record_event(**facts, phase=phase, at=at, key=f"k{key}", source="test", cause=f"c{key}", person=f"p{at:%M}")
+        services.record_event(
+            **facts, phase=phase, at=at, key=f"k{key}", source="test", cause=f"c{key}", person=f"p{at:%M}"
+        )
     else:
         _, at, awake, asleep = step
         services.set_price(**facts, awake=awake, asleep=asleep, source="test", valid_from=at)
@@ -45,9 +53,18 @@ def held(resource: UUID) -> list[tuple]:
 
 def derived(resource: UUID) -> list[tuple]:
     """From the rows of events and prices, without the services."""
-    events = [ledger.Event(e.at, e.id, e.phase, e.key, ledger.Labels("hall", e.cause, "", e.person)) for e in UsageEvent.objects.all_orgs().filter(resource_id=resource)]
-    prices = [ledger.Price(p.valid_from, p.awake, p.asleep, p.source) for p in ResourcePrice.objects.all_orgs().filter(resource_id=resource)]
-    return [(s.start, s.end, s.phase, s.price, s.awake_price, s.labels.cause, s.labels.person) for s in ledger.spans(events, prices)]
+    events = [
+        ledger.Event(e.at, e.id, e.phase, e.key, ledger.Labels("hall", e.cause, "", e.person))
+        for e in UsageEvent.objects.all_orgs().filter(resource_id=resource)
+    ]
+    prices = [
+        ledger.Price(p.valid_from, p.awake, p.asleep, p.source)
+        for p in ResourcePrice.objects.all_orgs().filter(resource_id=resource)
+    ]
+    return [
+        (s.start, s.end, s.phase, s.price, s.awake_price, s.labels.cause, s.labels.person)
+        for s in ledger.spans(events, prices)
+    ]
 
 
 @QUICK
@@ -62,8 +79,14 @@ def test_the_fast_path_equals_the_rebuild(alice: Persona, history: list) -> None
 
 
 @QUICK
-@given(st.lists(st.tuples(moments, st.sampled_from(PHASES)), max_size=12, unique_by=lambda e: e[0]), st.lists(st.tuples(moments, MONEY, MONEY), max_size=4, unique_by=lambda p: p[0]), st.randoms(use_true_random=False))
-def test_any_order_of_arrival_gives_the_same_money(alice: Persona, history: list, given_prices: list, random: object) -> None:
+@given(
+    st.lists(st.tuples(moments, st.sampled_from(PHASES)), max_size=12, unique_by=lambda e: e[0]),
+    st.lists(st.tuples(moments, MONEY, MONEY), max_size=4, unique_by=lambda p: p[0]),
+    st.randoms(use_true_random=False),
+)
+def test_any_order_of_arrival_gives_the_same_money(
+    alice: Persona, history: list, given_prices: list, random: object
+) -> None:
     resource = uuid4()
     arrivals = [("event", at, phase, n) for n, (at, phase) in enumerate(history)]
     arrivals += [("event", at, phase, n) for n, (at, phase) in enumerate(history) if n % 3 == 0]  # told twice

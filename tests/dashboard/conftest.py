@@ -29,10 +29,19 @@ class Lamps:
         self.rows: dict[UUID, SleepableView] = {}
         self.asked: list[tuple[str, UUID, str, dict]] = []
 
-    def add(self, persona: Persona, name: str, state: str = "awake", cost: str | None = "1.50", **fields: object) -> SleepableView:
+    def add(
+        self, persona: Persona, name: str, state: str = "awake", cost: str | None = "1.50", **fields: object
+    ) -> SleepableView:
         view = SleepableView(
-            kind=self.kind, id=uuid4(), organization_id=persona.organization.id, name=name, detail="a bulb", url=f"/lamps/{name}",
-            state=SleepState(state), since=clock.now() - timedelta(hours=1), hourly_cost=Decimal(cost) if cost else None,
+            kind=self.kind,
+            id=uuid4(),
+            organization_id=persona.organization.id,
+            name=name,
+            detail="a bulb",
+            url=f"/lamps/{name}",
+            state=SleepState(state),
+            since=clock.now() - timedelta(hours=1),
+            hourly_cost=Decimal(cost) if cost else None,
         )
         self.rows[view.id] = replace(view, **fields)
         return self.rows[view.id]
@@ -40,12 +49,16 @@ class Lamps:
     def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]:
         return [v for v in self.rows.values() if v.organization_id == actor.org_id and (ids is None or v.id in ids)]
 
-    def request_sleep(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:  # noqa: A002
+    def request_sleep(
+        self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None
+    ) -> UUID | None:  # noqa: A002
         actor.require("nodes.operate", "put lamps to sleep")
         self.asked.append(("sleep", id, reason, options or {}))
         return uuid4() if self.rows[id].state == SleepState.AWAKE else None
 
-    def request_wake(self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None) -> UUID | None:  # noqa: A002
+    def request_wake(
+        self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None
+    ) -> UUID | None:  # noqa: A002
         actor.require("nodes.operate", "wake lamps")
         self.asked.append(("wake", id, reason, options or {}))
         return uuid4()
@@ -60,13 +73,28 @@ def lamps(monkeypatch: pytest.MonkeyPatch) -> Lamps:
 
 
 def interval(persona: Persona, view: SleepableView, phase: str, hours_ago: float, cause: str = "") -> None:
-    """"It has been in `phase` since so many hours", as an observation of the ledger."""
+    """ "It has been in `phase` since so many hours", as an observation of the ledger."""
     at = clock.now() - timedelta(hours=hours_ago)
     costs.set_price(
-        actor=persona.actor, organization_id=persona.organization.id, resource_kind=view.kind, resource_id=view.id, resource_label=view.name,
-        awake=view.hourly_cost, asleep=Decimal(0), source="test", valid_from=at - timedelta(days=60),
+        actor=persona.actor,
+        organization_id=persona.organization.id,
+        resource_kind=view.kind,
+        resource_id=view.id,
+        resource_label=view.name,
+        awake=view.hourly_cost,
+        asleep=Decimal(0),
+        source="test",
+        valid_from=at - timedelta(days=60),
     )
     costs.record_event(
-        actor=persona.actor, organization_id=persona.organization.id, resource_kind=view.kind, resource_id=view.id, resource_label=view.name,
-        phase=phase, at=at, key=f"{phase}-{hours_ago}", source="test", cause=cause,
+        actor=persona.actor,
+        organization_id=persona.organization.id,
+        resource_kind=view.kind,
+        resource_id=view.id,
+        resource_label=view.name,
+        phase=phase,
+        at=at,
+        key=f"{phase}-{hours_ago}",
+        source="test",
+        cause=cause,
     )

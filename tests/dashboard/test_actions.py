@@ -53,7 +53,9 @@ def test_the_return_stays_here(alice: Persona, client_of: ClientOf, lamps: Lamps
     assert client_of(alice).post(f"/sleepables/lamp/{view.id}/sleep", {"next": elsewhere})["Location"] == "/"
 
 
-def test_htmx_gets_a_notice_and_no_page(alice: Persona, client_of: ClientOf, lamps: Lamps, htmx: dict[str, str]) -> None:
+def test_htmx_gets_a_notice_and_no_page(
+    alice: Persona, client_of: ClientOf, lamps: Lamps, htmx: dict[str, str]
+) -> None:
     view = lamps.add(alice, "hall")
     response = client_of(alice).post(f"/sleepables/lamp/{view.id}/sleep", headers=htmx)
     assert response.status_code == 204
@@ -75,13 +77,17 @@ def test_a_viewer_is_refused(alice: Persona, bob: Persona, client_of: ClientOf, 
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_another_organization_sees_nothing(alice: Persona, mallory: Persona, client_of: ClientOf, lamps: Lamps, method: str) -> None:
+def test_another_organization_sees_nothing(
+    alice: Persona, mallory: Persona, client_of: ClientOf, lamps: Lamps, method: str
+) -> None:
     view = lamps.add(alice, "hall")
     assert getattr(client_of(mallory), method)(f"/sleepables/lamp/{view.id}/sleep").status_code == 404
     assert lamps.asked == []
 
 
-@pytest.mark.parametrize("path", ["/sleepables/lamp/{id}/explode", "/sleepables/torch/{id}/sleep", f"/sleepables/lamp/{uuid4()}/sleep"])
+@pytest.mark.parametrize(
+    "path", ["/sleepables/lamp/{id}/explode", "/sleepables/torch/{id}/sleep", f"/sleepables/lamp/{uuid4()}/sleep"]
+)
 def test_nonsense_is_not_found(alice: Persona, client_of: ClientOf, lamps: Lamps, path: str) -> None:
     view = lamps.add(alice, "hall")
     assert client_of(alice).post(path.format(id=view.id)).status_code == 404

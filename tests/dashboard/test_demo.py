@@ -52,8 +52,16 @@ class TestPlan:
 
 def instance(name: str, machine: str, tier: str) -> Instance:
     return Instance(
-        provider_id=f"i-{name}", name=name, region="us-east-1", zone="us-east-1a", instance_type=machine, state=InstanceState.STOPPED,
-        node_type="FLUX Dev", gpu_tier=tier, tags={"curfew:node-type": "FLUX Dev"}, labels_source="tags",
+        provider_id=f"i-{name}",
+        name=name,
+        region="us-east-1",
+        zone="us-east-1a",
+        instance_type=machine,
+        state=InstanceState.STOPPED,
+        node_type="FLUX Dev",
+        gpu_tier=tier,
+        tags={"curfew:node-type": "FLUX Dev"},
+        labels_source="tags",
     )
 
 
@@ -65,7 +73,13 @@ def played(alice: Persona, olga: Persona) -> int:
     with clock.at(START - timedelta(minutes=5)):
         services.sync_discovered(account=account, instances=found)
     nodes = list(CloudNode.objects.for_org(alice.organization).order_by("instance_name"))
-    return history.play(nodes=nodes, instances={i.provider_id: i for i in found}, people=[alice.actor, olga.actor], owner=alice.actor, end=END)
+    return history.play(
+        nodes=nodes,
+        instances={i.provider_id: i for i in found},
+        people=[alice.actor, olga.actor],
+        owner=alice.actor,
+        end=END,
+    )
 
 
 @pytest.mark.django_db(transaction=True)
@@ -86,7 +100,9 @@ class TestPlay:
         nodes = {n.id: n for n in CloudNode.objects.for_org(alice.organization).order_by("instance_name")}
         sessions = history.plan([(n.id, n.gpu_tier) for n in nodes.values()], START, END, 2)
         price = {node.id: node.hourly_cost for node in nodes.values()}
-        planned = sum((price[s.node_id] * Decimal((s.sleep - s.wake).total_seconds()) / 3600 for s in sessions), Decimal(0))
+        planned = sum(
+            (price[s.node_id] * Decimal((s.sleep - s.wake).total_seconds()) / 3600 for s in sessions), Decimal(0)
+        )
         assert sums.unpriced == 0
         assert sums.spent == pytest.approx(planned, rel=Decimal("0.01"))  # starts take a minute, stops half of one
         assert {"hand"} <= sums.by_cause.keys() <= {"hand", "outside"}

@@ -27,9 +27,22 @@ NOON = datetime(2026, 3, 18, 12, 30, tzinfo=UTC)
 def make_operation(persona: Persona, **fields: object) -> Operation:
     moment = clock.now()
     facts = {
-        "organization": persona.organization, "kind": "account.scan", "resource_kind": "lamp", "resource_id": uuid4(), "resource_label": "hall",
-        "status": "failed", "error": "The bulb is gone.", "error_code": "gone", "next_step": "Buy another.", "not_before": moment, "created_at": moment,
-        "started_at": moment, "actor_kind": "user", "actor_id": "1", "actor_label": "Alice", **fields,
+        "organization": persona.organization,
+        "kind": "account.scan",
+        "resource_kind": "lamp",
+        "resource_id": uuid4(),
+        "resource_label": "hall",
+        "status": "failed",
+        "error": "The bulb is gone.",
+        "error_code": "gone",
+        "next_step": "Buy another.",
+        "not_before": moment,
+        "created_at": moment,
+        "started_at": moment,
+        "actor_kind": "user",
+        "actor_id": "1",
+        "actor_label": "Alice",
+        **fields,
     }
     return Operation.objects.for_org(persona.organization).create(**facts)
 
@@ -111,12 +124,16 @@ def test_failures_of_what_is_gone_or_mended_do_not_nag(alice: Persona, client_of
     make_operation(alice, resource_id=view.id, created_at=early)
     make_operation(alice, resource_id=view.id, status="succeeded", error="", error_code="")
     make_operation(alice, resource_label="demolished")
-    make_operation(alice, resource_id=lamps.add(alice, "attic", "asleep").id, created_at=clock.now() - timedelta(hours=25))
+    make_operation(
+        alice, resource_id=lamps.add(alice, "attic", "asleep").id, created_at=clock.now() - timedelta(hours=25)
+    )
     assert "Nothing waits for a person" in client_of(alice).get("/").content.decode()
 
 
 def test_a_broken_account_is_named_with_its_next_step(alice: Persona, client_of: ClientOf, lamps: Lamps) -> None:
-    account = make_account(alice.organization, status="error", status_reason="The key was deleted.", next_step="Give a new key.")
+    account = make_account(
+        alice.organization, status="error", status_reason="The key was deleted.", next_step="Give a new key."
+    )
     page = client_of(alice).get("/").content.decode()
     assert "The key was deleted." in page
     assert "Give a new key." in page
@@ -133,7 +150,9 @@ def test_work_under_way_is_shown_with_its_step(alice: Persona, client_of: Client
     assert "One is waking." in page
 
 
-def test_empty_offers_one_next_step(alice: Persona, bob: Persona, client_of: ClientOf, lamps: Lamps, settings: object) -> None:
+def test_empty_offers_one_next_step(
+    alice: Persona, bob: Persona, client_of: ClientOf, lamps: Lamps, settings: object
+) -> None:
     settings.CURFEW_SANDBOX_AWS_ENDPOINT = "http://127.0.0.1:9"
     page = client_of(alice).get("/").content.decode()
     assert "Connect a cloud account" in page

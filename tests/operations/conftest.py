@@ -48,5 +48,11 @@ def bell(monkeypatch: pytest.MonkeyPatch) -> Bell:
 
 
 def ring(persona: Persona, resource: UUID | None = None, **fields: Any) -> Operation:
-    facts = {"kind": "bell.ring", "resource_kind": "bell", "resource_id": resource or uuid4(), "resource_label": "the great bell", "subject": "tower"}
+    facts = {
+        "kind": "bell.ring",
+        "resource_kind": "bell",
+        "resource_id": resource or uuid4(),
+        "resource_label": "the great bell",
+        "subject": "tower",
+    }
     return services.request_operation(actor=persona.actor, **{**facts, **fields})

@@ -44,7 +44,13 @@ def test_the_shape(alice: Persona, api_of: ApiOf, bell: Bell) -> None:
 
 def test_a_fresh_one_has_no_error_and_no_invented_time(alice: Persona, bell: Bell) -> None:
     body = operation_shape(ring(alice))
-    assert (body["error"], body["expected_seconds"], body["seconds_left"], body["started_at"], body["finished_at"]) == (None, None, None, None, None)
+    assert (body["error"], body["expected_seconds"], body["seconds_left"], body["started_at"], body["finished_at"]) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("prefix", ["/api", "/api/v1"])
@@ -98,7 +104,11 @@ def test_who_may(alice: Persona, bob: Persona, mallory: Persona, api_of: ApiOf, 
     assert api_of(bob).get(path).status_code == 200
     assert api_of(bob).post(f"{path}/retry").status_code == 403
     assert api_of(bob).post(f"{path}/cancel").status_code == 403
-    for answer in (api_of(mallory).get(path), api_of(mallory).post(f"{path}/retry"), api_of(mallory).post(f"{path}/cancel")):
+    for answer in (
+        api_of(mallory).get(path),
+        api_of(mallory).post(f"{path}/retry"),
+        api_of(mallory).post(f"{path}/cancel"),
+    ):
         assert answer.status_code == 404
     assert api_of(mallory).get("/api/operations").json()["count"] == 0
     assert APIClient().get(path).status_code == 401

@@ -42,7 +42,9 @@ def later(seconds: float) -> Any:
 
 
 class TestRequest:
-    def test_row_line_hint_and_notice(self, alice: Persona, bell: Bell, sent_tasks: list, published: list, django_capture_on_commit_callbacks: Any) -> None:
+    def test_row_line_hint_and_notice(
+        self, alice: Persona, bell: Bell, sent_tasks: list, published: list, django_capture_on_commit_callbacks: Any
+    ) -> None:
         with django_capture_on_commit_callbacks(execute=True):
             operation = ring(alice, reason="it is noon")
         assert (operation.status, operation.attempt, operation.fence) == (Status.QUEUED, 0, 0)
@@ -51,7 +53,9 @@ class TestRequest:
         line = AuditEntry.objects.for_org(alice.organization).get(verb="operation.requested")
         assert (line.operation_id, line.target_label) == (operation.id, "the great bell")
 
-    def test_nothing_is_sent_when_the_transaction_fails(self, alice: Persona, bell: Bell, sent_tasks: list, django_capture_on_commit_callbacks: Any) -> None:
+    def test_nothing_is_sent_when_the_transaction_fails(
+        self, alice: Persona, bell: Bell, sent_tasks: list, django_capture_on_commit_callbacks: Any
+    ) -> None:
         def ask_and_fail() -> None:
             with transaction.atomic():
                 ring(alice)
@@ -101,8 +105,20 @@ class TestRun:
         operation = ring(alice)
         assert runner.run_operation(operation.id) == "succeeded"
         row = fresh(operation)
-        assert (row.status, row.progress, row.result, row.state, row.fence) == (Status.SUCCEEDED, 100, {"rung": 3}, {"pulled": True}, 1)
-        assert (row.step, row.steps_done, row.steps_total, row.lease_owner, row.lease_expires_at) == ("Pulling the rope", 1, 2, "", None)
+        assert (row.status, row.progress, row.result, row.state, row.fence) == (
+            Status.SUCCEEDED,
+            100,
+            {"rung": 3},
+            {"pulled": True},
+            1,
+        )
+        assert (row.step, row.steps_done, row.steps_total, row.lease_owner, row.lease_expires_at) == (
+            "Pulling the rope",
+            1,
+            2,
+            "",
+            None,
+        )
         assert bell.ended == [(operation.id, Status.SUCCEEDED)]
         assert Duration.objects.filter(kind="bell.ring", subject="tower").count() == 1
         line = AuditEntry.objects.for_org(alice.organization).get(verb="operation.succeeded")
@@ -114,7 +130,9 @@ class TestRun:
         assert runner.claim(operation.id) is None
         assert runner.run_operation(operation.id) == "not_claimed"
 
-    def test_what_is_not_due_is_not_claimed(self, alice: Persona, bell: Bell, sent_tasks: list, django_capture_on_commit_callbacks: Any) -> None:
+    def test_what_is_not_due_is_not_claimed(
+        self, alice: Persona, bell: Bell, sent_tasks: list, django_capture_on_commit_callbacks: Any
+    ) -> None:
         with django_capture_on_commit_callbacks(execute=True):
             operation = ring(alice, not_before=clock.now() + timedelta(hours=1))
         assert sent_tasks == []
@@ -187,7 +205,9 @@ class TestFailure:
         assert 42 <= (fresh(operation).not_before - before).total_seconds() < 45
 
     def test_a_final_error_is_final(self, alice: Persona, bell: Bell) -> None:
-        bell.does = fail_with(AuthenticationFailed("The key was revoked.", next_step="Give a new key.", detail="UnrecognizedClient"))
+        bell.does = fail_with(
+            AuthenticationFailed("The key was revoked.", next_step="Give a new key.", detail="UnrecognizedClient")
+        )
         operation = ring(alice)
         assert runner.run_operation(operation.id) == "failed"
         row = fresh(operation)
@@ -204,7 +224,11 @@ class TestFailure:
         assert fresh(operation).error_code == "internal"
 
     def test_secrets_in_errors_are_masked(self, alice: Persona, bell: Bell) -> None:
-        bell.does = fail_with(OperationFailed("refused AKIAIOSFODNN7EXAMPLE with secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"))
+        bell.does = fail_with(
+            OperationFailed(
+                "refused AKIAIOSFODNN7EXAMPLE with secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+            )
+        )
         operation = ring(alice)
         runner.run_operation(operation.id)
         assert "wJalrXUtnFEMI" not in fresh(operation).error
@@ -286,7 +310,13 @@ class TestRetry:
         old = ring(alice, payload={"times": 3}, reason="noon")
         runner.run_operation(old.id)
         new = services.retry_operation(actor=alice.actor, operation_id=old.id)
-        assert (new.retry_of_id, new.payload, new.resource_id, new.reason, new.status) == (old.id, {"times": 3}, old.resource_id, "Retry: noon", "queued")
+        assert (new.retry_of_id, new.payload, new.resource_id, new.reason, new.status) == (
+            old.id,
+            {"times": 3},
+            old.resource_id,
+            "Retry: noon",
+            "queued",
+        )
         assert fresh(old).status == Status.FAILED
 
     def test_twice_is_a_conflict_and_with_a_key_the_same(self, alice: Persona, bell: Bell) -> None:
@@ -378,7 +408,9 @@ class TestLeases:
 
 
 class TestLostBroker:
-    def test_a_request_succeeds_and_the_tick_finds_it(self, alice: Persona, bell: Bell, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any) -> None:
+    def test_a_request_succeeds_and_the_tick_finds_it(
+        self, alice: Persona, bell: Bell, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+    ) -> None:
         def broken(*args: Any, **kwargs: Any) -> None:
             raise OperationalError("no broker")
 
@@ -396,7 +428,11 @@ class TestLostBroker:
 
     def test_a_message_that_comes_twice_runs_once(self, alice: Persona, bell: Bell) -> None:
         operation = ring(alice)
-        assert [tasks.run(operation_id=str(operation.id)) for _ in range(3)] == ["succeeded", "not_claimed", "not_claimed"]
+        assert [tasks.run(operation_id=str(operation.id)) for _ in range(3)] == [
+            "succeeded",
+            "not_claimed",
+            "not_claimed",
+        ]
         assert bell.runs == 1
 
     def test_the_sweep_reaps_and_beats(self, alice: Persona, bell: Bell) -> None:

@@ -29,7 +29,7 @@ def fail(context: RunContext) -> None:
 
 
 def names(page: str) -> list[str]:
-    return re.findall(r'data-open>([^<]+)</a>', page)
+    return re.findall(r"data-open>([^<]+)</a>", page)
 
 
 def read(client: Client, query: str = "") -> str:
@@ -70,7 +70,9 @@ def three(alice: Persona, bell: Bell) -> dict[str, Operation]:
         ("?page_size=25&page=7&sort=magic&status=odd", ["queued", "succeeded", "failed"]),
     ],
 )
-def test_the_list(alice: Persona, client_of: ClientOf, three: dict[str, Operation], query: str, wanted: list[str]) -> None:
+def test_the_list(
+    alice: Persona, client_of: ClientOf, three: dict[str, Operation], query: str, wanted: list[str]
+) -> None:
     assert names(read(client_of(alice), query)) == [f"bell {name}" for name in wanted]
 
 
@@ -97,7 +99,9 @@ def test_pages_of_fifty(alice: Persona, client_of: ClientOf, bell: Bell) -> None
     assert len(names(read(client, "?page_size=100"))) == 60
 
 
-def test_the_fragment_is_a_part(alice: Persona, client_of: ClientOf, three: dict[str, Operation], htmx: dict[str, str]) -> None:
+def test_the_fragment_is_a_part(
+    alice: Persona, client_of: ClientOf, three: dict[str, Operation], htmx: dict[str, str]
+) -> None:
     part = client_of(alice).get("/operations/?status=active", headers=htmx).content.decode()
     assert part.lstrip().startswith('<section class="panel" id="operations-grid"')
     assert "<html" not in part
@@ -121,7 +125,9 @@ def test_queries_do_not_grow(alice: Persona, client_of: ClientOf, bell: Bell) ->
 
 
 class TestDetail:
-    def test_a_failure_says_why_and_what_next(self, alice: Persona, client_of: ClientOf, three: dict[str, Operation]) -> None:
+    def test_a_failure_says_why_and_what_next(
+        self, alice: Persona, client_of: ClientOf, three: dict[str, Operation]
+    ) -> None:
         page = read(client_of(alice), f"{three['failed'].id}/")
         assert "The rope &lt;broke&gt;." in page
         assert "Buy a rope." in page
@@ -130,7 +136,9 @@ class TestDetail:
         assert "In the audit log" in page
         assert page.count("Ring the bell") >= 2
 
-    def test_one_under_way_counts_down_and_can_be_cancelled(self, alice: Persona, client_of: ClientOf, bell: Bell) -> None:
+    def test_one_under_way_counts_down_and_can_be_cancelled(
+        self, alice: Persona, client_of: ClientOf, bell: Bell
+    ) -> None:
         ends = runner.claim(ring(alice).id)
         assert ends is not None
         with clock.at(clock.now() + timedelta(seconds=40)):
@@ -145,19 +153,25 @@ class TestDetail:
         assert "live:operations" in page
         assert "it usually takes 40 s" in page
 
-    def test_one_that_ended_asks_no_more(self, alice: Persona, client_of: ClientOf, three: dict[str, Operation]) -> None:
+    def test_one_that_ended_asks_no_more(
+        self, alice: Persona, client_of: ClientOf, three: dict[str, Operation]
+    ) -> None:
         page = read(client_of(alice), f"{three['succeeded'].id}/")
         assert "data-waking" not in page
         assert "/cancel" not in page
         assert "/retry" not in page
 
-    def test_a_viewer_reads_without_buttons_or_log(self, alice: Persona, bob: Persona, client_of: ClientOf, three: dict[str, Operation]) -> None:
+    def test_a_viewer_reads_without_buttons_or_log(
+        self, alice: Persona, bob: Persona, client_of: ClientOf, three: dict[str, Operation]
+    ) -> None:
         page = read(client_of(bob), f"{three['failed'].id}/")
         assert "The rope" in page
         assert "/retry" not in page
         assert "In the audit log" not in page
 
-    def test_another_organization(self, alice: Persona, mallory: Persona, client_of: ClientOf, three: dict[str, Operation]) -> None:
+    def test_another_organization(
+        self, alice: Persona, mallory: Persona, client_of: ClientOf, three: dict[str, Operation]
+    ) -> None:
         client = client_of(mallory)
         assert client.get(f"/operations/{three['failed'].id}/").status_code == 404
         assert names(read(client)) == []
@@ -182,13 +196,23 @@ class TestActions:
         assert f"/operations/{three['failed'].id}/" in page
         assert f"/operations/{new.id}/" in read(client_of(alice), f"{three['failed'].id}/")
 
-    def test_retry_from_elsewhere_stays_there(self, alice: Persona, client_of: ClientOf, three: dict[str, Operation], htmx: dict[str, str]) -> None:
+    def test_retry_from_elsewhere_stays_there(
+        self, alice: Persona, client_of: ClientOf, three: dict[str, Operation], htmx: dict[str, str]
+    ) -> None:
         response = client_of(alice).post(f"/operations/{three['failed'].id}/retry", {"stay": "1"}, headers=htmx)
         assert response.status_code == 204
         assert json.loads(response["HX-Trigger"])["toast"]["text"] == "bell failed: trying again"
 
     @pytest.mark.parametrize("verb", ["cancel", "retry"])
-    def test_rights(self, alice: Persona, bob: Persona, mallory: Persona, client_of: ClientOf, three: dict[str, Operation], verb: str) -> None:
+    def test_rights(
+        self,
+        alice: Persona,
+        bob: Persona,
+        mallory: Persona,
+        client_of: ClientOf,
+        three: dict[str, Operation],
+        verb: str,
+    ) -> None:
         path = f"/operations/{three['failed'].id}/{verb}"
         assert client_of(bob).post(path).status_code == 403
         assert client_of(mallory).post(path).status_code == 404

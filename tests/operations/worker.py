@@ -55,7 +55,12 @@ def actor() -> Actor:
 
 def ask(resource: UUID, key: str = "") -> Operation:
     return services.request_operation(
-        actor=actor(), kind="bell.ring", resource_kind="bell", resource_id=resource, resource_label="the great bell", idempotency_key=key or None
+        actor=actor(),
+        kind="bell.ring",
+        resource_kind="bell",
+        resource_id=resource,
+        resource_label="the great bell",
+        idempotency_key=key or None,
     )
 
 

@@ -34,7 +34,11 @@ class Command(BaseCommand):
         except InvalidInput as wrong:
             raise self._refusal(wrong, as_json=options["json"]) from wrong
         done = prices.import_prices(actor=Actor.system("refresh_prices"), rows=rows, label=path.name)
-        text = json.dumps({"ok": True, **asdict(done)}) if options["json"] else f"{done.created} new, {done.updated} changed, {done.unchanged} as before"
+        text = (
+            json.dumps({"ok": True, **asdict(done)})
+            if options["json"]
+            else f"{done.created} new, {done.updated} changed, {done.unchanged} as before"
+        )
         self.stdout.write(text)
 
     def _refusal(self, wrong: InvalidInput, *, as_json: bool) -> CommandError:

@@ -28,7 +28,9 @@ FIRST_LOOK = "first look at the demo"
 
 
 class Command(BaseCommand):
-    help = "Make the demo: an organization with people of each role, the sandbox cloud, thirty days of simulated history."
+    help = (
+        "Make the demo: an organization with people of each role, the sandbox cloud, thirty days of simulated history."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object on one line")
@@ -78,8 +80,12 @@ class Command(BaseCommand):
         return self._history(cast, account, end)
 
     def _history(self, cast: Cast, account: CloudAccount, end: Any) -> int:
-        nodes = list(CloudNode.objects.for_org(cast.organization).filter(account=account, gone_at=None).order_by("instance_name"))
-        workers = [cast.actors[str(role)] for role in (Role.OWNER, Role.ADMIN, Role.OPERATOR) if str(role) in cast.actors]
+        nodes = list(
+            CloudNode.objects.for_org(cast.organization).filter(account=account, gone_at=None).order_by("instance_name")
+        )
+        workers = [
+            cast.actors[str(role)] for role in (Role.OWNER, Role.ADMIN, Role.OPERATOR) if str(role) in cast.actors
+        ]
         if not nodes or not workers:
             return 0
         instances = clouds.instances_of(account)
@@ -91,6 +97,8 @@ class Command(BaseCommand):
         return made
 
     def _tell(self, facts: dict[str, Any], cast: Cast) -> None:
-        self.stdout.write(f"Organization {facts['organization']}, all of it simulated (Sandbox). Log in with the password {facts['password']} as")
+        self.stdout.write(
+            f"Organization {facts['organization']}, all of it simulated (Sandbox). Log in with the password {facts['password']} as"
+        )
         for one in people.PEOPLE:
             self.stdout.write(f"  {one.email:<28} {one.role}, {one.name}")

@@ -24,10 +24,21 @@ class Command(BaseCommand):
             interval, _ = IntervalSchedule.objects.get_or_create(every=task.seconds, period=IntervalSchedule.SECONDS)
             PeriodicTask.objects.update_or_create(
                 name=task.name,
-                defaults={"task": task.task, "interval": interval, "enabled": True, "queue": "sweep", "expires": None, "expire_seconds": max(5, task.seconds * 2)},
+                defaults={
+                    "task": task.task,
+                    "interval": interval,
+                    "enabled": True,
+                    "queue": "sweep",
+                    "expires": None,
+                    "expire_seconds": max(5, task.seconds * 2),
+                },
             )
             wanted[task.name] = task.seconds
         stale = PeriodicTask.objects.filter(name__startswith="curfew: ").exclude(name__in=wanted)
         removed = list(stale.values_list("name", flat=True))
         stale.delete()
-        self.stdout.write(json.dumps({"tasks": wanted, "removed": removed}) if options["json"] else f"{len(wanted)} periodic tasks in place.")
+        self.stdout.write(
+            json.dumps({"tasks": wanted, "removed": removed})
+            if options["json"]
+            else f"{len(wanted)} periodic tasks in place."
+        )
