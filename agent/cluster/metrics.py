@@ -17,7 +17,7 @@ from agent.transport import Backoff, Unreachable, jittered
 from agent.wire.build.common import items, mapping, text
 from agent.wire.codec import iso
 from agent.wire.listing import BadListing
-from agent.wire.quantities import BadQuantity, nano, units
+from agent.wire.quantities import LARGEST, BadQuantity, nano, units
 from agent.wire.resources import METRICS_PATH
 
 log = logging.getLogger("curfew.agent.metrics")
@@ -63,7 +63,7 @@ class SampleWriter:
 def used(usage: Mapping[str, Any]) -> list[int] | None:
     """Return [nanocores, bytes] of a usage map, or None when either is missing or unreadable."""
     try:
-        found = [nano(usage["cpu"]), units(usage["memory"])]
+        found = [min(LARGEST, nano(usage["cpu"])), units(usage["memory"])]
     except (KeyError, BadQuantity):
         return None
     return found if min(found) >= 0 else None

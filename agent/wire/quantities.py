@@ -12,7 +12,7 @@ from functools import lru_cache
 _QUANTITY = re.compile(r"([+-]?)(?:(\d+)(?:\.(\d*))?|\.(\d+))(?:([KMGTPE]i)|([numkMGTPE])|[eE]([+-]?\d{1,3}))?")
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "Ei": 1 << 60}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_LARGEST = (1 << 63) - 1
+LARGEST = (1 << 63) - 1
 _LONGEST = 64
 NANO = 1_000_000_000
 MICRO = 1_000_000
@@ -43,7 +43,7 @@ def _nano(text: str) -> int:
     else:
         power += _DECIMAL[decimal or ""]
     value = value * 10**power if power >= 0 else _ceil_div(value, 10**-power)
-    value = min(value, _LARGEST * NANO)
+    value = min(value, LARGEST * NANO)
     return -value if sign == "-" else value
 
 
@@ -68,8 +68,12 @@ def units(quantity: Quantity) -> int:
 
 
 def amount(resource: str, quantity: Quantity) -> int:
-    """Return what the wire carries for a resource: millicores for `cpu`, whole units (bytes, pieces) for the rest."""
-    return milli(quantity) if resource == "cpu" or resource.endswith(".cpu") else units(quantity)
+    """Return what the wire carries for a resource: millicores for `cpu`, whole units (bytes, pieces) for the rest.
+
+    Cut to 64 bits: the wire has no larger numbers.
+    """
+    value = milli(quantity) if resource == "cpu" or resource.endswith(".cpu") else units(quantity)
+    return max(-LARGEST, min(LARGEST, value))
 
 
 def format_cpu(millicores: int) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from agent.wire.codec import WireError, moment
+from agent.wire.codec import LONGEST_TEXT, WireError, moment
 from agent.wire.model import Amounts, Condition, Owner, Taint
-from agent.wire.quantities import BadQuantity, amount
+from agent.wire.quantities import LARGEST, BadQuantity, amount
 
 KEPT_ANNOTATIONS = (
     "curfew.dev/",
@@ -41,6 +41,12 @@ def items(source: Any, *path: str) -> list[dict[str, Any]]:
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
+def texts(source: Any, *path: str) -> list[str]:
+    """Return the texts of the list at the path; [] when there is none."""
+    found = at(source, *path)
+    return [item[:LONGEST_TEXT] for item in found if isinstance(item, str)] if isinstance(found, list) else []
+
+
 def mapping(source: Any, *path: str) -> dict[str, Any]:
     """Return the object at the path; {} when there is none."""
     found = at(source, *path)
@@ -50,7 +56,7 @@ def mapping(source: Any, *path: str) -> dict[str, Any]:
 def text(source: Any, *path: str) -> str:
     """Return the text at the path; "" when there is none."""
     found = at(source, *path)
-    return found if isinstance(found, str) else ""
+    return found[:LONGEST_TEXT] if isinstance(found, str) else ""
 
 
 def shared(source: Any, *path: str) -> str:
@@ -60,14 +66,16 @@ def shared(source: Any, *path: str) -> str:
 
 def number(source: Any, *path: str, default: int = 0) -> int:
     """Return the whole number at the path, or the default."""
-    found = at(source, *path)
-    return found if isinstance(found, int) and not isinstance(found, bool) else default
+    found = maybe_number(source, *path)
+    return default if found is None else found
 
 
 def maybe_number(source: Any, *path: str) -> int | None:
-    """Return the whole number at the path, or None."""
+    """Return the whole number at the path, or None; one of more than 64 bits counts as none."""
     found = at(source, *path)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    if not isinstance(found, int) or isinstance(found, bool) or abs(found) > LARGEST:
+        return None
+    return found
 
 
 def flag(source: Any, *path: str) -> bool:
@@ -87,18 +95,18 @@ def time(source: Any, *path: str) -> datetime | None:
 def number_or_percent(source: Any, *path: str) -> str:
     """Return an int-or-string field as text; "" when unset."""
     found = at(source, *path)
-    return "" if found is None or isinstance(found, bool) else str(found)
+    return str(found)[:64] if isinstance(found, str | int) and not isinstance(found, bool) else ""
 
 
 def strings(source: Any, *path: str) -> dict[str, str]:
     """Return the texts of the map at the path."""
-    return {k: v for k, v in mapping(source, *path).items() if isinstance(v, str)}
+    return {k: v[:LONGEST_TEXT] for k, v in mapping(source, *path).items() if isinstance(v, str)}
 
 
 def quantities(source: Any, *path: str) -> dict[str, str]:
     """Return a map of quantities as written, numbers as text."""
     found = mapping(source, *path)
-    return {k: str(v) for k, v in found.items() if isinstance(v, str | int | float) and not isinstance(v, bool)}
+    return {k: str(v)[:64] for k, v in found.items() if isinstance(v, str | int | float) and not isinstance(v, bool)}
 
 
 def amounts(source: Any, *path: str) -> Amounts:
@@ -132,7 +140,7 @@ def conditions(obj: Any, kept: Iterable[str] | None = None) -> tuple[Condition, 
     found = [
         Condition(shared(c, "type"), shared(c, "status"), shared(c, "reason"), time(c, "lastTransitionTime"))
         for c in items(obj, "status", "conditions")
-        if wanted is None or c.get("type") in wanted or c.get("status") == "True"
+        if wanted is None or text(c, "type") in wanted or c.get("status") == "True"
     ]
     return tuple(sorted(found, key=lambda c: c.type))
 

@@ -17,6 +17,7 @@ from agent.wire.build.common import (
     shared,
     strings,
     text,
+    texts,
     time,
 )
 from agent.wire.model import Autoscaler, Budget, Claim, Cluster, Event, Metric, Namespace, Volume
@@ -66,7 +67,7 @@ def _metric(item: dict[str, Any]) -> Metric:
     name = text(body, "name") or text(body, "metric", "name")
     value = next((target[k] for k in ("averageUtilization", "averageValue", "value") if target.get(k) is not None), "")
     container = text(body, "container")
-    return Metric(kind, f"{container}/{name}" if container else name, text(target, "type"), str(value))
+    return Metric(kind, (f"{container}/{name}" if container else name)[:300], text(target, "type"), str(value)[:64])
 
 
 def autoscaler(obj: dict[str, Any]) -> Autoscaler:
@@ -136,7 +137,6 @@ def _bytes(source: Any, *path: str) -> int | None:
 
 def claim(obj: dict[str, Any]) -> Claim:
     """Return the record of a PersistentVolumeClaim."""
-    modes = at(obj, "spec", "accessModes")
     return Claim(
         namespace=shared(obj, "metadata", "namespace"),
         name=text(obj, "metadata", "name"),
@@ -144,7 +144,7 @@ def claim(obj: dict[str, Any]) -> Claim:
         volume=text(obj, "spec", "volumeName"),
         storage_class=shared(obj, "spec", "storageClassName"),
         bytes=_bytes(obj, "status", "capacity", "storage") or _bytes(obj, "spec", "resources", "requests", "storage"),
-        modes=tuple(str(m) for m in modes) if isinstance(modes, list) else (),
+        modes=tuple(texts(obj, "spec", "accessModes")),
     )
 
 
@@ -156,8 +156,8 @@ def volume(obj: dict[str, Any]) -> Volume:
         for rule in items(term, "matchExpressions"):
             if rule.get("operator") != "In":
                 continue
-            values = {str(v) for v in rule.get("values") or ()}
-            if rule.get("key") in _ZONE_LABELS:
+            values = set(texts(rule, "values"))
+            if text(rule, "key") in _ZONE_LABELS:
                 zones |= values
             elif rule.get("key") == "kubernetes.io/hostname":
                 nodes |= values

@@ -22,10 +22,12 @@ from agent.wire.build.common import (
     shared,
     strings,
     text,
+    texts,
     time,
 )
 from agent.wire.delta import canonical
 from agent.wire.model import Amounts, Container, ContainerState, Pod, PodSpec, Toleration
+from agent.wire.quantities import LARGEST
 
 _POD_LEVEL = ("cpu", "memory")
 _BEST_EFFORT, _BURSTABLE, _GUARANTEED = "BestEffort", "Burstable", "Guaranteed"
@@ -53,7 +55,7 @@ def _containers(spec: dict[str, Any]) -> tuple[Container, ...]:
 
 def _add(total: Amounts, more: Amounts) -> None:
     for name, value in more.items():
-        total[name] = total.get(name, 0) + value
+        total[name] = min(LARGEST, total.get(name, 0) + value)
 
 
 def _raise_to(total: Amounts, floor: Amounts) -> None:
@@ -127,7 +129,7 @@ def _volumes(spec: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _container_security(obj: dict[str, Any], pod_level: dict[str, Any]) -> set[str]:
     own = mapping(obj, "securityContext")
-    found = {f"adds {capability}" for capability in at(own, "capabilities", "add") or () if isinstance(capability, str)}
+    found = {f"adds {capability}" for capability in texts(own, "capabilities", "add")}
     if flag(own, "privileged"):
         found.add("privileged")
     if at(own, "allowPrivilegeEscalation") is not False:
