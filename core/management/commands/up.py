@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import logging.config
 import os
 import signal
@@ -104,6 +105,7 @@ class Command(BaseCommand):
             return []
         seeded = data / "demo.seeded"
         if seeded.exists() and not first:
+            threading.Thread(target=_seed_again, args=(sandbox,), name="demo", daemon=True).start()
             return _seed()
         with step("Making the demo: an organization, a sandbox cloud and thirty days of history"):
             if not sandbox.wait_ready():
@@ -176,6 +178,17 @@ def _seed() -> list[str]:
     out = io.StringIO()
     call_command("seed_demo", stdout=out)
     return [line for line in out.getvalue().splitlines() if line.strip()]
+
+
+def _seed_again(sandbox: Sandbox) -> None:
+    """Once the sandbox has started anew, with everything in it asleep, wake what the demo had awake."""
+    try:
+        if sandbox.wait_ready():
+            _seed()
+    except Exception:  # the demo goes on without it; the log says why
+        logging.getLogger(__name__).exception("demo_not_seeded_again")
+    finally:
+        connections.close_all()
 
 
 def _sandbox_port() -> int:
