@@ -70,10 +70,13 @@ class Built:
 
 
 class PackageBuilder:
-    """Builds one package. `progress` may raise to stop; calling `build` again goes on where it was."""
+    """Builds one package. `progress`, and `between` two images, may raise to stop; `build` again goes on where it was."""
 
-    def __init__(self, request: Request, source: ImageSource, progress: Progress | None = None) -> None:
+    def __init__(
+        self, request: Request, source: ImageSource, progress: Progress | None = None, between: Callable[[], None] | None = None
+    ) -> None:
         self.request = request
+        self._between = between or (lambda: None)
         self.nodes = shapes.check_nodes(request.nodes)
         self._source = source
         self._progress = progress or (lambda done, total, words: None)
@@ -127,7 +130,10 @@ class PackageBuilder:
 
     def _image(self, spool: Spool, facts: ImageFacts) -> PackedImage:
         saved = self._saved(spool, facts)
-        return saved if saved is not None else self._save(spool, facts)
+        if saved is None:
+            saved = self._save(spool, facts)
+            self._between()
+        return saved
 
     def _save(self, spool: Spool, facts: ImageFacts) -> PackedImage:
         """Read the stream of `docker save` once: layers into the spool, the configuration picked by its listing."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from accounts.providers.docker_errors import docker_errors
-from cloudnodes.packages.format import PackageProblem, looks_secret
+from cloudnodes.packages.catalog import Known
+from cloudnodes.packages.format import CONTAINER_PORT, PackageProblem, looks_secret
 from core.providers import NotFound
 
 CHUNK = 2 * 1024 * 1024
@@ -56,6 +57,20 @@ class EngineImages:
     def save(self, reference: str) -> Iterator[bytes]:
         with docker_errors():
             yield from self._client.get_image(reference, chunk_size=CHUNK)
+
+    def labelled(self) -> dict[str, Known]:
+        """Nodes that the engine knows by the label `curfew.node-type`, on a container or else on an image."""
+        label = {"label": ["curfew.node-type"]}
+        with docker_errors():
+            images = [(i.get("Labels") or {}, tag) for i in self._client.images(filters=label) for tag in i.get("RepoTags") or []]
+            containers = [(c.get("Labels") or {}, str(c.get("Image") or "")) for c in self._client.containers(all=True, filters=label)]
+        found: dict[str, Known] = {}
+        for labels, image in [*images, *containers]:
+            if image and not image.startswith("sha256:") and "<none>" not in image:
+                port = str(labels.get("curfew.port", ""))
+                health_path = str(labels.get("curfew.health-path", ""))
+                found[str(labels["curfew.node-type"])] = Known(image, int(port) if port.isdigit() else CONTAINER_PORT, health_path)
+        return found
 
     def _facts(self, reference: str) -> ImageFacts:
         with docker_errors():
