@@ -62,7 +62,7 @@ def instances_of(account: CloudAccount) -> dict[str, Instance]:
     try:
         found = gateway.open_provider(account, account.region).discover()
     except ProviderError as silent:
-        log.warning("demo_sandbox_silent", extra={"reason": silent.message})
+        log.info("demo_sandbox_silent", extra={"reason": silent.message})
         return {}
     return {instance.provider_id: instance for instance in found}
 
