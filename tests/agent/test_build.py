@@ -82,7 +82,10 @@ def test_quality_of_service(resources: dict[str, Any], qos: str) -> None:
 def test_secrets_stay_where_they_are() -> None:
     pod = make.pod("p", node_name="n")
     pod["metadata"]["annotations"] |= {"vault.example/token": "s.secret", "karpenter.sh/do-not-disrupt": "true"}
-    pod["spec"]["containers"][0] |= {"command": ["run", "--password=hunter2"], "envFrom": [{"secretRef": {"name": "db"}}]}
+    pod["spec"]["containers"][0] |= {
+        "command": ["run", "--password=hunter2"],
+        "envFrom": [{"secretRef": {"name": "db"}}],
+    }
     for obj in [pod, *EXAMPLES]:
         built = RESOURCE[BY_KIND[obj["kind"]]].built(obj)
         told = json.dumps([built.record, built.spec])
@@ -101,7 +104,13 @@ def test_a_node_as_the_cluster_has_it() -> None:
     assert (node.lifecycle, node.group_kind, node.group) == ("spot", "eks", "batch")
     assert (node.ready, node.unschedulable) == (True, True)
     assert node.taints == (Taint("dedicated", "gpu", "NoSchedule"),)
-    assert node.capacity == {"cpu": 2000, "memory": 8 * 2**30, "pods": 110, "ephemeral-storage": 83873772 * 1024, "hugepages-2Mi": 0}
+    assert node.capacity == {
+        "cpu": 2000,
+        "memory": 8 * 2**30,
+        "pods": 110,
+        "ephemeral-storage": 83873772 * 1024,
+        "hugepages-2Mi": 0,
+    }
     assert node.allocatable["cpu"] == 1930
     assert node.created_at == dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
     assert [c.type for c in node.conditions] == ["DiskPressure", "MemoryPressure", "PIDPressure", "Ready"]
@@ -129,9 +138,13 @@ def test_a_pod_that_suffers() -> None:
          "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-09-02T03:04:05Z"}}},
         {"name": "proxy", "restartCount": 0, "ready": True, "state": {"running": {}}},
     ]  # fmt: skip
-    raw["status"]["initContainerStatuses"] = [{"name": "init", "restartCount": 0, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]
+    raw["status"]["initContainerStatuses"] = [
+        {"name": "init", "restartCount": 0, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    ]
     assert build.pod(raw, "s").states == (
-        ContainerState("app", 4, False, "CrashLoopBackOff", "OOMKilled", 137, dt.datetime(2026, 9, 2, 3, 4, 5, tzinfo=dt.UTC)),
+        ContainerState(
+            "app", 4, False, "CrashLoopBackOff", "OOMKilled", 137, dt.datetime(2026, 9, 2, 3, 4, 5, tzinfo=dt.UTC)
+        ),
     )
 
 
@@ -164,7 +177,10 @@ def test_old_revisions_are_not_kept_and_templates_are() -> None:
 def test_owners_are_followed_to_the_top() -> None:
     deploy = make.deployment("web", "shop")
     replica_set = make.replica_set(deploy)
-    cron, job = make.cron_job("nightly", "shop"), make.job("nightly-1", "shop", ownerReferences=make.owner("CronJob", "nightly"))
+    cron, job = (
+        make.cron_job("nightly", "shop"),
+        make.job("nightly-1", "shop", ownerReferences=make.owner("CronJob", "nightly")),
+    )
     pods = [
         make.pod("web-x", "shop", owners=make.owner("ReplicaSet", replica_set["metadata"]["name"])),
         make.pod("nightly-x", "shop", owners=make.owner("Job", "nightly-1")), make.pod("bare", "shop"),
@@ -201,11 +217,18 @@ def test_the_rest() -> None:
     assert (budget.min_available, budget.max_unavailable, budget.disruptions_allowed) == ("50%", "", 1)
     scaler = build.autoscaler(make.autoscaler("a"))
     assert scaler.metrics == (Metric("Resource", "cpu", "Utilization", "70"),)
-    assert scaler.conditions == (Condition("ScalingActive", "True", "ValidMetricFound", dt.datetime(2026, 9, 1, 0, 0, 9, tzinfo=dt.UTC)),)
+    assert scaler.conditions == (
+        Condition("ScalingActive", "True", "ValidMetricFound", dt.datetime(2026, 9, 1, 0, 0, 9, tzinfo=dt.UTC)),
+    )
     claim = build.claim(make.claim("c", volume_name="v"))
     assert (claim.volume, claim.bytes, claim.phase) == ("v", 20 * 2**30, "Bound")
     pool = build.node_pool(make.node_pool())
-    assert (pool.limits, pool.replicas, pool.expire_after, pool.ready) == ({"cpu": "1000", "memory": "4000Gi"}, None, "720h", True)
+    assert (pool.limits, pool.replicas, pool.expire_after, pool.ready) == (
+        {"cpu": "1000", "memory": "4000Gi"},
+        None,
+        "720h",
+        True,
+    )
     node_claim = build.node_claim(make.node_claim("c", "n1"))
     assert (node_claim.pool, node_claim.node, node_claim.lifecycle) == ("general", "n1", "spot")
 
@@ -223,7 +246,25 @@ def test_new_style_events() -> None:
     assert (event.count, event.last_at) == (9, dt.datetime(2026, 9, 1, 11, tzinfo=dt.UTC))
 
 
-JUNK = [None, 0, -1, 1.5, True, "", "junk", [], {}, [None], [{}], {"a": None}, "9" * 60, 2**70, -(2**70), "x" * 70_000, [[]]]
+JUNK = [
+    None,
+    0,
+    -1,
+    1.5,
+    True,
+    "",
+    "junk",
+    [],
+    {},
+    [None],
+    [{}],
+    {"a": None},
+    "9" * 60,
+    2**70,
+    -(2**70),
+    "x" * 70_000,
+    [[]],
+]
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -234,7 +275,10 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@given(st.integers(0, len(EXAMPLES) - 1), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, len(JUNK) - 1)), min_size=1, max_size=4))
+@given(
+    st.integers(0, len(EXAMPLES) - 1),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, len(JUNK) - 1)), min_size=1, max_size=4),
+)
 @settings(max_examples=600, deadline=None)
 def test_no_object_breaks_a_builder(which: int, damage: list[tuple[int, int]]) -> None:
     obj = copy.deepcopy(EXAMPLES[which])

@@ -47,7 +47,9 @@ def test_a_list_cut_anywhere_is_an_error(place: int) -> None:
         read_list(pieces(data[:place], [7, 50]), lambda item: None)
 
 
-@pytest.mark.parametrize("data", [b"<html>", b"[]", b"null", b'{"items": [}', b'{"items": [1 2]}', b'{"a" 1}', b'{"a":1} x', b"{}"])
+@pytest.mark.parametrize(
+    "data", [b"<html>", b"[]", b"null", b'{"items": [}', b'{"items": [1 2]}', b'{"a" 1}', b'{"a":1} x', b"{}"]
+)
 def test_what_is_no_list(data: bytes) -> None:
     with pytest.raises(BadListing):
         read_list([data], lambda item: None)

@@ -55,7 +55,9 @@ def test_status_heartbeats_of_nodes_are_no_change(kube: FakeKube, platform: Plat
         kube.change("nodes", "", name, {"metadata": {"labels": {"seen": version}}})
         settled(kube, platform)
         digest = agent.store.digest
-        kube.change("nodes", "", name, {"status": {"conditions": [{"type": "Ready", "lastHeartbeatTime": make.stamp(1999)}]}})
+        kube.change(
+            "nodes", "", name, {"status": {"conditions": [{"type": "Ready", "lastHeartbeatTime": make.stamp(1999)}]}}
+        )
         time.sleep(0.5)
         assert agent.store.digest == digest
 

@@ -25,7 +25,10 @@ def _away_from_zero(value: Fraction) -> int:
 
 
 @given(
-    st.sampled_from(["", "-", "+"]), st.integers(0, 10**15), st.sampled_from(["", ".", ".5", ".125", ".000000001", ".30"]), st.sampled_from(sorted(SUFFIXES))
+    st.sampled_from(["", "-", "+"]),
+    st.integers(0, 10**15),
+    st.sampled_from(["", ".", ".5", ".125", ".000000001", ".30"]),
+    st.sampled_from(sorted(SUFFIXES)),
 )
 def test_every_form_exactly(sign: str, whole: int, fraction: str, suffix: str) -> None:
     value = Fraction(f"{whole}{fraction if len(fraction) > 1 else ''}") * SUFFIXES[suffix]

@@ -319,8 +319,11 @@ class KubeStore:
                 table.order = sorted(table.objects)
             after, version = ("", ""), self.version
             if token:
-                start = json.loads(base64.b64decode(token))
-                version, after = int(start["rv"]), (start["ns"], start["name"])
+                try:
+                    start = json.loads(base64.b64decode(token, validate=True))
+                    version, after = int(start["rv"]), (start["ns"], start["name"])
+                except (ValueError, KeyError, TypeError):
+                    raise Refusal(400, "BadRequest", "continue key is not valid") from None
                 if version < self.floor:
                     raise Refusal(
                         410, "Expired", "The provided continue parameter is too old to display a consistent list result"
