@@ -21,6 +21,7 @@ from typing import Any
 from bench.support import report
 from clusters.analysis.facts import ClusterFacts
 from clusters.analysis.packing import NodeOffer, offers_for, plan_packing, verify
+from clusters.analysis.packing.planner import DEFAULT_EFFORT
 from clusters.analysis.packing.prepare import Problem, prepare
 from tests.clusters.analysis.fleets import PRICES, TYPES, make_fleet
 
@@ -137,7 +138,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=100)
     parser.add_argument("--fleets", type=int, default=5)
     parser.add_argument("--large", type=int, default=1000)
-    parser.add_argument("--effort", type=int, default=6_000_000)
+    parser.add_argument("--effort", type=int, default=DEFAULT_EFFORT)
     options = parser.parse_args()
     if options.large:
         speed(options.large, options.effort)

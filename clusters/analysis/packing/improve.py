@@ -8,6 +8,7 @@ from clusters.analysis.packing.search import Bin, Search
 
 _ENOUGH = 1e-9
 _DROP_TARGETS = 80
+_GOOD_ENOUGH = 0.98
 
 
 class Improver:
@@ -16,7 +17,7 @@ class Improver:
     def __init__(self, search: Search, bins: list[Bin]) -> None:
         self.search = search
         self.problem = search.problem
-        self.homes = [b for b in bins if b.shape < 0]
+        self.homes = sorted((b for b in bins if b.shape < 0), key=lambda b: -b.shape)
         self.bins = [b for b in bins if b.shape >= 0]
         self._usable_homes = [
             index for index, home in enumerate(self.problem.homes) if home.accepts and min(home.room) >= 0
@@ -34,7 +35,7 @@ class Improver:
         self.exchange_all()
         self.drop_all()
         start, idle, turn = self.search.steps, 0, 0
-        patience = 200 + 10 * (len(self.bins) + len(self._usable_homes))
+        patience = 1500 + 40 * (len(self.bins) + len(self._usable_homes))
         while self.search.steps - start < steps and idle < patience and self.bins:
             idle = 0 if self.repack_some() else idle + 1
             turn += 1
@@ -137,7 +138,7 @@ class Improver:
     # Taking apart -----------------------------------------------------------------------------------------------
 
     def repack_some(self) -> bool:
-        """Take a few nodes apart and fill anew; keep the result when it costs less, or puts more into the homes."""
+        """Take a few nodes apart and fill anew; keep the result when it costs less, or no more and the homes hold no less."""
         search = self.search
         group, homes = self._choose(), self._choose_homes()
         left = [0] * len(search.need)
@@ -149,25 +150,26 @@ class Improver:
             limit[b.shape] += 1
         value, liking = search.shaken(0.6), search.random.choice((0.0, 0.0, 4.0, 12.0))
         filled = search.fill_homes([-1 - b.shape for b in homes], left, value, liking)
-        opened = search.open_nodes(left, value, limit, liking)
+        opened = search.open_nodes(
+            left, value, limit, liking, budget=search.cost(group), good_enough=_GOOD_ENOUGH
+        )
         if opened is None:
             return False
         saved = search.cost(group) - search.cost(opened)
         gained = sum(map(search.worth, filled)) - sum(map(search.worth, homes))
-        if saved < -_ENOUGH or (saved <= _ENOUGH and gained <= _ENOUGH):
+        if saved < -_ENOUGH or (saved <= _ENOUGH and gained < 0):
             return False
         self._replace(group, opened)
-        self._rehome(homes, filled)
+        self._rehome(filled)
         for b in opened:
             shape = self._cheapest(b)
             if shape is not None:
                 self._replace([b], [self._moved(b, shape)])
-        return True
+        return saved > _ENOUGH or gained > _ENOUGH
 
-    def _rehome(self, old: Sequence[Bin], new: Sequence[Bin]) -> None:
-        if old:
-            gone = set(map(id, old))
-            self.homes = [b for b in self.homes if id(b) not in gone] + list(new)
+    def _rehome(self, new: Sequence[Bin]) -> None:
+        for b in new:
+            self.homes[-1 - b.shape] = b
 
     def _choose(self) -> list[Bin]:
         """One node by its waste, and some whose loads may go to the same places."""
@@ -187,10 +189,12 @@ class Improver:
         return list(group.values())
 
     def _choose_homes(self) -> list[Bin]:
-        usable = self._usable_homes
-        if not usable:
-            return []
-        random = self.search.random
-        count = min(len(usable), random.choice((0, 1, 2, 3, 4)))
-        chosen = set(random.sample(usable, count))
-        return [b for b in self.homes if -1 - b.shape in chosen]
+        """Some homes: by preference one with CPU to spare and one with memory to spare, as they may swap loads."""
+        usable, random = self._usable_homes, self.search.random
+        count = min(len(usable), random.choice((0, 1, 2, 2, 3, 4)))
+        chosen: dict[int, Bin] = {}
+        for turn in range(count):
+            sample = [self.homes[random.choice(usable)] for _ in range(random.choice((1, 2, 5)))]
+            best = max(sample, key=lambda b: b.cpu) if turn % 2 == 0 else max(sample, key=lambda b: b.memory)
+            chosen[best.shape] = best
+        return list(chosen.values())

@@ -13,7 +13,7 @@ from clusters.analysis.packing.offers import offers_for
 from clusters.analysis.packing.prepare import Problem, prepare
 from clusters.analysis.packing.search import Bin, Search
 
-DEFAULT_EFFORT = 6_000_000
+DEFAULT_EFFORT = 8_000_000
 _RUNS = ((0.0, 0.0), (0.0, 4.0), (0.0, 16.0), (0.2, 0.0), (0.2, 4.0), (0.4, 8.0))  # shaking, liking
 
 
@@ -23,7 +23,7 @@ def plan_packing(
     """The cheapest set of nodes found that may hold the cluster's pods, and who goes where.
 
     `offers` is what could be bought; None means more of the nodes that are there, an empty sequence nothing. `effort`
-    bounds the work (a million is about a second). The plan never costs more than today's nodes.
+    bounds the work (a million is about half a second). The plan never costs more than today's nodes.
     """
     problem = prepare(facts, offers_for(facts.nodes) if offers is None else offers)
     bins = _solve(problem, effort, seed)

@@ -114,14 +114,25 @@ class Search:
         return [value * (1 + shake * (self.random.random() - 0.5)) for value in self.value]
 
     def open_nodes(
-        self, left: list[int], value: Sequence[float], limit: list[int], liking: float
+        self,
+        left: list[int],
+        value: Sequence[float],
+        limit: list[int],
+        liking: float,
+        *,
+        budget: float = math.inf,
+        good_enough: float = 1.0,
     ) -> list[Bin] | None:
-        """Open nodes for what is `left` (which is used up), greedily by value per dollar."""
-        shapes, bins = self.problem.shapes, []
+        """Open nodes for what is `left` (which is used up), greedily by value per dollar.
+
+        None when something has no place, or when it would cost more than the budget. A shape whose load is worth
+        `good_enough` of its price is taken without looking at the others (no load is worth more than its price).
+        """
+        bins: list[Bin] = []
+        shapes = self.problem.shapes
         alive = [k for k, count in enumerate(left) if count]
         cache: dict[int, _Lists] = {}
-        heap = [(-1e30, shapes[s].price, s) for s in self.by_price if limit[s] > 0 and shapes[s].accepts]
-        heapq.heapify(heap)
+        heap = self._heap(left, alive, limit, good_enough)
         fresh = len(alive)
         while alive:
             chosen = self._best_shape(heap, left, value, alive, cache, limit, liking)
@@ -129,6 +140,9 @@ class Search:
                 return None
             index, load = chosen
             times = min(min(left[k] // n for k, n in load.items()), limit[index])
+            budget -= times * shapes[index].price
+            if budget < -1e-9:
+                return None
             for _ in range(times):
                 b = Bin(index, shapes[index].room, shapes[index].held)
                 self.take(b, load, left)
@@ -139,6 +153,19 @@ class Search:
                 fresh = len(alive)
                 cache.clear()
         return bins
+
+    def _heap(
+        self, left: Sequence[int], alive: Sequence[int], limit: Sequence[int], good_enough: float
+    ) -> list[tuple[float, float, int]]:
+        """Upper bounds of what a shape's load can be worth per dollar, as a heap; ties are broken by chance."""
+        worth = sum(self.value[k] * left[k] for k in alive)
+        heap = []
+        for index, shape in enumerate(self.problem.shapes):
+            if limit[index] > 0 and shape.accepts:
+                most = min(good_enough, worth / max(shape.price, 1e-9))
+                heap.append((-most, self.random.random(), index))
+        heapq.heapify(heap)
+        return heap
 
     def _best_shape(
         self,
@@ -152,7 +179,7 @@ class Search:
     ) -> tuple[int, dict[int, int]] | None:
         """The shape whose load is worth most per dollar. Old figures are upper bounds, so only the top is redone."""
         while heap:
-            _, price, index = heapq.heappop(heap)
+            _, tie, index = heapq.heappop(heap)
             shape = self.problem.shapes[index]
             if limit[index] <= 0:
                 continue
@@ -163,8 +190,8 @@ class Search:
             load, worth = self.fill(shape.room, shape.held, lists, left)
             if not load:
                 continue
-            score = worth / max(price, 1e-9) * (_EXISTING_BONUS if shape.offer is None else 1)
-            heapq.heappush(heap, (-score, price, index))
+            score = worth / max(shape.price, 1e-9) * (_EXISTING_BONUS if shape.offer is None else 1)
+            heapq.heappush(heap, (-score, tie, index))
             if heap[0][2] == index or -heap[0][0] <= score:
                 return index, load
         return None
