@@ -12,7 +12,7 @@ from core.admin import ReadOnlyAdmin
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("at", "organization", "seq", "actor_label", "verb", "target_label", "outcome")
+    list_display = ("at", "organization", "actor_label", "verb", "target_label", "outcome")
     list_filter = ("outcome", "actor_kind")
     search_fields = ("actor_label", "verb", "target_label", "request_id")
     list_select_related = ("organization",)

@@ -6,6 +6,9 @@ class AuditConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from core import menu
+        from audit import audit_verbs  # noqa: F401  registers the verbs
+        from core import menu, periodic
 
         menu.register(menu.Entry(100, "Audit Logs", "audit:list", "history", gap=True, permission="audit.view"))
+        periodic.register("audit.seal", 2)
+        periodic.register("audit.checkpoint", 300)

@@ -1,4 +1,4 @@
-"""Outcomes of an audited action."""
+"""Outcomes of an audited action; kinds of places that the log is sent to."""
 
 from django.db import models
 
@@ -7,3 +7,16 @@ class Outcome(models.TextChoices):
     SUCCESS = "success", "Success"
     FAILED = "failed", "Failed"
     DENIED = "denied", "Denied"
+
+
+class SinkKind(models.TextChoices):
+    DATADOG = "datadog", "Datadog"
+    SPLUNK = "splunk", "Splunk HEC"
+    S3 = "s3", "Amazon S3"
+    SYSLOG = "syslog", "Syslog"
+    WEBHOOK = "webhook", "Webhook"
+
+
+class Shipping(models.TextChoices):
+    OCSF = "ocsf", "OCSF"
+    NATIVE = "native", "Curfew's own"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 
-from audit.enums import Outcome
+from audit.enums import Outcome, Shipping, SinkKind
 from core.models import UuidModel
 from core.tenancy import OrgOwned
 
 
 class AuditEntry(UuidModel, OrgOwned):
-    """One action. Written once; database triggers refuse UPDATE and DELETE."""
+    """One action. Written once, in the transaction of what it records; database triggers refuse UPDATE and DELETE.
+
+    `seq` orders entries of the same millisecond: microseconds of the writer's clock, never twice in one process. The
+    place in the chain is the `line` of the seal, which the sealer adds within seconds.
+    """
 
     seq = models.PositiveBigIntegerField()
     at = models.DateTimeField()
@@ -28,11 +33,9 @@ class AuditEntry(UuidModel, OrgOwned):
     user_agent = models.CharField(max_length=300, blank=True)
     request_id = models.CharField(max_length=64, blank=True)
     operation_id = models.UUIDField(null=True)
-    prev_hash = models.CharField(max_length=64)
-    hash = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)
 
     class Meta(OrgOwned.Meta):
-        constraints = [models.UniqueConstraint(fields=["organization", "seq"], name="audit_entry_seq_once")]
         indexes = [
             models.Index(fields=["organization", "-at", "-seq"], name="audit_entry_recent"),
             models.Index(fields=["organization", "target_kind", "target_id"], name="audit_entry_target"),
@@ -40,17 +43,133 @@ class AuditEntry(UuidModel, OrgOwned):
         ]
 
     def __str__(self) -> str:
-        return f"{self.seq} {self.verb} {self.target_label}"
+        return f"{self.verb} {self.target_label}"
+
+
+class AuditPending(OrgOwned):
+    """An entry that waits for its seal. A database trigger adds the row with the entry; the sealer takes it away.
+
+    It keeps the digest, so that an entry altered or removed before it is sealed shows as such afterwards.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    entry_id = models.UUIDField()
+    digest = models.CharField(max_length=64)
+    since = models.DateTimeField()
+
+    class Meta(OrgOwned.Meta):
+        indexes = [models.Index(fields=["organization", "id"], name="audit_pending_order")]
+
+    def __str__(self) -> str:
+        return f"{self.entry_id} since {self.since:%H:%M:%S}"
+
+
+class AuditSeal(OrgOwned):
+    """The place of an entry in the chain of its organization. Written once; triggers refuse UPDATE and DELETE."""
+
+    entry = models.OneToOneField(AuditEntry, on_delete=models.DO_NOTHING, db_constraint=False, primary_key=True, related_name="seal")
+    line = models.PositiveBigIntegerField()
+    prev_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["organization", "line"], name="audit_seal_line_once")]
+
+    def __str__(self) -> str:
+        return f"line {self.line}"
 
 
 class AuditHead(models.Model):
-    """The tail of one organization's chain; locked while an entry is appended, so that the chain cannot fork."""
+    """The tail of one organization's chain; the sealer that holds its lock is the only one that adds to the chain."""
 
-    organization = models.OneToOneField(
-        "accounts.Organization", on_delete=models.CASCADE, primary_key=True, related_name="+"
-    )
+    organization = models.OneToOneField("accounts.Organization", on_delete=models.CASCADE, primary_key=True, related_name="+")
     seq = models.PositiveBigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
 
     def __str__(self) -> str:
         return f"{self.organization_id} at {self.seq}"
+
+
+class AuditCheckpoint(UuidModel, OrgOwned):
+    """A signed statement "line `line` had the hash `hash` at `at`". Written once, copied to the anchors."""
+
+    line = models.PositiveBigIntegerField()
+    hash = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    key_id = models.CharField(max_length=32)
+    signature = models.CharField(max_length=128)
+
+    class Meta(OrgOwned.Meta):
+        indexes = [models.Index(fields=["organization", "-line"], name="audit_checkpoint_newest")]
+
+    def __str__(self) -> str:
+        return f"line {self.line} signed by {self.key_id}"
+
+
+class AuditPurge(UuidModel, OrgOwned):
+    """A signed statement that lines up to `line` were removed by retention; the chain goes on from `hash`."""
+
+    line = models.PositiveBigIntegerField()
+    hash = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    key_id = models.CharField(max_length=32)
+    signature = models.CharField(max_length=128)
+
+    class Meta(OrgOwned.Meta):
+        indexes = [models.Index(fields=["organization", "-line"], name="audit_purge_newest")]
+
+    def __str__(self) -> str:
+        return f"up to line {self.line}"
+
+
+class AuditSettings(OrgOwned):
+    """How long an organization keeps its log. `retention_days` None: for ever. A legal hold stops every purge."""
+
+    retention_days = models.PositiveIntegerField(null=True)
+    legal_hold = models.BooleanField(default=False)
+    hold_reason = models.CharField(max_length=300, blank=True)
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["organization"], name="audit_settings_once")]
+
+    def __str__(self) -> str:
+        return f"{self.retention_days or 'for ever'}"
+
+
+class SavedView(UuidModel, OrgOwned):
+    """A person's named filter of the log; `query` is the query string."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=600)
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["organization", "user", "name"], name="audit_view_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Sink(UuidModel, OrgOwned):
+    """A place outside that gets every sealed line, in order, at least once. `line` is the last one it confirmed."""
+
+    name = models.CharField(max_length=80)
+    kind = models.CharField(max_length=10, choices=SinkKind.choices)
+    shape = models.CharField(max_length=8, choices=Shipping.choices, default=Shipping.OCSF)
+    options = models.JSONField(default=dict)
+    secrets = models.TextField(blank=True)
+    enabled = models.BooleanField(default=True)
+    line = models.PositiveBigIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0)
+    error = models.CharField(max_length=500, blank=True)
+    not_before = models.DateTimeField()
+    lease_until = models.DateTimeField(null=True)
+    lease = models.PositiveBigIntegerField(default=0)
+    delivered_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["organization", "name"], name="audit_sink_name_once")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from django.urls import reverse
 
 from audit import chain, verbs
 from audit.enums import Outcome
-from audit.models import AuditEntry, AuditHead
+from audit.models import AuditEntry, AuditHead, AuditPending, AuditSeal
 from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import NotFound
@@ -43,6 +42,7 @@ class Filters:
     target_id: str = ""
     outcome: str = ""
     operation_id: UUID | None = None
+    request_id: str = ""
     since: str = ""
     start: datetime | None = None
     end: datetime | None = None
@@ -59,9 +59,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """One line as a page shows it."""
+    """One line as a page shows it; `seal` is None for the seconds until the sealer came by."""
 
     entry: AuditEntry
+    seal: AuditSeal | None
     sentence: str
     what: str
     icon: str
@@ -88,19 +89,6 @@ class Window:
     is_newest: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a check of an organization's chain found. `seq` is the first broken line, `reason` says how."""
-
-    organization_id: UUID
-    checked: int
-    ok: bool
-    seq: int | None = None
-    reason: str = ""
-    entry_id: UUID | None = None
-    at: datetime = field(default_factory=clock.now)
-
-
 def cursor_of(entry: AuditEntry) -> str:
     """Where a window may start: the moment in microseconds and the number in the chain."""
     return f"{(entry.at - EPOCH) // timedelta(microseconds=1)}.{entry.seq}"
@@ -114,11 +102,20 @@ def _parsed(cursor: str) -> tuple[datetime, int] | None:
         return None
 
 
+def seal_of(entry: AuditEntry) -> AuditSeal | None:
+    """The place of the entry in the chain, if it has one yet; no read when the entry came with `select_related`."""
+    try:
+        return entry.seal
+    except AuditSeal.DoesNotExist:
+        return None
+
+
 def view(entry: AuditEntry) -> EntryView:
     """The line with its sentence, without further reads; `what` leaves the target to its own column."""
     what = verbs.sentence(entry.verb, "it")
     return EntryView(
         entry=entry,
+        seal=seal_of(entry),
         sentence=verbs.sentence(entry.verb, entry.target_label or "it"),
         what=what[:1].upper() + what[1:],
         icon=ICONS.get(entry.actor_kind, "user-question"),
@@ -137,6 +134,7 @@ def query(*, actor: Actor, filters: Filters) -> Any:
         "target_id": filters.target_id,
         "outcome": filters.outcome,
         "operation_id": filters.operation_id,
+        "request_id": filters.request_id,
     }
     rows = rows.filter(**{name: value for name, value in exact.items() if value})
     if filters.who in WHO:
@@ -155,7 +153,7 @@ def query(*, actor: Actor, filters: Filters) -> Any:
             | Q(target_id=word)
             | Q(request_id=word)
         )
-    return rows.order_by("-at", "-seq")
+    return rows.select_related("seal").order_by("-at", "-seq")
 
 
 def window(*, actor: Actor, filters: Filters, before: str = "", after: str = "", size: int = 50) -> Window:
@@ -184,8 +182,10 @@ def window(*, actor: Actor, filters: Filters, before: str = "", after: str = "",
 
 
 def _length(actor: Actor) -> int:
-    head = AuditHead.objects.filter(organization_id=actor.org_id).first() if actor.org_id else None
-    return head.seq if head else 0
+    if actor.org_id is None:
+        return 0
+    head = AuditHead.objects.filter(organization_id=actor.org_id).first()
+    return (head.seq if head else 0) + AuditPending.objects.for_org(actor.org_id).count()
 
 
 def counts(*, actor: Actor, filters: Filters) -> tuple[dict[str, int], bool]:
@@ -204,7 +204,7 @@ def counts(*, actor: Actor, filters: Filters) -> tuple[dict[str, int], bool]:
 def get_entry(*, actor: Actor, entry_id: UUID | str) -> EntryView:
     """One line; NotFound also when it is another organization's."""
     actor.require(PERMISSION, "see the audit log")
-    found = AuditEntry.objects.visible_to(actor).filter(id=entry_id).first()
+    found = AuditEntry.objects.visible_to(actor).select_related("seal").filter(id=entry_id).first()
     if found is None:
         raise NotFound("There is no such line in the audit log.")
     return view(found)
@@ -230,44 +230,24 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def as_mapping(entry: AuditEntry) -> dict[str, Any]:
-    """The line in the form that is hashed, exported and verified."""
+def iso(moment: datetime) -> str:
+    """ISO 8601 UTC with milliseconds, as it is hashed and signed."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def canonical_form(values: dict[str, Any]) -> dict[str, Any]:
+    """Database values of one entry as plain JSON values: ids and times as text."""
+    operation = values["operation_id"]
     return {
-        **{name: getattr(entry, name) for name in chain.FIELDS if name not in {"id", "organization", "at", "operation_id"}},
-        "id": str(entry.id),
-        "organization": str(entry.organization_id),
-        "at": entry.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "operation_id": str(entry.operation_id) if entry.operation_id else None,
+        **values,
+        "id": str(values["id"]),
+        "organization": str(values["organization"]),
+        "at": iso(values["at"]),
+        "operation_id": str(operation) if operation else None,
     }
 
 
-def organizations_with_chains() -> list[UUID]:
-    """Ids of the organizations that have a log, for verification of all."""
-    return list(AuditHead.objects.order_by("organization_id").values_list("organization_id", flat=True))
-
-
-def verify_chain(*, organization_id: UUID) -> Verdict:
-    """Recompute an organization's chain from its first line to its head, holding one line in memory at a time."""
-    head = AuditHead.objects.filter(organization_id=organization_id).first()
-    rows = AuditEntry.objects.for_org(organization_id).order_by("seq").iterator(chunk_size=2000)
-    return judge(organization_id, rows, (head.seq, head.hash) if head else (0, chain.GENESIS))
-
-
-def judge(organization_id: UUID, entries: Iterable[AuditEntry], head: tuple[int, str]) -> Verdict:
-    """The first line that is missing, moved or altered, if any; the head tells whether the end was cut off."""
-    count, previous = 0, chain.GENESIS
-    for entry in entries:
-        count += 1
-        reason = ""
-        if entry.seq != count:
-            reason = f"line {count} is missing" if entry.seq > count else f"line {entry.seq} is there twice"
-        elif entry.prev_hash != previous:
-            reason = "it does not follow from the line before it"
-        elif chain.entry_hash(as_mapping(entry)) != entry.hash:
-            reason = "its content does not have its hash"
-        if reason:
-            return Verdict(organization_id, count, ok=False, seq=min(count, entry.seq), reason=reason, entry_id=entry.id)
-        previous = entry.hash
-    if (count, previous) != head:
-        return Verdict(organization_id, count, ok=False, seq=count + 1, reason=f"the chain ends at line {count} but its head says {head[0]}")
-    return Verdict(organization_id, count, ok=True)
+def as_mapping(entry: AuditEntry) -> dict[str, Any]:
+    """The content of the entry in the form that is hashed, exported and verified."""
+    values = {name: getattr(entry, name) for name in chain.FIELDS if name != "organization"}
+    return canonical_form({**values, "organization": entry.organization_id})

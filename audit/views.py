@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from audit import selectors
+from audit import selectors, services, verification
 from audit.enums import Outcome
 from audit.forms import FilterForm, verb_choices
 from core import htmx
@@ -102,5 +102,6 @@ def chain_check(request: HttpRequest) -> HttpResponse:
     """Recomputes the organization's chain and says what it found."""
     actor = _actor(request)
     actor.require(selectors.PERMISSION, "verify the audit log")
-    verdict = selectors.verify_chain(organization_id=request.organization.id)  # type: ignore[attr-defined]
+    services.seal_organization(organization_id=request.organization.id)  # type: ignore[attr-defined]
+    verdict = verification.verify_chain(organization_id=request.organization.id)  # type: ignore[attr-defined]
     return htmx.render_page(request, "audit/check.html", {"page_title": "Audit log check", "verdict": verdict}, fragment="verdict")

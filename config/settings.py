@@ -47,6 +47,9 @@ CURFEW_DOCKER_HOST = env.str(
     "CURFEW_DOCKER_HOST", default=env.str("DOCKER_HOST", default="unix:///var/run/docker.sock")
 )
 CURFEW_PLATFORM_AWS_ACCOUNT = env.str("CURFEW_PLATFORM_AWS_ACCOUNT", default="")
+CURFEW_AUDIT_SIGNING_KEYS = secret("CURFEW_AUDIT_SIGNING_KEYS", "")
+CURFEW_AUDIT_ANCHORS = env.str("CURFEW_AUDIT_ANCHORS", default="")
+CURFEW_OUTBOUND_NETWORKS = env.list("CURFEW_OUTBOUND_NETWORKS", default=[])
 CURFEW_ALLOW_SIGNUP = env.bool("CURFEW_ALLOW_SIGNUP", default=True)
 
 DATABASE_URL = secret("DATABASE_URL", "")

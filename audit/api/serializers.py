@@ -9,7 +9,7 @@ from rest_framework import serializers
 from audit import verbs
 from audit.enums import Outcome
 from audit.models import AuditEntry
-from audit.selectors import WHO, as_mapping
+from audit.selectors import WHO, as_mapping, seal_of
 
 
 class AuditEntrySerializer(serializers.Serializer):
@@ -34,13 +34,17 @@ class AuditEntrySerializer(serializers.Serializer):
     user_agent = serializers.CharField(allow_blank=True)
     request_id = serializers.CharField(allow_blank=True)
     operation_id = serializers.UUIDField(allow_null=True)
-    prev_hash = serializers.CharField()
-    hash = serializers.CharField()
+    digest = serializers.CharField(help_text="SHA-256 of the content")
+    line = serializers.IntegerField(allow_null=True, help_text="place in the chain; null for the seconds until it is sealed")
+    prev_hash = serializers.CharField(allow_null=True)
+    hash = serializers.CharField(allow_null=True)
 
 
 def entry_shape(entry: AuditEntry) -> dict[str, Any]:
     """Plain JSON values of one line."""
-    return {**as_mapping(entry), "hash": entry.hash, "sentence": verbs.sentence(entry.verb, entry.target_label or "it")}
+    seal = seal_of(entry)
+    place = {"line": seal.line, "prev_hash": seal.prev_hash, "hash": seal.hash} if seal else {"line": None, "prev_hash": None, "hash": None}
+    return {**as_mapping(entry), **place, "digest": entry.digest, "sentence": verbs.sentence(entry.verb, entry.target_label or "it")}
 
 
 class AuditQuerySerializer(serializers.Serializer):

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audit import selectors
+from audit import selectors, services, verification
 from audit.api import serializers
 from audit.models import AuditEntry
 from core.api.pagination import Pages
@@ -59,6 +59,7 @@ class AuditVerifyView(CurfewAPIView):
         self.actor.require(selectors.PERMISSION, "verify the audit log")
         if self.actor.org_id is None:
             raise Forbidden("Act in one organization to verify its chain.")
-        found = selectors.verify_chain(organization_id=self.actor.org_id)
+        services.seal_organization(organization_id=self.actor.org_id)
+        found = verification.verify_chain(organization_id=self.actor.org_id)
         broken = str(found.entry_id) if found.entry_id else None
         return Response({"ok": found.ok, "checked": found.checked, "broken_seq": found.seq, "broken_id": broken, "reason": found.reason})

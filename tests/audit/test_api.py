@@ -8,7 +8,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from audit import chain
-from audit.services import record_alone
+from audit.services import record_alone, seal_organization
 from tests.personas import Persona
 
 pytestmark = pytest.mark.django_db
@@ -17,15 +17,17 @@ ApiOf = Callable[[Persona], APIClient]
 
 def write(persona: Persona, count: int = 3) -> None:
     for n in range(count):
-        record_alone(actor=persona.actor, verb="access.denied", target_kind="page", target_id=str(n), target_label=f"page {n}", changes={"n": [n, 1.5, "ü"]})
+        record_alone(actor=persona.actor, verb="access.denied", target_kind="page", target_id=str(n), target_label=f"page {n}", changes={"n": [n, 1.5, "ü", 1e20, 1e-7, float("nan"), "\0\ud800"]})
+    seal_organization(organization_id=persona.organization.id)
 
 
 def test_the_chain_can_be_recomputed_from_the_answers(alice: Persona, api_of: ApiOf) -> None:
     write(alice)
     rows = api_of(alice).get("/api/audit").json()["results"]
-    assert [r["seq"] for r in rows] == [3, 2, 1]
+    assert [r["line"] for r in rows] == [3, 2, 1]
     for row in rows:
-        assert chain.entry_hash(row) == row["hash"]
+        assert chain.digest(row) == row["digest"]
+        assert chain.link(row["organization"], row["line"], row["prev_hash"], row["digest"]) == row["hash"]
     assert [r["prev_hash"] for r in rows] == [rows[1]["hash"], rows[2]["hash"], chain.GENESIS]
     one = api_of(alice).get(f"/api/audit/{rows[0]['id']}").json()
     assert one == rows[0]

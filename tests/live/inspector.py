@@ -90,19 +90,20 @@ class _Answers:
 
     def audit(self) -> dict[str, Any]:
         from audit import chain, services
-        from audit.models import AuditEntry, AuditHead
+        from audit.models import AuditHead, AuditSeal
 
         problems, total, checked = [], 0, 0
         for head in list(AuditHead.objects.all()):
             known = self.chains.setdefault(str(head.organization_id), _Chain(0, chain.GENESIS))
-            new = AuditEntry.objects.all_orgs().filter(organization_id=head.organization_id, seq__gt=known.seq)
-            for entry in new.order_by("seq"):
+            new = AuditSeal.objects.all_orgs().filter(organization_id=head.organization_id, line__gt=known.seq)
+            for seal in new.order_by("line").select_related("entry"):
                 checked += 1
-                if entry.seq != known.seq + 1:
-                    problems.append(f"{head.organization_id}: entry {entry.seq} follows {known.seq}")
-                if entry.prev_hash != known.hash or entry.hash != chain.entry_hash(services.as_mapping(entry)):
-                    problems.append(f"{head.organization_id}: the hash of entry {entry.seq} is wrong")
-                known.seq, known.hash = entry.seq, entry.hash
+                if seal.line != known.seq + 1:
+                    problems.append(f"{head.organization_id}: line {seal.line} follows {known.seq}")
+                content = chain.digest(services.as_mapping(seal.entry))
+                if seal.prev_hash != known.hash or seal.hash != chain.link(str(head.organization_id), seal.line, known.hash, content):
+                    problems.append(f"{head.organization_id}: the hash of line {seal.line} is wrong")
+                known.seq, known.hash = seal.line, seal.hash
             if known.seq < head.seq or (known.seq == head.seq and known.hash != head.hash):
                 problems.append(f"{head.organization_id}: the head says {head.seq}, the entries end at {known.seq}")
             total += known.seq

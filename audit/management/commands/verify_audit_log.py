@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit import selectors
+from audit import verification
 
 
 class Command(BaseCommand):
@@ -19,12 +19,12 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object on one line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        chains = selectors.organizations_with_chains()
+        chains = verification.organizations_with_chains()
         if options["org"]:
             if options["org"] not in chains:
                 raise CommandError("No audit log of such an organization.", returncode=2)
             chains = [options["org"]]
-        verdicts = [selectors.verify_chain(organization_id=one) for one in chains]
+        verdicts = [verification.verify_chain(organization_id=one) for one in chains]
         broken = [v for v in verdicts if not v.ok]
         if options["json"]:
             self.stdout.write(json.dumps({"ok": not broken, "chains": [_shape(v) for v in verdicts]}))
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(f"{len(broken)} of {len(verdicts)} chains are broken.", returncode=1)
 
 
-def _shape(verdict: selectors.Verdict) -> dict[str, Any]:
+def _shape(verdict: verification.Verdict) -> dict[str, Any]:
     return {
         "organization": str(verdict.organization_id),
         "ok": verdict.ok,
@@ -46,7 +46,7 @@ def _shape(verdict: selectors.Verdict) -> dict[str, Any]:
     }
 
 
-def _sentence(verdict: selectors.Verdict) -> str:
+def _sentence(verdict: verification.Verdict) -> str:
     if verdict.ok:
         return f"{verdict.organization_id}: {verdict.checked} lines, unbroken"
     return f"{verdict.organization_id}: broken at line {verdict.seq} ({verdict.entry_id or 'no id'}): {verdict.reason}"

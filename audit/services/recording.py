@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -16,6 +18,10 @@ from core import clock, request_context
 from core.actor import Actor
 from core.live import publish
 from core.redaction import redact_mapping, redact_text
+
+_lock = threading.Lock()
+_newest = 0
+_with_head: set[UUID] = set()
 
 
 def record(
@@ -32,10 +38,11 @@ def record(
     operation_id: UUID | None = None,
     organization_id: UUID | None = None,
 ) -> AuditEntry:
-    """Append one entry to the organization's chain, within the caller's transaction.
+    """Write one entry of the organization's log, within the caller's transaction. Waits for nobody.
 
     `target` may be a model instance (kind, id and label are taken from it). `changes` is `{field: [before, after]}`;
-    secrets in it are masked by field name. Raises KeyError for an unregistered verb and RuntimeError outside a transaction.
+    secrets in it are masked by field name. The sealer gives the entry its line in the chain within seconds. Raises
+    KeyError for an unregistered verb and RuntimeError outside a transaction.
     """
     verbs.get(verb)
     org_id = organization_id or actor.org_id
@@ -47,32 +54,29 @@ def record(
         target_kind = target_kind or target._meta.model_name
         target_id = target_id or str(target.pk)
         target_label = target_label or str(target)
-    head = _locked_head(org_id)
+    _ensure_head(org_id)
     moment = clock.now()
     entry = AuditEntry(
         organization_id=org_id,
-        seq=head.seq + 1,
+        seq=_next_seq(),
         at=moment.replace(microsecond=moment.microsecond // 1000 * 1000),
-        actor_kind=actor.kind,
-        actor_id=actor.id,
-        actor_label=actor.label[:200],
+        actor_kind=actor.kind.value,
+        actor_id=chain.text(actor.id)[:80],
+        actor_label=chain.text(actor.label)[:200],
         verb=verb,
-        target_kind=target_kind,
-        target_id=target_id,
-        target_label=target_label[:300],
-        outcome=Outcome(outcome),
-        changes=redact_mapping(changes or {}),
-        detail=redact_text(detail)[:2000],
-        ip=actor.ip,
-        user_agent=actor.user_agent[:300],
-        request_id=actor.request_id or request_context.request_id.get(),
+        target_kind=chain.text(target_kind)[:40],
+        target_id=chain.text(target_id)[:80],
+        target_label=chain.text(target_label)[:300],
+        outcome=Outcome(outcome).value,
+        changes=chain.plain(redact_mapping(changes or {})),
+        detail=chain.text(redact_text(detail))[:2000],
+        ip=actor.ip[:45],
+        user_agent=chain.text(actor.user_agent)[:300],
+        request_id=(actor.request_id or request_context.request_id.get())[:64],
         operation_id=operation_id,
-        prev_hash=head.hash,
     )
-    entry.hash = chain.entry_hash(as_mapping(entry))
+    entry.digest = chain.digest(as_mapping(entry))
     entry.save(force_insert=True)
-    head.seq, head.hash = entry.seq, entry.hash
-    head.save(update_fields=["seq", "hash"])
     publish(org_id, "audit", [entry.id])
     return entry
 
@@ -83,13 +87,22 @@ def record_alone(**facts: Any) -> AuditEntry:
         return record(**facts)
 
 
-def _locked_head(org_id: UUID) -> AuditHead:
-    found = AuditHead.objects.select_for_update().filter(organization_id=org_id).first()
-    if found:
-        return found
-    try:
-        with transaction.atomic():
-            AuditHead.objects.create(organization_id=org_id)
-    except IntegrityError:
-        pass  # another writer made it first; its row is the one to lock
-    return AuditHead.objects.select_for_update().get(organization_id=org_id)
+def _next_seq() -> int:
+    """Microseconds of the wall clock, always more than the last time in this process."""
+    global _newest
+    with _lock:
+        _newest = max(_newest + 1, time.time_ns() // 1000)
+        return _newest
+
+
+def _ensure_head(org_id: UUID) -> None:
+    """The row that the sealer locks exists from the first entry on; later entries do not touch it."""
+    if org_id in _with_head:
+        return
+    if not AuditHead.objects.filter(organization_id=org_id).exists():
+        try:
+            with transaction.atomic():
+                AuditHead.objects.create(organization_id=org_id)
+        except IntegrityError:
+            pass  # another writer made it first
+    transaction.on_commit(lambda: _with_head.add(org_id))
