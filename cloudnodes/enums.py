@@ -132,6 +132,11 @@ _AZURE_FAMILIES: tuple[tuple[str, str], ...] = (
 )
 
 
+def subject_of(provider: str, instance_type: str) -> str:
+    """What learned durations are kept for: `aws/g5.xlarge`."""
+    return f"{provider}/{instance_type}"[:120]
+
+
 def tier_words(tier: str) -> TierWords:
     """Words of a known tier, or its own name in capitals."""
     return TIERS.get(tier) or TierWords(tier.upper())

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 from django.urls import reverse
 
-from cloudnodes.enums import Desired, ErrorOn, Power, Scales, State
+from cloudnodes.enums import Desired, ErrorOn, Power, Scales, State, subject_of
 from core.models import UuidModel
 from core.tenancy import OrgOwned
 
@@ -114,7 +114,7 @@ class CloudNode(UuidModel, OrgOwned):
     @property
     def subject(self) -> str:
         """What learned durations are kept for: `aws/g5.xlarge`."""
-        return f"{self.provider}/{self.instance_type}"[:120]
+        return subject_of(self.provider, self.instance_type)
 
 
 class AccountPoll(OrgOwned):

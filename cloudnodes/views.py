@@ -36,22 +36,35 @@ def _say(text: str, kind: str = "good", detail: str = "") -> dict[str, Any]:
     return {"toast": {"text": text, "kind": kind, "detail": detail}}
 
 
-def _grid_url(place: str, tier: str) -> str:
+def _grid_url(place: str, tier: str, search: str = "", page: int | None = 1) -> str:
     base = reverse("cloudnodes:dialog" if place == "dialog" else "cloudnodes:grid")
-    asked = {**({"tier": tier} if tier else {}), **({"part": "grid"} if place == "dialog" else {})}
+    told = {
+        "tier": tier,
+        "q": search,
+        "page": page if page and page > 1 else "",
+        "part": "grid" if place == "dialog" else "",
+    }
+    asked = {name: value for name, value in told.items() if value}
     return f"{base}?{urlencode(asked)}" if asked else base
 
 
 def _context(request: HttpRequest, place: str, tier: str) -> dict[str, Any]:
     actor = _actor(request)
     viewing.touch(actor.org_id)
-    grid = selectors.get_grid(actor=actor, tier=tier)
+    data = request.POST if request.method == "POST" else request.GET
+    number = data.get("page", "")
+    grid = selectors.get_grid(
+        actor=actor, tier=tier, search=data.get("q", "")[:100], page=int(number) if number.isdecimal() else 1
+    )
+    pages = grid.pages
     return {
         "page_title": TITLE if place == "dialog" else "Cloud Nodes",
         "grid": grid,
         "place": place,
         "wrap": f"nodes-{place}",
-        "grid_url": _grid_url(place, grid.tier),
+        "grid_url": _grid_url(place, grid.tier, pages.search, pages.number),
+        "previous_url": _grid_url(place, grid.tier, pages.search, pages.previous) if pages.previous else "",
+        "next_url": _grid_url(place, grid.tier, pages.search, pages.next) if pages.next else "",
         "tier_url": reverse("cloudnodes:dialog" if place == "dialog" else "cloudnodes:grid"),
     }
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from cloudnodes import rules
 from cloudnodes.enums import RESOURCE, START, STOP, provider_words, tier_words
 from cloudnodes.models import AccountPoll, CloudNode
-from cloudnodes.selectors.grid import NodeCell, Ring, cell_of, ring_of
+from cloudnodes.selectors.cells import NodeCell, Ring, cell_of, ring_of
 from cloudnodes.selectors.nodes import active_operations, get_node, learned_seconds
 from cloudnodes.selectors.preview import name_of
 from core import clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -14,100 +14,23 @@ from cloudnodes.enums import (
     FIXED_COLUMNS,
     PROVIDERS,
     START,
-    UNMEASURED_SECONDS,
-    ErrorOn,
     Scales,
     provider_words,
     tier_rank,
     tier_words,
 )
 from cloudnodes.models import AccountPoll, CloudNode
-from cloudnodes.selectors.nodes import active_operations, learned_seconds, list_nodes
-from cloudnodes.selectors.preview import name_of, why_kept
+from cloudnodes.selectors.cells import NodeCell, cell_of
+from cloudnodes.selectors.nodes import Light, learned_seconds, light_nodes, operations_under_way, visible_nodes
+from cloudnodes.selectors.preview import why_kept
 from core.actor import Actor
 from core.sleepable import SleepState
 from costs import selectors as costs
 from operations.models import Operation
 
 CURRENCY = "USD"
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """A countdown: seconds left of how many; `measured` is False when the total is only the usual guess."""
-
-    left: int
-    total: int
-    measured: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodeCell:
-    """One node in the grid. `look` is its class, `action` what its button offers: retry-wake, retry-sleep, deallocate,
-    look, or nothing. `on` is what the switch shows, `can_switch` whether there is one.
-    """
-
-    id: UUID
-    name: str
-    place: str
-    url: str
-    state: str
-    look: str
-    price: Decimal | None
-    on: bool
-    can_switch: bool
-    since: datetime | None
-    action: str = ""
-    error: str = ""
-    error_code: str = ""
-    next_step: str = ""
-    step: str = ""
-    ring: Ring | None = None
-    operation_id: UUID | None = None
-    can_cancel: bool = False
-    account_id: UUID | None = None
-    credentials: bool = False
-
-    @property
-    def brief(self) -> str:
-        """The cause in two or three words, where there are some."""
-        return _BRIEF.get(self.error_code, self.error)
-
-    @property
-    def word(self) -> str:
-        return _WORDS[self.state][0]
-
-    @property
-    def icon(self) -> str:
-        return _WORDS[self.state][1]
-
-
-_BRIEF = {
-    "capacity_unavailable": "No capacity",
-    "quota_exceeded": "A limit is reached",
-    "credentials_refused": "Credentials refused",
-    "permission_missing": "A right is missing",
-    "start_timeout": "Took too long",
-    "stop_timeout": "Took too long",
-    "not_ready": "No answer",
-    "start_reverted": "Fell back",
-    "unreachable": "Not reachable",
-    "timed_out": "No answer in time",
-    "gone": "Deleted",
-}
-# The eight words, and two that say more than "Unmanaged" and "Trouble" would.
-_WORDS = {
-    "awake": ("Awake", "sun"),
-    "asleep": ("Asleep", "moon"),
-    "waking": ("Waking", "sunrise"),
-    "falling": ("Falling asleep", "sunset"),
-    "contested": ("Contested", "swords"),
-    "trouble": ("Trouble", "alert-triangle"),
-    "lost": ("Lost", "plug-connected-x"),
-    "unmanaged": ("Unmanaged", "shield"),
-    "auto": ("Always on", "infinity"),
-    "still_billing": ("Still billing", "coin"),
-}
+ROWS = 50
+MOST_TROUBLES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +108,32 @@ class Bulk:
     unpriced: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Which of the node types are shown; `searchable` when there are more than fit, or something is searched for."""
+
+    number: int
+    last: int
+    total: int
+    first: int
+    shown: int
+    search: str
+    searchable: bool
+    types: frozenset[UUID]
+
+    @property
+    def end(self) -> int:
+        return self.first + self.shown - 1
+
+    @property
+    def previous(self) -> int | None:
+        return self.number - 1 if self.number > 1 else None
+
+    @property
+    def next(self) -> int | None:
+        return self.number + 1 if self.number < self.last else None
+
+
 @dataclass(slots=True)
 class Grid:
     """Everything the page and the dialog show. `rate` is the organization's burn rate in USD per hour."""
@@ -194,11 +143,11 @@ class Grid:
     tiers: list[Tier]
     columns: list[Column]
     rows: list[Row]
+    pages: Pages
     banner: Banner
     start_all: Bulk
     stop_all: Bulk
     rate: Decimal
-    counts: dict[str, int]
     problems: list[Problem]
     troubles: list[NodeCell]
     checked_at: datetime | None
@@ -209,23 +158,23 @@ class Grid:
     words: list[str] = field(default_factory=list)
 
 
-def get_grid(*, actor: Actor, tier: str = "") -> Grid:
-    """The grid of a tier: the asked one, else the recommended, else the first there is. Seven queries, however many nodes."""
-    everything = list_nodes(actor=actor)
-    accounts = list(
-        CloudAccount.objects.visible_to(actor)
-        .filter(provider__in=list(PROVIDERS))
-        .exclude(method="")
-        .order_by("created_at")
-    )
+def get_grid(*, actor: Actor, tier: str = "", search: str = "", page: int = 1) -> Grid:
+    """The grid of a tier: the asked one, else the recommended, else the first there is; fifty node types a page.
+
+    Seven queries, however many nodes. The banner, the bulk actions and the troubles are those of the whole tier.
+    """
+    everything = light_nodes(actor)
+    accounts = _connected(actor)
     tiers = _tiers(everything, tier)
     chosen = next((t for t in tiers if t.selected), None)
-    nodes = [n for n in everything if chosen and n.gpu_tier == chosen.value]
-    operations = active_operations([n.id for n in nodes])
-    learned = learned_seconds(START, [n.subject for n in nodes])
+    mine = [n for n in everything if chosen and n.gpu_tier == chosen.value]
+    operations = operations_under_way(actor)
+    learned = learned_seconds(START, [n.subject for n in mine])
     polls = list(AccountPoll.objects.visible_to(actor).select_related("account"))
     rate, _ = costs.burn_rate(actor)
-    columns = _columns(everything, nodes, accounts)
+    columns = _columns(everything, mine, accounts)
+    pages = _page(mine, search, page)
+    nodes = _whole(actor, mine, pages.types)
     cells = {n.id: cell_of(n, operations.get(n.id)) for n in nodes}
     looked = [p.ok_at for p in polls if p.ok_at]
     return Grid(
@@ -233,23 +182,60 @@ def get_grid(*, actor: Actor, tier: str = "") -> Grid:
         tier_label=chosen.label if chosen else "",
         tiers=tiers,
         columns=columns,
-        rows=_rows(nodes, columns, cells),
-        banner=_banner(nodes, learned),
-        start_all=_bulk(nodes, operations, wake=True),
-        stop_all=_bulk(nodes, operations, wake=False),
+        rows=_rows([n for n in nodes if n.node_type_id in pages.types], columns, cells),
+        pages=pages,
+        banner=_banner(mine, learned),
+        start_all=_bulk(mine, operations, wake=True),
+        stop_all=_bulk(mine, operations, wake=False),
         rate=rate,
-        counts=dict(Counter(str(n.observed_state) for n in nodes)),
         problems=[_problem(p) for p in polls if p.failures],
-        troubles=[cells[n.id] for n in nodes if n.error_on and n.id not in operations],
+        troubles=[cells[n.id] for n in nodes if n.error_on and n.id not in operations][:MOST_TROUBLES],
         checked_at=min(looked) if looked else None,
-        waking=any(c.state in ("waking", "falling") for c in cells.values()),
+        waking=any(n.id in operations for n in mine),
         can_operate=actor.can("nodes.operate"),
         has_accounts=bool(accounts),
-        words=_summary(nodes),
+        words=_summary(mine),
     )
 
 
-def _tiers(nodes: list[CloudNode], asked: str) -> list[Tier]:
+def _connected(actor: Actor) -> set[str]:
+    """The providers of connected accounts."""
+    rows = CloudAccount.objects.visible_to(actor).filter(provider__in=list(PROVIDERS)).exclude(method="")
+    return set(rows.values_list("provider", flat=True))
+
+
+def _page(mine: list[Light], search: str, number: int) -> Pages:
+    """Which node types are shown: those whose name, or one of whose nodes' names, holds every word searched for."""
+    words = search.lower().split()
+    names: dict[UUID, str] = {}
+    texts: dict[UUID, str] = defaultdict(str)
+    for node in mine:
+        names[node.node_type_id] = node.type_name
+        texts[node.node_type_id] += f" {node.type_name} {node.instance_name}".lower()
+    found = [t for t in names if all(w in texts[t] for w in words)]
+    found.sort(key=lambda t: (names[t].lower(), t))
+    last = max(1, -(-len(found) // ROWS))
+    number = min(max(1, number), last)
+    shown = found[(number - 1) * ROWS : number * ROWS]
+    return Pages(
+        number=number,
+        last=last,
+        total=len(found),
+        first=(number - 1) * ROWS + 1,
+        shown=len(shown),
+        search=search,
+        searchable=len(names) > ROWS or bool(words),
+        types=frozenset(shown),
+    )
+
+
+def _whole(actor: Actor, mine: list[Light], types: frozenset[UUID]) -> list[CloudNode]:
+    """The full rows of what is shown, and of what is in trouble wherever it is."""
+    wanted = [n.id for n in mine if n.node_type_id in types or n.error_on]
+    return list(visible_nodes(actor).filter(id__in=wanted))
+
+
+def _tiers(nodes: list[Light], asked: str) -> list[Tier]:
     counts = Counter(n.gpu_tier for n in nodes)
     values = sorted(counts, key=tier_rank)
     if asked in counts:
@@ -262,8 +248,7 @@ def _tiers(nodes: list[CloudNode], asked: str) -> list[Tier]:
     ]
 
 
-def _columns(everything: list[CloudNode], nodes: list[CloudNode], accounts: list[CloudAccount]) -> list[Column]:
-    connected = {a.provider for a in accounts}
+def _columns(everything: list[Light], nodes: list[Light], connected: set[str]) -> list[Column]:
     present = connected | {n.provider for n in everything}
     found = []
     for provider, words in PROVIDERS.items():
@@ -291,73 +276,7 @@ def _rows(nodes: list[CloudNode], columns: list[Column], cells: dict[UUID, NodeC
     return rows
 
 
-_LOOKS = {
-    SleepState.AWAKE: "awake",
-    SleepState.ASLEEP: "asleep",
-    SleepState.WAKING: "waking",
-    SleepState.FALLING: "falling",
-    SleepState.CONTESTED: "stuck",
-    SleepState.TROUBLE: "trouble",
-    SleepState.LOST: "trouble",
-    SleepState.UNMANAGED: "auto",
-}
-
-
-def cell_of(node: CloudNode, operation: Operation | None) -> NodeCell:
-    state = SleepState(node.observed_state)
-    stuck = node.still_billing and not node.error_on and operation is None
-    return NodeCell(
-        id=node.id,
-        name=name_of(node),
-        place=" · ".join(part for part in (node.instance_name, node.region, node.instance_type) if part),
-        url=node.get_absolute_url(),
-        state="auto" if node.scaling == Scales.TO_ZERO else "still_billing" if stuck else str(state.value),
-        look="stuck" if stuck else _LOOKS[state],
-        price=node.hourly_cost,
-        on=node.is_on,
-        can_switch=node.can_switch
-        and operation is None
-        and state in (SleepState.AWAKE, SleepState.ASLEEP, SleepState.CONTESTED),
-        since=node.state_since,
-        action=_action(node, state, stuck=stuck) if operation is None else "",
-        error=node.error or (operation.error if operation else ""),
-        error_code=node.error_code,
-        next_step=node.next_step,
-        step=_step(operation) if operation else "",
-        ring=ring_of(operation) if operation else None,
-        operation_id=operation.id if operation else None,
-        can_cancel=operation.can_cancel if operation else False,
-        account_id=node.account_id,
-        credentials=node.error_code in ACCOUNT_CODES,
-    )
-
-
-def _action(node: CloudNode, state: SleepState, *, stuck: bool) -> str:
-    if stuck:
-        return "deallocate"
-    if node.error_on and node.can_switch:
-        return "retry-wake" if node.error_on == ErrorOn.START else "retry-sleep"
-    return "look" if state is SleepState.LOST else ""
-
-
-def _step(operation: Operation) -> str:
-    if operation.cancel_requested_at:
-        return "cancelling"
-    if operation.error:
-        return f"trying again: {operation.error}"
-    if not operation.steps_total:
-        return "queued"
-    return f"step {min(operation.steps_done + 1, operation.steps_total)} of {operation.steps_total}"
-
-
-def ring_of(operation: Operation) -> Ring:
-    """The countdown of an operation under way, from its learned median; sixty seconds when nothing is known."""
-    total = max(1, round(operation.expected_seconds or UNMEASURED_SECONDS))
-    left = max(0, round(total - operation.elapsed.total_seconds()))
-    return Ring(left, total, operation.expected_seconds is not None)
-
-
-def _banner(nodes: list[CloudNode], learned: dict[str, float]) -> Banner:
+def _banner(nodes: list[Light], learned: dict[str, float]) -> Banner:
     manual = [n for n in nodes if n.can_switch]
     prices = [n.hourly_cost for n in manual if n.hourly_cost is not None]
     seconds = sorted(round(s) for s in learned.values())
@@ -374,7 +293,7 @@ def _banner(nodes: list[CloudNode], learned: dict[str, float]) -> Banner:
     )
 
 
-def _bulk(nodes: list[CloudNode], busy: dict[UUID, Operation], *, wake: bool) -> Bulk:
+def _bulk(nodes: list[Light], busy: dict[UUID, Operation], *, wake: bool) -> Bulk:
     chosen = [n for n in nodes if not why_kept(n, busy.get(n.id), wake=wake)]
     prices = [n.hourly_cost for n in chosen]
     total = sum((p for p in prices if p is not None), Decimal(0))
@@ -394,7 +313,7 @@ def _problem(poll: AccountPoll) -> Problem:
     )
 
 
-def _summary(nodes: list[CloudNode]) -> list[str]:
+def _summary(nodes: list[Light]) -> list[str]:
     """The headline's parts: "2 awake", "1 waking"."""
     counts = Counter(SleepState(n.observed_state) for n in nodes if n.scaling == Scales.MANUAL)
     words = (

@@ -10,7 +10,7 @@ from uuid import UUID
 from cloudnodes import rules
 from cloudnodes.enums import START, provider_words
 from cloudnodes.models import CloudNode
-from cloudnodes.selectors.nodes import active_operations, list_nodes
+from cloudnodes.selectors.nodes import Light, active_operations, list_nodes
 from core.actor import Actor
 from core.errors import NotFound
 from costs import selectors as costs
@@ -100,7 +100,7 @@ def preview_all(*, actor: Actor, tier: str, wake: bool) -> Preview:
     return found
 
 
-def why_kept(node: CloudNode, operation: Operation | None, *, wake: bool) -> str:
+def why_kept(node: CloudNode | Light, operation: Operation | None, *, wake: bool) -> str:
     """Why "Start all" or "Stop all" leaves a node alone; "" when it does not."""
     protected = rules.protections(node.scaling, managed=node.managed)
     if protected:

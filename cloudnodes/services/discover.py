@@ -14,7 +14,7 @@ from audit import services as audit
 from cloudnodes.enums import RESOURCE, tier_of
 from cloudnodes.models import AccountPoll, CloudNode, NodeType
 from cloudnodes.providers.base import Instance, node_type_slug
-from cloudnodes.services.observe import WATCHER, label_of, observe
+from cloudnodes.services.observe import WATCHER, label_of, observe, own_tag
 from core import clock
 from core.actor import Actor
 from core.live import publish
@@ -86,15 +86,29 @@ def _upsert(account: CloudAccount, instance: Instance, at: datetime, who: Actor)
 
 
 def _node_type(account: CloudAccount, instance: Instance, at: datetime) -> NodeType:
-    """The type that the tag names; "FLUX Dev" and "flux-dev" are one, and the better spelling wins."""
+    """The type that the tag names; "FLUX Dev" and "flux-dev" are one, and the better spelling wins. Description, port
+    and health path come from tags as well.
+    """
     slug = node_type_slug(instance.node_type)[:120]
     name = instance.node_type.strip()[:120]
     row, _ = NodeType.objects.for_org(account.organization_id).get_or_create(
         slug=slug, defaults={"organization_id": account.organization_id, "name": name, "created_at": at}
     )
+    better: dict[str, object] = {}
     if row.name == slug and name != slug:
-        row.name = name
-        row.save(update_fields=["name"])
+        better["name"] = name
+    told = {
+        "description": own_tag(instance.tags, "description")[:200],
+        "health_path": own_tag(instance.tags, "health-path")[:200],
+    }
+    better.update({field: text for field, text in told.items() if text and text != getattr(row, field)})
+    port = own_tag(instance.tags, "port")
+    if port.isdecimal() and 0 < int(port) < 65536 and int(port) != row.port:
+        better["port"] = int(port)
+    if better:
+        for field, value in better.items():
+            setattr(row, field, value)
+        row.save(update_fields=list(better))
     return row
 
 

@@ -208,15 +208,16 @@ def _visible(node: CloudNode) -> tuple[object, ...]:
     return tuple(getattr(node, name) for name in SEEN if name not in ("observed_at", "phase_at"))
 
 
+def own_tag(tags: Mapping[str, str], name: str) -> str:
+    """One of Curfew's tags in the spelling of any cloud, or a plain tag of that name; "" when there is none."""
+    low = {str(key).lower(): str(value).strip() for key, value in tags.items()}
+    spellings = (f"curfew:{name}", f"curfew.{name}", f"curfew-{name}", name)
+    return next((low[key] for key in spellings if low.get(key)), "")
+
+
 def _facts(instance: Instance) -> dict[str, object]:
     """What an instance tells beside its state, in the form of the row."""
     tags = {str(k)[:128]: str(v)[:256] for k, v in sorted(instance.tags.items())[:MOST_TAGS]}
-    low = {k.lower(): v for k, v in tags.items()}
-
-    def tag(name: str) -> str:
-        return next(
-            (low[key] for key in (f"curfew:{name}", f"curfew.{name}", f"curfew-{name}", name) if low.get(key)), ""
-        )[:80]
 
     return {
         "instance_name": instance.name[:200],
@@ -228,8 +229,8 @@ def _facts(instance: Instance) -> dict[str, object]:
         "scaling": str(instance.scaling.value),
         "managed": bool(instance.node_type),
         "tags": tags,
-        "owner": tag("owner"),
-        "team": tag("team"),
+        "owner": own_tag(tags, "owner")[:80],
+        "team": own_tag(tags, "team")[:80],
         "label_cost": instance.hourly_cost,
     }
 

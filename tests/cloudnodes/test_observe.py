@@ -70,6 +70,16 @@ def test_scan_makes_types_and_nodes_once(scan: Callable[[], list[CloudNode]], cl
     assert verbs(second[0]) == ["node.found"]
 
 
+def test_a_types_words_come_from_tags(scan: Callable[[], list[CloudNode]], cloud: MemoryCloud) -> None:
+    cloud.add(
+        "i-1", tags={"curfew:description": "text to image", "curfew:port": "8188", "curfew:health-path": "/ready"}
+    )
+    cloud.add("i-2", tags={"curfew:port": "many"})
+    scan()
+    row = NodeType.objects.all_orgs().get()
+    assert (row.description, row.port, row.health_path) == ("text to image", 8188, "/ready")
+
+
 def test_slug_spelling_gives_way_to_a_better_one(scan: Callable[[], list[CloudNode]], cloud: MemoryCloud) -> None:
     cloud.add("i-1", node_type="flux-dev")
     scan()

@@ -357,6 +357,34 @@ def test_nothing_connected_and_nothing_found(page: Client, olga: Persona) -> Non
     assert "No cloud nodes yet" in text(page.get(GRID).content)
 
 
+def test_many_types_are_paged_and_searched(
+    cloud: MemoryCloud, scan: Callable, page: Client, htmx: dict, olga: Persona, worker: Worker
+) -> None:
+    for number in range(60):
+        cloud.add(f"i-{number:02}", node_type=f"Type {number:02}")
+    last = scan()[-1]
+
+    def names(**asked: object) -> list[str]:
+        return re.findall(r'<th scope="row"[^>]*>([^<]+)', page.get(GRID, asked, headers=htmx).content.decode())
+
+    assert names() == [f"Type {n:02}" for n in range(50)]
+    assert names(page=2) == names(page=99) == [f"Type {n:02}" for n in range(50, 60)]
+    assert names(q="type 3") == [f"Type {n:02}" for n in (3, 13, 23, *range(30, 40), 43, 53)]
+    assert names(q="i-59") == ["Type 59"]
+    assert names(q="nothing") == []
+    assert "is called so" in page.get(GRID, {"q": "nothing"}).content.decode()
+    assert names(page="x") == names()
+    # a trouble on the second page is told on the first
+    cloud.fail["start"] = [CapacityUnavailable("The racks are full.")]
+    services.request_start(actor=olga.actor, node_id=last.id)
+    worker.until_done()
+    assert "Type 59 on AWS" in text(page.get(GRID).content)
+    # an action on the second page stays there
+    answer = page.post(f"/cloud-nodes/{last.id}/wake", {"place": "page", "page": "2", "tier": "a10g"}, headers=htmx)
+    assert "Type 59" in answer.content.decode()
+    assert "page=2" in answer.content.decode()
+
+
 @pytest.mark.parametrize("path", [GRID, DIALOG])
 def test_query_budget(cloud: MemoryCloud, scan: Callable, page: Client, path: str, htmx: dict, olga: Persona) -> None:
     """The same number with one row and with three, and an operation under way makes no difference."""
@@ -375,8 +403,8 @@ def test_query_budget(cloud: MemoryCloud, scan: Callable, page: Client, path: st
     assert counts[0] == counts[1]
     with CaptureQueriesContext(connection) as seen:
         selectors.get_grid(actor=olga.actor)
-    # nodes, accounts, operations, durations, polls, burn rate
-    assert len(seen) == 6
+    # all nodes, accounts, operations, durations, polls, burn rate, the nodes shown
+    assert len(seen) == 7
 
 
 def test_query_budget_of_a_node(node: CloudNode, olga: Persona) -> None:
