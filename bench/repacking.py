@@ -86,7 +86,10 @@ def quality(facts: ClusterFacts, offers: tuple[NodeOffer, ...], label: str, effo
     wrong = verify(facts, plan, offers)
     assert not wrong, wrong[:5]
     now = float(plan.cost_now)
-    bounds = {"lp": homes + lower_bound(problem, whole_nodes=False), "ilp": homes + lower_bound(problem, whole_nodes=True)}
+    bounds = {
+        "lp": homes + lower_bound(problem, whole_nodes=False),
+        "ilp": homes + lower_bound(problem, whole_nodes=True),
+    }
     share = {name: round(float(plan.savings_hourly) / (now - bound), 4) for name, bound in bounds.items()}
     report(
         "repacking_quality",
@@ -147,7 +150,9 @@ def main() -> None:
         for rules in (False, True):
             facts = make_fleet(options.nodes, seed, rules=rules)
             offers = offers_for(facts.nodes, TYPES, PRICES)
-            shares.append(quality(facts, offers, f"seed {seed}, {'with' if rules else 'without'} rules", options.effort))
+            shares.append(
+                quality(facts, offers, f"seed {seed}, {'with' if rules else 'without'} rules", options.effort)
+            )
     if shares:
         report("repacking", worst_share_of_bound=min(shares), fleets=len(shares))
 

@@ -53,9 +53,7 @@ class Resources:
 
     def at_most(self, other: Resources) -> bool:
         """Whether every amount fits into the other's."""
-        return (
-            self.cpu_milli <= other.cpu_milli and self.memory_bytes <= other.memory_bytes and self.gpus <= other.gpus
-        )
+        return self.cpu_milli <= other.cpu_milli and self.memory_bytes <= other.memory_bytes and self.gpus <= other.gpus
 
     def larger_of(self, other: Resources) -> Resources:
         """The larger amount of each."""

@@ -22,7 +22,7 @@ def resource_prices(problem: Problem) -> tuple[float, float, float, float]:
     shapes = [shape for shape in problem.shapes if shape.accepts and shape.price > 0]
     if not shapes or not any(demand):
         return (0.0, 0.0, 0.0, 0.0)
-    scale = [max(max(shape.room[r] for shape in shapes), 1) for r in range(4)]
+    scale = [max(1, *(shape.room[r] for shape in shapes)) for r in range(4)]
     cheapest: dict[tuple[int, ...], float] = {}
     for shape in shapes:
         room = tuple(max(amount, 0) for amount in shape.room)

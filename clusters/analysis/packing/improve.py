@@ -62,7 +62,9 @@ class Improver:
             if shape.price >= price - _ENOUGH:
                 return None
             search.steps += 1
-            if self.used[index] >= search.limit[index] or any(need > have for need, have in zip(total, shape.room, strict=True)):
+            if self.used[index] >= search.limit[index] or any(
+                need > have for need, have in zip(total, shape.room, strict=True)
+            ):
                 continue
             if search.accepts[index].issuperset(b.load) and self._obeys(index, b):
                 return index
@@ -150,9 +152,7 @@ class Improver:
             limit[b.shape] += 1
         value, liking = search.shaken(0.6), search.random.choice((0.0, 0.0, 4.0, 12.0))
         filled = search.fill_homes([-1 - b.shape for b in homes], left, value, liking)
-        opened = search.open_nodes(
-            left, value, limit, liking, budget=search.cost(group), good_enough=_GOOD_ENOUGH
-        )
+        opened = search.open_nodes(left, value, limit, liking, budget=search.cost(group), good_enough=_GOOD_ENOUGH)
         if opened is None:
             return False
         saved = search.cost(group) - search.cost(opened)

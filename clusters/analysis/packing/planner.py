@@ -108,9 +108,7 @@ class _Writer:
         for index, group in by_shape.items():
             free = {node.name: node for node in self.problem.shapes[index].nodes}
             wishes = [
-                (-overlap, at, name)
-                for at, b in enumerate(group)
-                for name, overlap in self._overlaps(b, free).items()
+                (-overlap, at, name) for at, b in enumerate(group) for name, overlap in self._overlaps(b, free).items()
             ]
             chosen: dict[int, Node] = {}
             for _, at, name in sorted(wishes):
@@ -131,9 +129,7 @@ class _Writer:
                     overlap[name] += min(count, len(items))
         return overlap
 
-    def _plan(
-        self, named: Sequence[tuple[Node | None, Bin]], placed: Sequence[list[tuple[Pod, ...]]]
-    ) -> PackingPlan:
+    def _plan(self, named: Sequence[tuple[Node | None, Bin]], placed: Sequence[list[tuple[Pod, ...]]]) -> PackingPlan:
         nodes, moves, new = [], 0, 0
         for (node, b), items in zip(named, placed, strict=True):
             pods = [pod for item in items for pod in item]

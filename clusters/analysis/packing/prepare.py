@@ -91,9 +91,7 @@ def prepare(facts: ClusterFacts, offers: Sequence[NodeOffer]) -> Problem:
         apart=rules.apart,
         stuck=[stuck[key] for key in sorted(stuck)],
         pending=sorted(pod.key for pod in facts.pods if pod.node not in rules.nodes),
-        staying={
-            name: [pod for pod in pods if pod.key in stuck or _bound(pod)] for name, pods in placed.items()
-        },
+        staying={name: [pod for pod in pods if pod.key in stuck or _bound(pod)] for name, pods in placed.items()},
     )
     _add_nodes(problem, facts, rules, signatures, stuck)
     _add_offers(problem, facts, rules, signatures, offers)

@@ -52,7 +52,8 @@ class Search:
         self.accepts = [frozenset(shape.accepts) for shape in problem.shapes]
         keys: dict[object, int] = {}
         self._list_key = [
-            keys.setdefault((shape.accepts, shape.room[0] / (shape.room[1] or 1)), len(keys)) for shape in problem.shapes
+            keys.setdefault((shape.accepts, shape.room[0] / (shape.room[1] or 1)), len(keys))
+            for shape in problem.shapes
         ]
         self.by_price = sorted(range(len(problem.shapes)), key=lambda s: (problem.shapes[s].price, self.limit[s]))
 
@@ -139,7 +140,7 @@ class Search:
             if chosen is None:
                 return None
             index, load = chosen
-            times = min(min(left[k] // n for k, n in load.items()), limit[index])
+            times = min(limit[index], *(left[k] // n for k, n in load.items()))
             budget -= times * shapes[index].price
             if budget < -1e-9:
                 return None
@@ -227,48 +228,55 @@ class Search:
         cpu, memory, pods, gpus = room
         total_cpu, total_memory = max(cpu, 1), max(memory, 1)
         load: dict[int, int] = {}
-        tokens: dict[int, int] | None = None
+        tokens = dict(held)
         worth, ends = 0.0, [0, 0]
-        need_of, token_of = self.need, self.tokens
         while pods > 0:
-            turn = 0 if cpu * total_memory >= memory * total_cpu else 1
-            chosen = -1
-            for side in (turn, 1 - turn):
-                classes, at = lists[side], ends[side]
-                while at < len(classes):
-                    k = classes[at]
-                    need = need_of[k]
-                    if (
-                        left[k] > load.get(k, 0)
-                        and need[0] <= cpu
-                        and need[1] <= memory
-                        and need[2] <= pods
-                        and need[3] <= gpus
-                    ):
-                        if not token_of[k]:
-                            chosen = k
-                            break
-                        if tokens is None:
-                            tokens = dict(held)
-                        if self._room_for(k, tokens):
-                            chosen = k
-                            break
-                    at += 1
-                self.steps += at - ends[side] + 1
-                ends[side] = at
-                if chosen >= 0:
-                    break
+            side = 0 if cpu * total_memory >= memory * total_cpu else 1
+            space = (cpu, memory, pods, gpus)
+            chosen = self._first_fit(lists[side], ends, side, space, tokens, load, left)
+            if chosen < 0:
+                chosen = self._first_fit(lists[1 - side], ends, 1 - side, space, tokens, load, left)
             if chosen < 0:
                 break
-            need = need_of[chosen]
+            need = self.need[chosen]
             cpu, memory, pods, gpus = cpu - need[0], memory - need[1], pods - need[2], gpus - need[3]
             load[chosen] = load.get(chosen, 0) + 1
             worth += self.value[chosen]
-            if token_of[chosen]:
-                assert tokens is not None
-                for token, count in token_of[chosen]:
-                    tokens[token] = tokens.get(token, 0) + count
+            for token, count in self.tokens[chosen]:
+                tokens[token] = tokens.get(token, 0) + count
         return load, worth
+
+    def _first_fit(
+        self,
+        classes: Sequence[int],
+        ends: list[int],
+        side: int,
+        room: Amount,
+        held: Mapping[int, int],
+        load: Mapping[int, int],
+        left: Sequence[int],
+    ) -> int:
+        """The first class from `ends[side]` on that still fits, or -1. What does not fit now never will again."""
+        cpu, memory, pods, gpus = room
+        need_of, token_of = self.need, self.tokens
+        start = ends[side]
+        for at in range(start, len(classes)):
+            k = classes[at]
+            a, b, c, d = need_of[k]
+            if (
+                a <= cpu
+                and b <= memory
+                and c <= pods
+                and d <= gpus
+                and left[k] > load.get(k, 0)
+                and (not token_of[k] or self._room_for(k, held))
+            ):
+                self.steps += at - start + 1
+                ends[side] = at
+                return k
+        self.steps += len(classes) - start
+        ends[side] = len(classes)
+        return -1
 
     def _room_for(self, k: int, held: Mapping[int, int]) -> bool:
         """Whether one more item of the class breaks no rule about what shares a node."""

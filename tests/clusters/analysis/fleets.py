@@ -52,9 +52,7 @@ PRICED_ON = date(2026, 7, 20)
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 BATCH = Taint("dedicated", "batch")
 TOLERATES_BATCH = Toleration("dedicated", "Equal", "batch", "NoSchedule")
-TYPES = tuple(
-    MachineType(name, Resources(cpu, memory * MIB), pods) for name, cpu, memory, pods, _ in CATALOGUE
-)
+TYPES = tuple(MachineType(name, Resources(cpu, memory * MIB), pods) for name, cpu, memory, pods, _ in CATALOGUE)
 PRICES = tuple(Market(name, Decimal(price), price_date=PRICED_ON) for name, _, _, _, price in CATALOGUE)
 _PRICE = {name: Decimal(price) for name, _, _, _, price in CATALOGUE}
 
@@ -152,8 +150,16 @@ def make_fleet(node_count: int, seed: int = 1, *, rules: bool = True, fill: floa
     for node in nodes:
         for name, cpu, memory in (("cni", 50, 64), ("proxy", 100, 64), ("logs", 100, 200)):
             cluster.place(
-                Pod(f"{name}-{node.name}", "kube-system", f"kube-system/DaemonSet/{name}", requests=Resources(cpu, memory * MIB),
-                    labels={"app": name}, tolerations=(Toleration(operator="Exists"),), daemonset=True, owner="DaemonSet"),
+                Pod(
+                    f"{name}-{node.name}",
+                    "kube-system",
+                    f"kube-system/DaemonSet/{name}",
+                    requests=Resources(cpu, memory * MIB),
+                    labels={"app": name},
+                    tolerations=(Toleration(operator="Exists"),),
+                    daemonset=True,
+                    owner="DaemonSet",
+                ),
                 node,
             )
     budgets = _fill(cluster, node_count, rules, fill)
@@ -178,8 +184,13 @@ def _fill(cluster: _Cluster, node_count: int, rules: bool, fill: float) -> list[
         misses = 0 if placed else misses + 1
         if rules and replicas > 1 and rng.random() < 0.15:
             budgets.append(
-                DisruptionBudget(template.name, template.namespace, Selector.of(app=template.labels["app"]),
-                                 max_unavailable=rng.choice(("1", "25%", "0")), disruptions_allowed=None)
+                DisruptionBudget(
+                    template.name,
+                    template.namespace,
+                    Selector.of(app=template.labels["app"]),
+                    max_unavailable=rng.choice(("1", "25%", "0")),
+                    disruptions_allowed=None,
+                )
             )
     return budgets
 
@@ -189,7 +200,14 @@ def _workload(rng: random.Random, number: int, replicas: int, rules: bool) -> Po
     memory = int(cpu * rng.choice((1, 2, 3, 4, 6, 8)) * 1.024) * MIB
     name, space = f"app-{number}", f"team-{number % 23}"
     me = Selector.of(app=name)
-    pod = Pod(name, space, f"{space}/Deployment/{name}", requests=Resources(cpu, memory), labels={"app": name}, owner_replicas=replicas)
+    pod = Pod(
+        name,
+        space,
+        f"{space}/Deployment/{name}",
+        requests=Resources(cpu, memory),
+        labels={"app": name},
+        owner_replicas=replicas,
+    )
     if not rules:
         return pod
     dice = rng.random()
