@@ -8,13 +8,15 @@ class CloudNodesConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import services as accounts
-        from cloudnodes import audit_verbs, discovery, executors, services, sleeping  # noqa: F401  registers the verbs
+        from cloudnodes import audit_verbs, discovery, executors, package_executor, package_verbs, services, sleeping  # noqa: F401  registers the verbs
         from core import discovery as scans
         from core import hooks, menu, periodic, sleepable
         from operations import registry
 
         registry.register(executors.NodeStart())
         registry.register(executors.NodeStop())
+        registry.register(package_executor.PackageBuild())
+        registry.register(package_executor.PackageInstall())
         scans.register(discovery.NODES)
         sleepable.register(sleeping.CloudNodeKind())
         hooks.cloud_account_disconnecting.subscribe(services.close_account)

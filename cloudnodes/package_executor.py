@@ -111,7 +111,11 @@ class PackageBuild(BaseExecutor):
         except OSError as failure:
             if failure.errno != errno.ENOSPC:
                 raise
-            raise OperationFailed("The disk of the server is full.", code="no_room", next_step="Make room, then retry: nothing is saved twice.") from None
+            raise OperationFailed(
+                "The disk of the server is full.",
+                code="no_room",
+                next_step="Make room, then retry: nothing is saved twice.",
+            ) from None
         return shape_of(built)
 
 
@@ -123,8 +127,12 @@ def _request(operation: Operation, folder: Path) -> Request:
         earlier = selectors.folder_of(operation.organization_id, UUID(asked["base"]))
         base = base_from_manifest(earlier / MANIFEST_COPY)
     return Request(
-        nodes=nodes, output=folder / str(asked["file_name"]), title=str(asked["title"]), base=base,
-        key=load_or_create_key(selectors.key_path()) if asked.get("sign") else None, pull=bool(asked.get("pull")),
+        nodes=nodes,
+        output=folder / str(asked["file_name"]),
+        title=str(asked["title"]),
+        base=base,
+        key=load_or_create_key(selectors.key_path()) if asked.get("sign") else None,
+        pull=bool(asked.get("pull")),
         endpoints=selectors.endpoints_of(organization_id=operation.organization_id, names=[n.name for n in nodes]),
         credentials_status=selectors.credentials_status(organization_id=operation.organization_id),
     )
@@ -133,7 +141,9 @@ def _request(operation: Operation, folder: Path) -> Request:
 def _client(operation: Operation) -> Any:
     account = CloudAccount.objects.for_org(operation.organization_id).filter(id=operation.payload["account"]).first()
     if account is None:
-        raise OperationFailed("The Docker engine was disconnected.", code="account_gone", next_step="Connect it again, then retry.")
+        raise OperationFailed(
+            "The Docker engine was disconnected.", code="account_gone", next_step="Connect it again, then retry."
+        )
     connection: Any = vault.connection_of(account)
     return connection.client(read_timeout=READ_SECONDS)
 
@@ -152,21 +162,34 @@ class PackageInstall(BaseExecutor):
         operation = context.operation
         actor = Actor.system("worker", operation.organization_id)
         package = selectors.get_package(actor=actor, package_id=UUID(operation.payload["package"]))
-        account = CloudAccount.objects.for_org(operation.organization_id).filter(id=operation.resource_id, method="local").first()
+        account = (
+            CloudAccount.objects.for_org(operation.organization_id)
+            .filter(id=operation.resource_id, method="local")
+            .first()
+        )
         if package.path is None or account is None:
             raise OperationFailed("The package was deleted, or the engine was disconnected.", code="gone")
         docker = _docker(account)
         options = actions.Options(
-            action="install", package=str(package.path), home=str(local_home(operation.organization_id)), start=bool(operation.payload.get("start")),
+            action="install",
+            package=str(package.path),
+            home=str(local_home(operation.organization_id)),
+            start=bool(operation.payload.get("start")),
             public_key=package.public_key,
         )
         try:
-            report = actions.Installation(options, docker, Teller(context), lambda line: context.progress(step=line)).run()
+            report = actions.Installation(
+                options, docker, Teller(context), lambda line: context.progress(step=line)
+            ).run()
         except InstallProblem as problem:
-            raise OperationFailed(problem.message, code=problem.code, next_step=problem.next_step, transient=problem.code == "busy") from None
+            raise OperationFailed(
+                problem.message, code=problem.code, next_step=problem.next_step, transient=problem.code == "busy"
+            ) from None
         failed = [f"{n['name']}: {n['message']}" for n in report["nodes"] if n["result"] == "failed"]
         if failed:
-            raise OperationFailed(" ".join(failed), code="nodes_failed", next_step="Put right what Docker says, then retry.")
+            raise OperationFailed(
+                " ".join(failed), code="nodes_failed", next_step="Put right what Docker says, then retry."
+            )
         return {"nodes": report["nodes"], "images": report["images"], "warnings": report["warnings"]}
 
     def subject(self, operation: Operation) -> str:
@@ -180,6 +203,10 @@ def local_home(organization_id: UUID) -> Path:
 
 def _docker(account: CloudAccount) -> Docker:
     if shutil.which("docker") is None:
-        raise OperationFailed("The docker command is not installed on this machine.", code="no_docker", next_step="Install it beside the engine.")
+        raise OperationFailed(
+            "The docker command is not installed on this machine.",
+            code="no_docker",
+            next_step="Install it beside the engine.",
+        )
     socket = vault.credentials_of(account).get("socket") or "/var/run/docker.sock"
     return Docker(settings={"DOCKER_HOST": f"unix://{socket.removeprefix('unix://')}"})

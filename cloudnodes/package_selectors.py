@@ -106,11 +106,21 @@ def package_of(operation: Operation) -> Package:
     path = folder_of(operation.organization_id, operation.resource_id) / str(asked["file_name"])
     ready = operation.status == Status.SUCCEEDED and path.is_file()
     return Package(
-        id=operation.resource_id, operation=operation, title=str(asked["title"]), nodes=[str(n["name"]) for n in asked["nodes"]],
-        images=[str(i) for i in told.get("images") or sorted({n["image"] for n in asked["nodes"]})], file_name=str(asked["file_name"]),
-        path=path if ready else None, size=told.get("size"), sha256=str(told.get("sha256", "")),
-        manifest_sha256=str(told.get("manifest_sha256", "")), public_key=str(told.get("public_key", "")), base=str(asked.get("base") or ""),
-        omitted_layers=int(told.get("omitted_layers") or 0), warnings=[str(w) for w in told.get("warnings", [])], created_at=operation.created_at,
+        id=operation.resource_id,
+        operation=operation,
+        title=str(asked["title"]),
+        nodes=[str(n["name"]) for n in asked["nodes"]],
+        images=[str(i) for i in told.get("images") or sorted({n["image"] for n in asked["nodes"]})],
+        file_name=str(asked["file_name"]),
+        path=path if ready else None,
+        size=told.get("size"),
+        sha256=str(told.get("sha256", "")),
+        manifest_sha256=str(told.get("manifest_sha256", "")),
+        public_key=str(told.get("public_key", "")),
+        base=str(asked.get("base") or ""),
+        omitted_layers=int(told.get("omitted_layers") or 0),
+        warnings=[str(w) for w in told.get("warnings", [])],
+        created_at=operation.created_at,
     )
 
 
@@ -122,12 +132,15 @@ def builders(*, actor: Actor) -> list[CloudAccount]:
 
 def known_images(*, organization_id: UUID, account_id: UUID | None = None) -> dict[str, Known]:
     """Node types that a Docker container of the organization runs, with its image."""
-    rows = CloudNode.objects.for_org(organization_id).filter(provider="docker", gone_at=None).select_related("node_type")
+    rows = (
+        CloudNode.objects.for_org(organization_id).filter(provider="docker", gone_at=None).select_related("node_type")
+    )
     if account_id is not None:
         rows = rows.filter(account_id=account_id)
     return {
         row.node_type.name: Known(row.instance_type, row.node_type.port or CONTAINER_PORT, row.node_type.health_path)
-        for row in rows.order_by("created_at") if row.instance_type and not row.instance_type.startswith("sha256:")
+        for row in rows.order_by("created_at")
+        if row.instance_type and not row.instance_type.startswith("sha256:")
     }
 
 
@@ -160,7 +173,9 @@ def _manifest(package: Package) -> Path:
 def endpoints_of(*, organization_id: UUID, names: Sequence[str]) -> dict[str, dict[str, list[dict[str, str]]]]:
     """Where the named nodes answer in the clouds: node -> provider -> [{url, gpu_tier}]."""
     slugs = {slug_of(name): name for name in names}
-    rows = CloudNode.objects.for_org(organization_id).filter(gone_at=None).exclude(endpoint="").exclude(provider="docker")
+    rows = (
+        CloudNode.objects.for_org(organization_id).filter(gone_at=None).exclude(endpoint="").exclude(provider="docker")
+    )
     found: dict[str, dict[str, list[dict[str, str]]]] = {}
     for row in rows.select_related("node_type").order_by("node_type__name", "provider", "gpu_tier", "instance_name"):
         name = slugs.get(slug_of(row.node_type.name))

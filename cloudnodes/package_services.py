@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from django.conf import settings
 from django.db import transaction
@@ -29,8 +29,16 @@ STALE_SECONDS = 7 * 24 * 3600
 
 
 def request_package(
-    *, actor: Actor, nodes: Sequence[str], images: Mapping[str, str] | None = None, account_id: UUID | None = None, title: str = "",
-    base_id: UUID | None = None, pull: bool = False, sign: bool = True, idempotency_key: str | None = None,
+    *,
+    actor: Actor,
+    nodes: Sequence[str],
+    images: Mapping[str, str] | None = None,
+    account_id: UUID | None = None,
+    title: str = "",
+    base_id: UUID | None = None,
+    pull: bool = False,
+    sign: bool = True,
+    idempotency_key: str | None = None,
 ) -> Operation:
     """Queue the building of a package with the named nodes on one of the organization's Docker engines.
 
@@ -49,17 +57,31 @@ def request_package(
         selectors.manifest_path(actor=actor, package_id=base_id)
     title = (title.strip() or ", ".join(n.name for n in specs))[:200]
     payload = {
-        "account": str(account.id), "nodes": [catalog.shape(n) for n in specs], "title": title, "file_name": selectors.file_name_of(title),
-        "base": str(base_id) if base_id else "", "pull": pull, "sign": sign,
+        "account": str(account.id),
+        "nodes": [catalog.shape(n) for n in specs],
+        "title": title,
+        "file_name": selectors.file_name_of(title),
+        "base": str(base_id) if base_id else "",
+        "pull": pull,
+        "sign": sign,
     }
     discard_stale()
     return operations.request_operation(
-        actor=actor, kind=KIND, resource_kind=RESOURCE, resource_id=uuid4(), resource_label=title, payload=payload,
-        organization_id=account.organization_id, idempotency_key=idempotency_key, subject=RESOURCE,
+        actor=actor,
+        kind=KIND,
+        resource_kind=RESOURCE,
+        resource_id=_id_for(account, idempotency_key),
+        resource_label=title,
+        payload=payload,
+        organization_id=account.organization_id,
+        idempotency_key=idempotency_key,
+        subject=RESOURCE,
     )
 
 
-def request_install(*, actor: Actor, package_id: UUID, start: bool = False, idempotency_key: str | None = None) -> Operation:
+def request_install(
+    *, actor: Actor, package_id: UUID, start: bool = False, idempotency_key: str | None = None
+) -> Operation:
     """Queue the installation of a finished package on the machine that Curfew itself runs on.
 
     Only for organizations that have this machine's own Docker socket connected: InvalidState otherwise.
@@ -72,8 +94,14 @@ def request_install(*, actor: Actor, package_id: UUID, start: bool = False, idem
     if local is None:
         raise InvalidState("The Docker engine of this machine is not connected, so nothing can be installed on it.")
     return operations.request_operation(
-        actor=actor, kind=INSTALL_KIND, resource_kind="cloud_account", resource_id=local.id, resource_label=f"{package.title} on {local.name}",
-        payload={"package": str(package_id), "start": start}, organization_id=local.organization_id, idempotency_key=idempotency_key,
+        actor=actor,
+        kind=INSTALL_KIND,
+        resource_kind="cloud_account",
+        resource_id=local.id,
+        resource_label=f"{package.title} on {local.name}",
+        payload={"package": str(package_id), "start": start},
+        organization_id=local.organization_id,
+        idempotency_key=idempotency_key,
         subject=INSTALL_KIND,
     )
 
@@ -91,7 +119,11 @@ def delete_package(*, actor: Actor, package_id: UUID) -> Package:
         raise InvalidState("It is being built; cancel that first.")
     with transaction.atomic():
         audit.record(
-            actor=actor, verb="package.deleted", target_kind=RESOURCE, target_id=str(package.id), target_label=package.title,
+            actor=actor,
+            verb="package.deleted",
+            target_kind=RESOURCE,
+            target_id=str(package.id),
+            target_label=package.title,
             organization_id=package.operation.organization_id,
         )
     folder = selectors.folder_of(package.operation.organization_id, package.id)
@@ -104,7 +136,11 @@ def record_download(*, actor: Actor, package: Package) -> None:
     """Write down who took a package away."""
     with transaction.atomic():
         audit.record(
-            actor=actor, verb="package.downloaded", target_kind=RESOURCE, target_id=str(package.id), target_label=package.title,
+            actor=actor,
+            verb="package.downloaded",
+            target_kind=RESOURCE,
+            target_id=str(package.id),
+            target_label=package.title,
             organization_id=package.operation.organization_id,
         )
 
@@ -126,12 +162,21 @@ def discard_stale() -> None:
             discard_parts(parts.parent)
 
 
+def _id_for(account: CloudAccount, key: str | None) -> UUID:
+    """The id of a new package; the same for the same idempotency key, so that repeating a request finds what it made."""
+    return uuid5(account.organization_id, f"{RESOURCE} {key}") if key else uuid4()
+
+
 def _builder(actor: Actor, account_id: UUID | None) -> CloudAccount:
     engines = selectors.builders(actor=actor)
     if account_id is not None:
         engines = [a for a in engines if a.id == account_id]
     if not engines:
-        words = "There is no such Docker engine." if account_id else "Connect a Docker engine first: packages are made from its images."
+        words = (
+            "There is no such Docker engine."
+            if account_id
+            else "Connect a Docker engine first: packages are made from its images."
+        )
         raise InvalidInput(errors={"account": [words]})
     if len(engines) > 1:
         raise InvalidInput(errors={"account": [f"Say on which engine: {', '.join(a.name for a in engines)}."]})

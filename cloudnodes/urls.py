@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from cloudnodes import views
+from cloudnodes import package_views, views
 
 app_name = "cloudnodes"
 urlpatterns = [
@@ -11,6 +11,11 @@ urlpatterns = [
     path("cloud-nodes/apply", views.apply, name="apply"),
     path("cloud-nodes/all", views.everything, name="all"),
     path("cloud-nodes/refresh", views.refresh, name="refresh"),
+    path("cloud-nodes/packages/", package_views.packages, name="packages"),
+    path("cloud-nodes/packages/<uuid:package_id>/", package_views.package, name="package"),
+    path("cloud-nodes/packages/<uuid:package_id>/download", package_views.download, name="package-download"),
+    path("cloud-nodes/packages/<uuid:package_id>/delete", package_views.delete, name="package-delete"),
+    path("cloud-nodes/packages/<uuid:package_id>/install", package_views.install, name="package-install"),
     path("cloud-nodes/<uuid:node_id>/", views.detail, name="detail"),
     path("cloud-nodes/<uuid:node_id>/wake", views.wake, name="wake"),
     path("cloud-nodes/<uuid:node_id>/sleep", views.sleep, name="sleep"),

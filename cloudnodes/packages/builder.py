@@ -73,7 +73,11 @@ class PackageBuilder:
     """Builds one package. `progress`, and `between` two images, may raise to stop; `build` again goes on where it was."""
 
     def __init__(
-        self, request: Request, source: ImageSource, progress: Progress | None = None, between: Callable[[], None] | None = None
+        self,
+        request: Request,
+        source: ImageSource,
+        progress: Progress | None = None,
+        between: Callable[[], None] | None = None,
     ) -> None:
         self.request = request
         self._between = between or (lambda: None)
@@ -90,9 +94,14 @@ class PackageBuilder:
     def build(self) -> Built:
         """Build it; raises PackageProblem, ProviderError, OSError, and whatever `progress` raises."""
         references = sorted({n.image for n in self.nodes})
-        facts = [self._source.facts(r, pull=self.request.pull, progress=lambda words: self._progress(0, 0, words)) for r in references]
+        facts = [
+            self._source.facts(r, pull=self.request.pull, progress=lambda words: self._progress(0, 0, words))
+            for r in references
+        ]
         if len({f.architecture for f in facts}) > 1:
-            raise PackageProblem("mixed_platforms", "The images are for different kinds of machines; build one package for each.")
+            raise PackageProblem(
+                "mixed_platforms", "The images are for different kinds of machines; build one package for each."
+            )
         with Spool(self.parts) as spool:
             self._measure(spool, facts)
             images = [self._image(spool, f) for f in facts]
@@ -110,7 +119,8 @@ class PackageBuilder:
         free = shutil.disk_usage(spool.folder).free
         if free < wanted:
             raise PackageProblem(
-                "no_room", f"{self.request.output.parent} has {free // 10**6} MB free; about {wanted // 10**6} MB are needed to build.",
+                "no_room",
+                f"{self.request.output.parent} has {free // 10**6} MB free; about {wanted // 10**6} MB are needed to build.",
                 "Make room, or choose another place for the output.",
             )
 
@@ -155,7 +165,9 @@ class PackageBuilder:
                 if name in small:
                     self._keep_layer(spool, iter([small[name]]), omitted)
         except (EOFError, ValueError, KeyError, IndexError, TypeError, tarfile.TarError) as broken:
-            raise PackageProblem("bad_save", f"The engine's archive of {facts.reference} cannot be read: {broken!r}", "Try again.") from None
+            raise PackageProblem(
+                "bad_save", f"The engine's archive of {facts.reference} cannot be read: {broken!r}", "Try again."
+            ) from None
         return self._note(spool, facts, config, omitted)
 
     def _keep_layer(self, spool: Spool, pieces: Iterator[bytes], omitted: frozenset[str]) -> None:
@@ -166,10 +178,14 @@ class PackageBuilder:
     def _note(self, spool: Spool, facts: ImageFacts, config: bytes, omitted: frozenset[str]) -> PackedImage:
         said = tuple(str(d).partition(":")[2] for d in json.loads(config)["rootfs"]["diff_ids"])
         if said != facts.layers:
-            raise PackageProblem("image_changed", f"{facts.reference} was given to another image during the build.", "Build again.")
+            raise PackageProblem(
+                "image_changed", f"{facts.reference} was given to another image during the build.", "Build again."
+            )
         lacking = [d for d in said if d not in omitted and spool.get(d) is None]
         if lacking:
-            raise PackageProblem("bad_save", f"The engine's archive of {facts.reference} lacks layer {lacking[0]}.", "Try again.")
+            raise PackageProblem(
+                "bad_save", f"The engine's archive of {facts.reference} lacks layer {lacking[0]}.", "Try again."
+            )
         kept = spool.add(iter([config]))
         spool.write(_note_name(facts), {"config": kept.sha256, "layers": list(said)})
         return PackedImage(facts.reference, kept.sha256, facts.layers, facts.created, facts.architecture, omitted)
@@ -182,7 +198,9 @@ class PackageBuilder:
         files = [PackedFile(p, len(d), hashlib.sha256(d).hexdigest(), zlib.crc32(d)) for p, d in texts.items()]
         files += [PackedFile(p, b.size, b.sha256, b.crc32) for p, b in blobs.items()]
         base = self.request.base
-        manifest = shapes.build_manifest(title=self._title(), nodes=self.nodes, images=images, files=files, base=base.sha256 if base else None)
+        manifest = shapes.build_manifest(
+            title=self._title(), nodes=self.nodes, images=images, files=files, base=base.sha256 if base else None
+        )
         digest = hashlib.sha256(manifest).hexdigest()
         with ArchiveWriter(self.request.output) as archive:
             archive.add_bytes(MANIFEST, manifest)
@@ -195,8 +213,16 @@ class PackageBuilder:
                 self._copy(spool, archive, path, blob)
             whole = archive.finish()
         return Built(
-            self.request.output, archive.size, whole, digest, self._title(), [n.name for n in self.nodes], [i.reference for i in images],
-            len({d for i in images for d in i.omitted}), public_hex(self.request.key) if self.request.key else "", warnings,
+            self.request.output,
+            archive.size,
+            whole,
+            digest,
+            self._title(),
+            [n.name for n in self.nodes],
+            [i.reference for i in images],
+            len({d for i in images for d in i.omitted}),
+            public_hex(self.request.key) if self.request.key else "",
+            warnings,
         )
 
     def _copy(self, spool: Spool, archive: ArchiveWriter, path: str, blob: Spooled) -> None:
@@ -210,7 +236,9 @@ class PackageBuilder:
         """The small files, in their order."""
         found = {INSTALLER: assemble(), "README.txt": readme(self._title(), self.nodes, bool(self.request.base))}
         found[ENDPOINTS] = shapes.artists_config(
-            generated_at=shapes.created_of(images), nodes=self.nodes, endpoints=self.request.endpoints,
+            generated_at=shapes.created_of(images),
+            nodes=self.nodes,
+            endpoints=self.request.endpoints,
             credentials_status=self.request.credentials_status,
         )
         for node in self.nodes:
@@ -256,7 +284,9 @@ def _blobs(spool: Spool, images: Sequence[PackedImage]) -> dict[str, Spooled]:
     for path, digest in wanted.items():
         blob = spool.get(digest)
         if blob is None:
-            raise PackageProblem("spool_damaged", f"{digest} vanished from the work folder during the build.", "Build again.")
+            raise PackageProblem(
+                "spool_damaged", f"{digest} vanished from the work folder during the build.", "Build again."
+            )
         found[path] = blob
     return found
 
@@ -268,14 +298,22 @@ def _note_name(facts: ImageFacts) -> str:
 def _warnings(facts: Sequence[ImageFacts]) -> list[str]:
     return [
         f"{f.reference} has {', '.join(f.secret_variables)} set inside the image itself: whoever gets the package can read it."
-        for f in facts if f.secret_variables
+        for f in facts
+        if f.secret_variables
     ]
 
 
 def shape_of(built: Built) -> dict[str, Any]:
     """A finished package as JSON values."""
     return {
-        "file": built.path.name, "size": built.size, "sha256": built.sha256, "manifest_sha256": built.manifest_sha256, "title": built.title,
-        "nodes": built.nodes, "images": built.images, "omitted_layers": built.omitted, "public_key": built.public_key,
+        "file": built.path.name,
+        "size": built.size,
+        "sha256": built.sha256,
+        "manifest_sha256": built.manifest_sha256,
+        "title": built.title,
+        "nodes": built.nodes,
+        "images": built.images,
+        "omitted_layers": built.omitted,
+        "public_key": built.public_key,
         "warnings": built.warnings,
     }

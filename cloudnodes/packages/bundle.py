@@ -7,7 +7,17 @@ from functools import cache
 from pathlib import Path
 
 PARTS = (
-    "problems", "ed25519", "archive", "contents", "engine", "savetar", "state", "images", "containers", "actions", "main",
+    "problems",
+    "ed25519",
+    "archive",
+    "contents",
+    "engine",
+    "savetar",
+    "state",
+    "images",
+    "containers",
+    "actions",
+    "main",
 )
 FOLDER = Path(__file__).parent / "installer"
 INSIDE = "cloudnodes.packages.installer"
@@ -21,11 +31,11 @@ HEAD = '''#!/usr/bin/env python3
 from __future__ import annotations
 
 '''
-TAIL = '''
+TAIL = """
 
 if __name__ == "__main__":
     sys.exit(main())
-'''
+"""
 
 
 @cache
@@ -37,7 +47,12 @@ def assemble() -> bytes:
     for part in PARTS:
         text = (FOLDER / f"{part}.py").read_text(encoding="utf-8")
         body = _body(part, text, imports, owners)
-        bodies.append(f"# --- {part}: {ast.get_docstring(ast.parse(text), clean=False)}".replace("\n", "\n# ").replace("\n# \n", "\n#\n") + f"\n\n{body}")
+        bodies.append(
+            f"# --- {part}: {ast.get_docstring(ast.parse(text), clean=False)}".replace("\n", "\n# ").replace(
+                "\n# \n", "\n#\n"
+            )
+            + f"\n\n{body}"
+        )
     plain = sorted(line for line in imports if line.startswith("import "))
     named = sorted(line for line in imports if line.startswith("from "))
     return (HEAD + "\n".join([*plain, *named]) + "\n\n" + "\n\n\n".join(bodies) + TAIL).encode()
@@ -54,7 +69,11 @@ def _body(part: str, text: str, imports: set[str], owners: dict[str, str]) -> st
             drop.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         if isinstance(node, ast.Import):
             imports.update(f"import {alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module != "__future__" and not (node.module or "").startswith(INSIDE):
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.module != "__future__"
+            and not (node.module or "").startswith(INSIDE)
+        ):
             imports.update(f"from {node.module} import {alias.name}" for alias in node.names)
         for name in _defined(node):
             if owners.setdefault(name, part) != part:

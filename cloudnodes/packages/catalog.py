@@ -32,13 +32,25 @@ def default_image(name: str) -> str:
 def node_for(name: str, known: Known, *, network: str = "bridge") -> NodeSpec:
     """The node as it is packaged."""
     return NodeSpec(
-        name, known.image, None, known.container_port or CONTAINER_PORT, network, gpu_tier=known.gpu_tier, health_path=known.health_path,
-        environment={"NIM_MODEL": name}, credentials=(_NVIDIA_KEY,) if known.image.startswith(_NVIDIA) else (),
+        name,
+        known.image,
+        None,
+        known.container_port or CONTAINER_PORT,
+        network,
+        gpu_tier=known.gpu_tier,
+        health_path=known.health_path,
+        environment={"NIM_MODEL": name},
+        credentials=(_NVIDIA_KEY,) if known.image.startswith(_NVIDIA) else (),
     )
 
 
 def resolve(
-    names: Sequence[str], *, explicit: Mapping[str, str], catalog: Mapping[str, NodeSpec], known: Mapping[str, Known], allow_default: bool,
+    names: Sequence[str],
+    *,
+    explicit: Mapping[str, str],
+    catalog: Mapping[str, NodeSpec],
+    known: Mapping[str, Known],
+    allow_default: bool,
     network: str = "bridge",
 ) -> list[NodeSpec]:
     """A node for each name: the image that was named, else the catalog's node, else what the engine knows, else the
@@ -63,8 +75,9 @@ def resolve(
             unknown.append(name)
     if unknown:
         raise PackageProblem(
-            "unknown_node", f"No image is known for {', '.join(unknown)}.",
-            f"Name it (--image \"{unknown[0]}=repository:tag\"), or allow pulling {default_image(unknown[0])}.",
+            "unknown_node",
+            f"No image is known for {', '.join(unknown)}.",
+            f'Name it (--image "{unknown[0]}=repository:tag"), or allow pulling {default_image(unknown[0])}.',
         )
     stray = [name for name in explicit if slug_of(name) not in {slug_of(n) for n in names}]
     if stray:

@@ -17,7 +17,10 @@ GPU_HEAD = "# Used together with compose.yml where Docker can hand out an NVIDIA
 def compose_file(node: NodeSpec) -> bytes:
     """The CPU profile: the whole service."""
     lines = [
-        "services:", f"  {node.slug}:", f"    image: ${{CURFEW_IMAGE:-{node.image}}}", f"    container_name: curfew-{node.slug}",
+        "services:",
+        f"  {node.slug}:",
+        f"    image: ${{CURFEW_IMAGE:-{node.image}}}",
+        f"    container_name: curfew-{node.slug}",
         f"    network_mode: {node.network}",
     ]
     if node.network == "bridge":
@@ -30,9 +33,19 @@ def compose_file(node: NodeSpec) -> bytes:
 def gpu_file(node: NodeSpec) -> bytes:
     """What the GPU profile adds: one device, and the variables that differ."""
     lines = [
-        "services:", f"  {node.slug}:", "    environment:", *_mapping({"CURFEW_PROFILE": "gpu", **node.gpu_environment}), "    labels:",
-        *_mapping({"curfew.gpu-tier": node.gpu_tier}), "    deploy:", "      resources:", "        reservations:", "          devices:",
-        "            - driver: nvidia", "              count: 1", "              capabilities: [gpu]",
+        "services:",
+        f"  {node.slug}:",
+        "    environment:",
+        *_mapping({"CURFEW_PROFILE": "gpu", **node.gpu_environment}),
+        "    labels:",
+        *_mapping({"curfew.gpu-tier": node.gpu_tier}),
+        "    deploy:",
+        "      resources:",
+        "        reservations:",
+        "          devices:",
+        "            - driver: nvidia",
+        "              count: 1",
+        "              capabilities: [gpu]",
     ]
     return (GPU_HEAD + "\n".join(lines) + "\n").encode()
 
@@ -40,7 +53,10 @@ def gpu_file(node: NodeSpec) -> bytes:
 def labels(node: NodeSpec, tier: str) -> dict[str, str]:
     """What Curfew finds the container by, and what the installer knows it by."""
     found = {
-        "curfew.node-type": node.name, "curfew.gpu-tier": tier, SLUG_LABEL: node.slug, INSTALL_LABEL: "${CURFEW_INSTALL:-}",
+        "curfew.node-type": node.name,
+        "curfew.gpu-tier": tier,
+        SLUG_LABEL: node.slug,
+        INSTALL_LABEL: "${CURFEW_INSTALL:-}",
         SPEC_LABEL: "${CURFEW_SPEC:-}",
     }
     if node.network == "bridge":

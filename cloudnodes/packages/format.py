@@ -76,7 +76,9 @@ def slug_of(name: str) -> str:
 def with_tag(reference: str) -> str:
     """The reference with its tag spelt out. Raises PackageProblem for a digest, which `docker save` would lose."""
     if "@" in reference or not _REFERENCE.fullmatch(reference):
-        raise PackageProblem("bad_reference", f"{reference!r} is not an image of the form name:tag.", "Tag the image, and name the tag.")
+        raise PackageProblem(
+            "bad_reference", f"{reference!r} is not an image of the form name:tag.", "Tag the image, and name the tag."
+        )
     return reference if ":" in reference.rpartition("/")[2] else f"{reference}:latest"
 
 
@@ -109,8 +111,17 @@ def check_nodes(nodes: Sequence[NodeSpec]) -> list[NodeSpec]:
 
 def _complete(node: NodeSpec, port: int) -> NodeSpec:
     return NodeSpec(
-        node.name, with_tag(node.image), port, node.container_port, node.network, node.gpu, node.gpu_tier, node.health_path,
-        dict(node.environment), dict(node.gpu_environment), tuple(sorted(set(node.credentials))),
+        node.name,
+        with_tag(node.image),
+        port,
+        node.container_port,
+        node.network,
+        node.gpu,
+        node.gpu_tier,
+        node.health_path,
+        dict(node.environment),
+        dict(node.gpu_environment),
+        tuple(sorted(set(node.credentials))),
     )
 
 
@@ -118,13 +129,19 @@ def _refuse_secrets(node: NodeSpec) -> None:
     for name, value in {**node.environment, **node.gpu_environment}.items():
         if value and looks_secret(name):
             raise PackageProblem(
-                "secret_in_clear", f"{node.name}: {name} looks like a secret, and a package is readable by everybody.",
+                "secret_in_clear",
+                f"{node.name}: {name} looks like a secret, and a package is readable by everybody.",
                 f"List it as a credential: the workstation gives its value (export {name}=... before installing).",
             )
 
 
 def build_manifest(
-    *, title: str, nodes: Sequence[NodeSpec], images: Sequence[PackedImage], files: Sequence[PackedFile], base: str | None
+    *,
+    title: str,
+    nodes: Sequence[NodeSpec],
+    images: Sequence[PackedImage],
+    files: Sequence[PackedFile],
+    base: str | None,
 ) -> bytes:
     """The manifest in its one canonical spelling. `base` is the digest of the manifest that an upgrade builds on."""
     found = {
@@ -153,9 +170,18 @@ def created_of(images: Sequence[PackedImage]) -> str:
 
 def node_shape(node: NodeSpec) -> dict[str, Any]:
     return {
-        "name": node.name, "slug": node.slug, "image": node.image, "port": node.port, "container_port": node.container_port,
-        "network": node.network, "gpu": node.gpu, "gpu_tier": node.gpu_tier, "health_path": node.health_path,
-        "environment": dict(node.environment), "gpu_environment": dict(node.gpu_environment), "credentials": list(node.credentials),
+        "name": node.name,
+        "slug": node.slug,
+        "image": node.image,
+        "port": node.port,
+        "container_port": node.container_port,
+        "network": node.network,
+        "gpu": node.gpu,
+        "gpu_tier": node.gpu_tier,
+        "health_path": node.health_path,
+        "environment": dict(node.environment),
+        "gpu_environment": dict(node.gpu_environment),
+        "credentials": list(node.credentials),
     }
 
 
@@ -169,11 +195,19 @@ def layer_path(digest: str) -> str:
 
 def _image_shape(image: PackedImage) -> dict[str, Any]:
     layers = [{"diff_id": d, "file": None if d in image.omitted else layer_path(d)} for d in image.layers]
-    return {"reference": image.reference, "config": image.config, "config_file": config_path(image.config), "layers": layers}
+    return {
+        "reference": image.reference,
+        "config": image.config,
+        "config_file": config_path(image.config),
+        "layers": layers,
+    }
 
 
 def artists_config(
-    *, generated_at: str, nodes: Sequence[NodeSpec], endpoints: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]],
+    *,
+    generated_at: str,
+    nodes: Sequence[NodeSpec],
+    endpoints: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]],
     credentials_status: Mapping[str, bool],
 ) -> bytes:
     """`budgetguard_artists_config.json`: where each node answers, and for which providers credentials are there. Values of
@@ -182,7 +216,8 @@ def artists_config(
     `endpoints` maps node -> provider -> [{url, gpu_tier}]; the packaged nodes are added as provider `local`.
     """
     found: dict[str, dict[str, list[dict[str, str]]]] = {
-        name: {provider: [dict(place) for place in places] for provider, places in providers.items()} for name, providers in endpoints.items()
+        name: {provider: [dict(place) for place in places] for provider, places in providers.items()}
+        for name, providers in endpoints.items()
     }
     for node in nodes:
         if node.network != "none":
@@ -190,5 +225,10 @@ def artists_config(
             place = {"url": f"http://localhost:{port}", "gpu_tier": node.gpu_tier or "local"}
             found.setdefault(node.name, {})["local"] = [place]
     return canonical(
-        {"version": "1.0", "generated_at": generated_at, "nim_endpoints": found, "credentials_status": dict(credentials_status)}
+        {
+            "version": "1.0",
+            "generated_at": generated_at,
+            "nim_endpoints": found,
+            "credentials_status": dict(credentials_status),
+        }
     )

@@ -49,7 +49,9 @@ class EngineImages:
         except NotFound:
             if not pull:
                 raise PackageProblem(
-                    "no_image", f"The engine has no image {reference}.", "Pull or build it there first, or allow pulling."
+                    "no_image",
+                    f"The engine has no image {reference}.",
+                    "Pull or build it there first, or allow pulling.",
                 ) from None
         self._pull(reference, progress)
         return self._facts(reference)
@@ -62,14 +64,23 @@ class EngineImages:
         """Nodes that the engine knows by the label `curfew.node-type`, on a container or else on an image."""
         label = {"label": ["curfew.node-type"]}
         with docker_errors():
-            images = [(i.get("Labels") or {}, tag) for i in self._client.images(filters=label) for tag in i.get("RepoTags") or []]
-            containers = [(c.get("Labels") or {}, str(c.get("Image") or "")) for c in self._client.containers(all=True, filters=label)]
+            images = [
+                (i.get("Labels") or {}, tag)
+                for i in self._client.images(filters=label)
+                for tag in i.get("RepoTags") or []
+            ]
+            containers = [
+                (c.get("Labels") or {}, str(c.get("Image") or ""))
+                for c in self._client.containers(all=True, filters=label)
+            ]
         found: dict[str, Known] = {}
         for labels, image in [*images, *containers]:
             if image and not image.startswith("sha256:") and "<none>" not in image:
                 port = str(labels.get("curfew.port", ""))
                 health_path = str(labels.get("curfew.health-path", ""))
-                found[str(labels["curfew.node-type"])] = Known(image, int(port) if port.isdigit() else CONTAINER_PORT, health_path)
+                found[str(labels["curfew.node-type"])] = Known(
+                    image, int(port) if port.isdigit() else CONTAINER_PORT, health_path
+                )
         return found
 
     def _facts(self, reference: str) -> ImageFacts:
@@ -81,7 +92,11 @@ class EngineImages:
         machine = str(raw.get("Architecture") or "")
         variables = [str(line).partition("=") for line in (raw.get("Config") or {}).get("Env") or []]
         return ImageFacts(
-            reference, layers, int(raw.get("Size") or 0), str(raw.get("Created") or ""), _MACHINES.get(machine, machine),
+            reference,
+            layers,
+            int(raw.get("Size") or 0),
+            str(raw.get("Created") or ""),
+            _MACHINES.get(machine, machine),
             tuple(sorted(name for name, _, value in variables if value and looks_secret(name))),
         )
 
@@ -90,5 +105,9 @@ class EngineImages:
         with docker_errors():
             for line in self._client.pull(name, tag=tag, stream=True, decode=True):
                 if line.get("error"):
-                    raise PackageProblem("pull_failed", f"{reference} could not be pulled: {line['error']}", "Check the name and the registry log-in.")
+                    raise PackageProblem(
+                        "pull_failed",
+                        f"{reference} could not be pulled: {line['error']}",
+                        "Check the name and the registry log-in.",
+                    )
                 progress(f"Pulling {reference}: {line.get('status', '')}")

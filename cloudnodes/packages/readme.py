@@ -35,7 +35,9 @@ def readme(title: str, nodes: Sequence[NodeSpec], is_upgrade: bool) -> bytes:
     lines = [f"  {n.name}: {_place(n)} ({n.image})" for n in nodes]
     names = sorted({c for n in nodes for c in n.credentials})
     text = TEXT.format(
-        title=title, rule="=" * len(title), count="1 node" if len(nodes) == 1 else f"{len(nodes)} nodes",
+        title=title,
+        rule="=" * len(title),
+        count="1 node" if len(nodes) == 1 else f"{len(nodes)} nodes",
         base="\nThis is an upgrade: the earlier package must be installed on the workstation." if is_upgrade else "",
         nodes="\n".join(lines),
         credentials=f"\nSet before installing, in the environment: {', '.join(names)}\n" if names else "",

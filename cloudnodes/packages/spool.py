@@ -45,12 +45,16 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise PackageProblem("busy", f"Another build is writing {self.folder}.", "Wait until it has ended.") from None
+            raise PackageProblem(
+                "busy", f"Another build is writing {self.folder}.", "Wait until it has ended."
+            ) from None
         for stale in self.folder.glob("incoming-*"):
             stale.unlink()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._lock is not None:
             self._lock.close()
 

@@ -30,7 +30,9 @@ def read_base(path: Path) -> Base:
         manifest = read_manifest(open_source(str(path)))
     except InstallProblem as problem:
         raise PackageProblem("bad_base", f"{path}: {problem.message}") from None
-    return Base(manifest.sha256, frozenset(layer.diff_id for image in manifest.images.values() for layer in image.layers))
+    return Base(
+        manifest.sha256, frozenset(layer.diff_id for image in manifest.images.values() for layer in image.layers)
+    )
 
 
 def base_from_manifest(path: Path) -> Base:
@@ -44,5 +46,7 @@ def base_from_manifest(path: Path) -> Base:
             raise ValueError("it is not the manifest of a package")
         layers = frozenset(str(layer["diff_id"]) for image in found["images"] for layer in image["layers"])
     except (OSError, ValueError, KeyError, TypeError) as failure:
-        raise PackageProblem("bad_base", f"{path} cannot be used as {MANIFEST} of an earlier package: {failure}") from None
+        raise PackageProblem(
+            "bad_base", f"{path} cannot be used as {MANIFEST} of an earlier package: {failure}"
+        ) from None
     return Base(hashlib.sha256(raw).hexdigest(), layers)

@@ -13,7 +13,10 @@ from tests.packages.conftest import node
 
 
 def main(socket: str, output: str, port: str, other_port: str) -> None:
-    nodes = [node(container_port=int(port)), node("FLUX Canny", "studio/flux-canny:1.0", container_port=int(other_port))]
+    nodes = [
+        node(container_port=int(port)),
+        node("FLUX Canny", "studio/flux-canny:1.0", container_port=int(other_port)),
+    ]
     client = docker.APIClient(base_url=f"unix://{socket}", timeout=120)
     PackageBuilder(Request(nodes, Path(output)), EngineImages(client)).build()
 

@@ -137,7 +137,11 @@ def node(name: str = "FLUX Dev", image: str = "studio/flux-dev:1.0", **options: 
 
 def pythons() -> list[str]:
     """This Python, and a 3.8 when the machine has one: the oldest that the installer promises."""
-    places = [*sorted(Path.home().glob(".pyenv/versions/3.8.*/bin/python3")), Path("/usr/bin/python3.8"), Path("/usr/local/bin/python3.8")]
+    places = [
+        *sorted(Path.home().glob(".pyenv/versions/3.8.*/bin/python3")),
+        Path("/usr/bin/python3.8"),
+        Path("/usr/local/bin/python3.8"),
+    ]
     return [sys.executable, *[str(place) for place in places if place.exists()][:1]]
 
 
@@ -159,7 +163,9 @@ class Installer:
         return found
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=120, env=self.environment(env))
+        return subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, timeout=120, env=self.environment(env)
+        )
 
     def command(self, *arguments: str) -> list[str]:
         return [self.python, "-I", "-S", str(self.script), *arguments, "--home", str(self.home), "--json"]

@@ -44,12 +44,19 @@ class SavedImages:
 
     def config(self, reference: str) -> bytes:
         diff_ids = [f"sha256:{digest(data)}" for data in self.images[reference]]
-        found = {"architecture": self.architecture, "os": "linux", "config": {"Env": self.variables}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+        found = {
+            "architecture": self.architecture,
+            "os": "linux",
+            "config": {"Env": self.variables},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        }
         return json.dumps(found).encode()
 
     def facts(self, reference: str, *, pull: bool, progress: Callable[[str], None]) -> ImageFacts:
         layers = self.images[reference]
-        return ImageFacts(reference, tuple(map(digest, layers)), sum(map(len, layers)), "2026-01-02T03:04:05Z", self.architecture)
+        return ImageFacts(
+            reference, tuple(map(digest, layers)), sum(map(len, layers)), "2026-01-02T03:04:05Z", self.architecture
+        )
 
     def save(self, reference: str) -> Iterator[bytes]:
         self.saves.append(reference)
@@ -66,7 +73,11 @@ class SavedImages:
         names = []
         for number, data in enumerate(layers):
             packed = gzip.compress(data) if self.layout == "oci" else data
-            name = f"blobs/sha256/{digest(packed)}" if self.layout == "oci" else f"{digest(f'{reference}{number}'.encode())}/layer.tar"
+            name = (
+                f"blobs/sha256/{digest(packed)}"
+                if self.layout == "oci"
+                else f"{digest(f'{reference}{number}'.encode())}/layer.tar"
+            )
             members[name] = packed
             names.append(name)
         config_name = f"blobs/sha256/{digest(config)}" if self.layout == "oci" else f"{digest(config)}.json"

@@ -21,39 +21,64 @@ from cloudnodes.packages.verify import verify_package
 from tests.packages.saved import SavedImages, digest, layer
 
 pytestmark = pytest.mark.unit
-DEV = NodeSpec("FLUX Dev", "studio/flux-dev:1.0", gpu_tier="a10g", health_path="/v1/health/ready", credentials=("NGC_API_KEY",))
-CANNY = NodeSpec("FLUX Canny", "studio/flux-canny:1.0", environment={"NIM_MODEL": "FLUX $Canny \"quoted\""})
+DEV = NodeSpec(
+    "FLUX Dev", "studio/flux-dev:1.0", gpu_tier="a10g", health_path="/v1/health/ready", credentials=("NGC_API_KEY",)
+)
+CANNY = NodeSpec("FLUX Canny", "studio/flux-canny:1.0", environment={"NIM_MODEL": 'FLUX $Canny "quoted"'})
 
 
 def images(**options: Any) -> SavedImages:
     shared = layer(1)
-    return SavedImages({"studio/flux-dev:1.0": [shared, layer(2)], "studio/flux-canny:1.0": [shared, layer(3), layer(3)]}, **options)
+    return SavedImages(
+        {"studio/flux-dev:1.0": [shared, layer(2)], "studio/flux-canny:1.0": [shared, layer(3), layer(3)]}, **options
+    )
 
 
-def build(output: Path, source: SavedImages | None = None, nodes: tuple[NodeSpec, ...] = (DEV, CANNY), **options: Any) -> Built:
+def build(
+    output: Path, source: SavedImages | None = None, nodes: tuple[NodeSpec, ...] = (DEV, CANNY), **options: Any
+) -> Built:
     return PackageBuilder(Request(nodes, output, **options), source or images()).build()
 
 
 def test_what_is_inside(tmp_path: Path) -> None:
-    built = build(tmp_path / "p.zip", endpoints={"FLUX Dev": {"aws": [{"url": "http://10.0.0.5:8000", "gpu_tier": "a10g"}]}},
-                  credentials_status={"aws": True, "azure": False})
+    built = build(
+        tmp_path / "p.zip",
+        endpoints={"FLUX Dev": {"aws": [{"url": "http://10.0.0.5:8000", "gpu_tier": "a10g"}]}},
+        credentials_status={"aws": True, "azure": False},
+    )
 
     with zipfile.ZipFile(built.path) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
         config = json.loads(archive.read("budgetguard_artists_config.json"))
         manifest = json.loads(archive.read("manifest.json"))
-    assert names[:5] == ["manifest.json", "manifest.sha256", "install.py", "README.txt", "budgetguard_artists_config.json"]
+    assert names[:5] == [
+        "manifest.json",
+        "manifest.sha256",
+        "install.py",
+        "README.txt",
+        "budgetguard_artists_config.json",
+    ]
     assert [n for n in names if n.startswith("nodes/")] == [
-        "nodes/flux-canny/compose.yml", "nodes/flux-canny/compose.gpu.yml", "nodes/flux-dev/compose.yml", "nodes/flux-dev/compose.gpu.yml",
+        "nodes/flux-canny/compose.yml",
+        "nodes/flux-canny/compose.gpu.yml",
+        "nodes/flux-dev/compose.yml",
+        "nodes/flux-dev/compose.gpu.yml",
     ]
     # the shared layer and the one that occurs twice are there once
-    assert sorted(n for n in names if n.startswith("layers/")) == sorted(f"layers/{digest(layer(i))}.tar" for i in (1, 2, 3))
+    assert sorted(n for n in names if n.startswith("layers/")) == sorted(
+        f"layers/{digest(layer(i))}.tar" for i in (1, 2, 3)
+    )
     assert config == {
-        "version": "1.0", "generated_at": "2026-01-02T03:04:05Z", "credentials_status": {"aws": True, "azure": False},
+        "version": "1.0",
+        "generated_at": "2026-01-02T03:04:05Z",
+        "credentials_status": {"aws": True, "azure": False},
         "nim_endpoints": {
             "FLUX Canny": {"local": [{"url": "http://localhost:8001", "gpu_tier": "local"}]},
-            "FLUX Dev": {"aws": [{"url": "http://10.0.0.5:8000", "gpu_tier": "a10g"}], "local": [{"url": "http://localhost:8002", "gpu_tier": "a10g"}]},
+            "FLUX Dev": {
+                "aws": [{"url": "http://10.0.0.5:8000", "gpu_tier": "a10g"}],
+                "local": [{"url": "http://localhost:8002", "gpu_tier": "a10g"}],
+            },
         },
     }
     assert manifest["nodes"][1]["credentials"] == ["NGC_API_KEY"]
@@ -73,12 +98,19 @@ def test_compose_files(tmp_path: Path) -> None:
     assert service["environment"] == {"CURFEW_PROFILE": "cpu", "NGC_API_KEY": None}
     assert "deploy" not in service
     # a dollar sign of a value is not a variable of compose
-    assert files["nodes/flux-canny/compose.yml"]["services"]["flux-canny"]["environment"]["NIM_MODEL"] == 'FLUX $$Canny "quoted"'
-    devices = files["nodes/flux-dev/compose.gpu.yml"]["services"]["flux-dev"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (
+        files["nodes/flux-canny/compose.yml"]["services"]["flux-canny"]["environment"]["NIM_MODEL"]
+        == 'FLUX $$Canny "quoted"'
+    )
+    devices = files["nodes/flux-dev/compose.gpu.yml"]["services"]["flux-dev"]["deploy"]["resources"]["reservations"][
+        "devices"
+    ]
     assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
 
 
-@pytest.mark.parametrize("other", [{"clock": 1_700_000_000}, {"layout": "oci"}], ids=["later", "another kind of engine"])
+@pytest.mark.parametrize(
+    "other", [{"clock": 1_700_000_000}, {"layout": "oci"}], ids=["later", "another kind of engine"]
+)
 def test_a_rebuild_has_the_same_bytes(tmp_path: Path, other: dict[str, Any]) -> None:
     key = load_or_create_key(tmp_path / "key.pem")
     first = build(tmp_path / "one.zip", key=key)
@@ -93,8 +125,14 @@ def test_it_does_not_depend_on_the_process(tmp_path: Path) -> None:
         "print(build(Path(sys.argv[1])).sha256)"
     )
     found = {
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / seed / "p.zip")], env={**os.environ, "PYTHONHASHSEED": seed}, cwd=Path.cwd(),
-                       capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / seed / "p.zip")],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path.cwd(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for seed in ("1", "2")
     }
     assert found == {build(tmp_path / "p.zip").sha256 + "\n"}
@@ -190,17 +228,20 @@ def test_signatures(tmp_path: Path) -> None:
     assert verify_package(build(tmp_path / "q.zip").path)["signature"] == "unsigned"
 
 
-@pytest.mark.parametrize(("nodes", "code"), [
-    ((), "no_nodes"),
-    ((DEV, NodeSpec("flux dev", "a:1")), "same_name"),
-    ((NodeSpec("...", "a:1"),), "bad_name"),
-    ((NodeSpec("a", "a@sha256:00"),), "bad_reference"),
-    ((NodeSpec("a", "-rm:1"),), "bad_reference"),
-    ((NodeSpec("a", "a:1", environment={"NGC_API_KEY": "nvapi-123"}),), "secret_in_clear"),
-    ((NodeSpec("a", "a:1", gpu_environment={"DB_PASSWORD": "x"}),), "secret_in_clear"),
-    ((NodeSpec("a", "a:1", port=9000), NodeSpec("b", "b:1", port=9000)), "same_port"),
-    ((NodeSpec("a", "a:1", network="other"),), "bad_network"),
-])
+@pytest.mark.parametrize(
+    ("nodes", "code"),
+    [
+        ((), "no_nodes"),
+        ((DEV, NodeSpec("flux dev", "a:1")), "same_name"),
+        ((NodeSpec("...", "a:1"),), "bad_name"),
+        ((NodeSpec("a", "a@sha256:00"),), "bad_reference"),
+        ((NodeSpec("a", "-rm:1"),), "bad_reference"),
+        ((NodeSpec("a", "a:1", environment={"NGC_API_KEY": "nvapi-123"}),), "secret_in_clear"),
+        ((NodeSpec("a", "a:1", gpu_environment={"DB_PASSWORD": "x"}),), "secret_in_clear"),
+        ((NodeSpec("a", "a:1", port=9000), NodeSpec("b", "b:1", port=9000)), "same_port"),
+        ((NodeSpec("a", "a:1", network="other"),), "bad_network"),
+    ],
+)
 def test_what_no_package_may_hold(nodes: tuple[NodeSpec, ...], code: str) -> None:
     with pytest.raises(PackageProblem) as refused:
         check_nodes(nodes)
@@ -220,7 +261,9 @@ def test_secrets_baked_into_an_image_are_pointed_out(tmp_path: Path) -> None:
             return dataclasses.replace(super().facts(reference, **rest), secret_variables=("HF_TOKEN",))
 
     built = build(tmp_path / "p.zip", Leaky(images().images), (DEV,))
-    assert built.warnings == ["studio/flux-dev:1.0 has HF_TOKEN set inside the image itself: whoever gets the package can read it."]
+    assert built.warnings == [
+        "studio/flux-dev:1.0 has HF_TOKEN set inside the image itself: whoever gets the package can read it."
+    ]
 
 
 def test_tags() -> None:

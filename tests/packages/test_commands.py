@@ -40,7 +40,14 @@ def create(output: Path, *arguments: str, capsys: Any) -> dict[str, Any]:
     return found
 
 
-BOTH = ("--nodes", "FLUX Dev, FLUX Canny", "--image", "FLUX Dev=studio/flux-dev:1.0", "--image", "flux canny=studio/flux-canny:1.0")
+BOTH = (
+    "--nodes",
+    "FLUX Dev, FLUX Canny",
+    "--image",
+    "FLUX Dev=studio/flux-dev:1.0",
+    "--image",
+    "flux canny=studio/flux-canny:1.0",
+)
 
 
 @pytest.mark.django_db
@@ -49,7 +56,15 @@ def test_create_and_verify(tmp_path: Path, capsys: Any) -> None:
     assert found["nodes"] == ["FLUX Canny", "FLUX Dev"]
     assert found["sha256"] == digest((tmp_path / "p.zip").read_bytes())
     with pytest.raises(SystemExit) as ended:
-        call_command_line("install_package", "verify", "--package", str(tmp_path / "p.zip"), "--public-key", found["public_key"], "--json")
+        call_command_line(
+            "install_package",
+            "verify",
+            "--package",
+            str(tmp_path / "p.zip"),
+            "--public-key",
+            found["public_key"],
+            "--json",
+        )
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out)["package"]["signature"] == "trusted"
 
@@ -64,8 +79,18 @@ def test_endpoints_and_credentials_are_listed(alice: Persona, tmp_path: Path, ca
     from cloudnodes import services
 
     account = make_account(alice.organization, credentials="sealed")
-    seen = Instance("i-1", "flux-dev", "us-east-1", "us-east-1a", "g5.xlarge", InstanceState.RUNNING, endpoint="http://10.0.0.5:8000",
-                    node_type="FLUX Dev", gpu_tier="a10g", labels_source="tags")
+    seen = Instance(
+        "i-1",
+        "flux-dev",
+        "us-east-1",
+        "us-east-1a",
+        "g5.xlarge",
+        InstanceState.RUNNING,
+        endpoint="http://10.0.0.5:8000",
+        node_type="FLUX Dev",
+        gpu_tier="a10g",
+        labels_source="tags",
+    )
     services.sync_discovered(account=account, instances=[seen])
     CloudNode.objects.for_org(alice.organization).update(endpoint="http://10.0.0.5:8000")
     create(tmp_path / "p.zip", *BOTH, capsys=capsys)
@@ -79,7 +104,8 @@ def test_endpoints_and_credentials_are_listed(alice: Persona, tmp_path: Path, ca
 @pytest.mark.django_db
 def test_a_node_is_known_by_its_label(workshop: Engine, tmp_path: Path, capsys: Any) -> None:
     container = workshop.client.create_container(
-        "studio/flux-dev:1.0", labels={"curfew.node-type": "FLUX Labelled", "curfew.port": "9000"},
+        "studio/flux-dev:1.0",
+        labels={"curfew.node-type": "FLUX Labelled", "curfew.port": "9000"},
         host_config=workshop.client.create_host_config(network_mode="host"),
     )
     try:
@@ -88,19 +114,26 @@ def test_a_node_is_known_by_its_label(workshop: Engine, tmp_path: Path, capsys: 
         workshop.client.remove_container(container["Id"])
     with zipfile.ZipFile(tmp_path / "p.zip") as archive:
         (node,) = json.loads(archive.read("manifest.json"))["nodes"]
-    assert (node["image"], node["container_port"], node["environment"]) == ("studio/flux-dev:1.0", 9000, {"NIM_MODEL": "flux labelled"})
+    assert (node["image"], node["container_port"], node["environment"]) == (
+        "studio/flux-dev:1.0",
+        9000,
+        {"NIM_MODEL": "flux labelled"},
+    )
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("arguments", "code"), [
-    (("--nodes", "SDXL"), "unknown_node"),
-    (("--nodes", "SDXL", "--image", "SDXL=studio/absent:1"), "no_image"),
-    (("--nodes", "SDXL", "--image", "Other=a:1"), "unknown_node"),
-    (("--nodes", ","), "no_nodes"),
-    ((*BOTH, "--base", "/etc/hostname"), "bad_base"),
-    ((*BOTH, "--sign-key", "/etc/hostname"), "bad_key"),
-    ((*BOTH, "--catalog", "/etc/hostname"), "bad_catalog"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--nodes", "SDXL"), "unknown_node"),
+        (("--nodes", "SDXL", "--image", "SDXL=studio/absent:1"), "no_image"),
+        (("--nodes", "SDXL", "--image", "Other=a:1"), "unknown_node"),
+        (("--nodes", ","), "no_nodes"),
+        ((*BOTH, "--base", "/etc/hostname"), "bad_base"),
+        ((*BOTH, "--sign-key", "/etc/hostname"), "bad_key"),
+        ((*BOTH, "--catalog", "/etc/hostname"), "bad_catalog"),
+    ],
+)
 def test_what_cannot_be_built_is_said(arguments: tuple[str, ...], code: str, tmp_path: Path, capsys: Any) -> None:
     with pytest.raises(CommandError) as refused:
         create(tmp_path / "p.zip", *arguments, capsys=capsys)
@@ -119,14 +152,27 @@ def test_an_engine_that_is_down(settings: Any, tmp_path: Path, capsys: Any) -> N
 
 @pytest.mark.django_db
 def test_a_catalog_says_everything(tmp_path: Path, capsys: Any) -> None:
-    listed = [{"name": "FLUX Dev", "image": "studio/flux-dev:1.0", "port": 9100, "network": "host", "gpu": False, "credentials": ["HF_TOKEN"],
-               "environment": {"NIM_MODEL_VARIANT": "base"}}]
+    listed = [
+        {
+            "name": "FLUX Dev",
+            "image": "studio/flux-dev:1.0",
+            "port": 9100,
+            "network": "host",
+            "gpu": False,
+            "credentials": ["HF_TOKEN"],
+            "environment": {"NIM_MODEL_VARIANT": "base"},
+        }
+    ]
     (tmp_path / "nodes.json").write_text(json.dumps(listed))
     create(tmp_path / "p.zip", "--nodes", "flux-dev", "--catalog", str(tmp_path / "nodes.json"), capsys=capsys)
     with zipfile.ZipFile(tmp_path / "p.zip") as archive:
         (node,) = json.loads(archive.read("manifest.json"))["nodes"]
         assert "nodes/flux-dev/compose.gpu.yml" not in archive.namelist()
-    assert (node["port"], node["credentials"], node["environment"]) == (9100, ["HF_TOKEN"], {"NIM_MODEL_VARIANT": "base"})
+    assert (node["port"], node["credentials"], node["environment"]) == (
+        9100,
+        ["HF_TOKEN"],
+        {"NIM_MODEL_VARIANT": "base"},
+    )
 
 
 @pytest.mark.django_db
@@ -136,8 +182,13 @@ def test_the_old_name_installs_without_django(workshop: Engine, station: Engine,
 
     def techops(*arguments: str) -> subprocess.CompletedProcess[str]:
         # -S: none of our packages can be imported
-        return subprocess.run([sys.executable, "-S", str(ROOT / "budgetguard_techops.py"), *arguments], cwd=tmp_path, capture_output=True, text=True,
-                              env={**station.environment, "HOME": str(tmp_path)})
+        return subprocess.run(
+            [sys.executable, "-S", str(ROOT / "budgetguard_techops.py"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**station.environment, "HOME": str(tmp_path)},
+        )
 
     done = techops("install-package", "--package", "./p.zip", "--json")
     assert done.returncode == 0, done.stderr
@@ -155,5 +206,16 @@ def test_the_old_name_hands_over_with_absolute_paths(tmp_path: Path, monkeypatch
     monkeypatch.setattr(budgetguard_techops.os, "execv", lambda program, command: given.append(command))
     monkeypatch.chdir(tmp_path)
     budgetguard_techops.main(["create-install-package", "--nodes", "FLUX Dev", "--output", "./p.zip", "--base=old.zip"])
-    assert given == [[sys.executable, str(ROOT / "curfew"), "manage", "create_install_package", "--nodes", "FLUX Dev",
-                      "--output", str(tmp_path / "p.zip"), f"--base={tmp_path / 'old.zip'}"]]
+    assert given == [
+        [
+            sys.executable,
+            str(ROOT / "curfew"),
+            "manage",
+            "create_install_package",
+            "--nodes",
+            "FLUX Dev",
+            "--output",
+            str(tmp_path / "p.zip"),
+            f"--base={tmp_path / 'old.zip'}",
+        ]
+    ]

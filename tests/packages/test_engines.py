@@ -43,7 +43,9 @@ def page(url: str) -> bytes:
 
 
 @pytest.mark.parametrize("python", pythons())
-def test_install_run_and_uninstall_to_zero_remains(build: Any, station: Engine, install: Installer, python: str) -> None:
+def test_install_run_and_uninstall_to_zero_remains(
+    build: Any, station: Engine, install: Installer, python: str
+) -> None:
     built = build(node(), node("FLUX Canny", "studio/flux-canny:1.0"))
     before = station.remains()
     install.python = python
@@ -51,7 +53,8 @@ def test_install_run_and_uninstall_to_zero_remains(build: Any, station: Engine, 
     report = install("--package", str(built.path))
 
     assert [(n["name"], n["result"], n["profile"], n["running"]) for n in report["nodes"]] == [
-        ("FLUX Canny", "installed", "cpu", False), ("FLUX Dev", "installed", "cpu", False)
+        ("FLUX Canny", "installed", "cpu", False),
+        ("FLUX Dev", "installed", "cpu", False),
     ]
     assert all(i["result"] == "loaded" for i in report["images"])
     assert {"studio/flux-dev:1.0", "studio/flux-canny:1.0"} <= station.tags()
@@ -68,7 +71,9 @@ def test_install_run_and_uninstall_to_zero_remains(build: Any, station: Engine, 
     assert not install.home.exists()
 
 
-def test_a_flipped_bit_is_refused_before_anything_is_loaded(build: Any, station: Engine, install: Installer, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_refused_before_anything_is_loaded(
+    build: Any, station: Engine, install: Installer, tmp_path: Path
+) -> None:
     whole = build(node()).path.read_bytes()
     before = station.remains()
     chance = random.Random(11)
@@ -92,7 +97,9 @@ def test_a_dry_run_changes_nothing(build: Any, station: Engine, install: Install
     assert not install.home.exists()
 
 
-def test_a_rebuild_on_the_other_engine_has_the_same_bytes(build: Any, station: Engine, install: Installer, tmp_path: Path) -> None:
+def test_a_rebuild_on_the_other_engine_has_the_same_bytes(
+    build: Any, station: Engine, install: Installer, tmp_path: Path
+) -> None:
     nodes = (node(), node("FLUX Canny", "studio/flux-canny:1.0"))
     built = build(*nodes)
     install("--package", str(built.path))
@@ -133,11 +140,19 @@ def test_images_that_were_there_stay(build: Any, workshop: Engine, station: Engi
 
 def test_containers_of_others_stay_theirs(build: Any, station: Engine, install: Installer) -> None:
     built = build(node(), node("FLUX Canny", "studio/flux-canny:1.0"))
-    station.client.create_container(station.base(), ["sleep", "60"], name="curfew-flux-dev", host_config=station.client.create_host_config(network_mode="host"))
+    station.client.create_container(
+        station.base(),
+        ["sleep", "60"],
+        name="curfew-flux-dev",
+        host_config=station.client.create_host_config(network_mode="host"),
+    )
     theirs = station.client.inspect_container("curfew-flux-dev")["Id"]
     before = station.remains()
     report = install("--package", str(built.path), "--force", expect=1)
-    assert [(n["slug"], n["result"], n["code"]) for n in report["nodes"]] == [("flux-canny", "installed", ""), ("flux-dev", "failed", "name_taken")]
+    assert [(n["slug"], n["result"], n["code"]) for n in report["nodes"]] == [
+        ("flux-canny", "installed", ""),
+        ("flux-dev", "failed", "name_taken"),
+    ]
     assert [i["reference"] for i in report["images"]] == ["studio/flux-canny:1.0"]
     install("uninstall")
     assert station.client.inspect_container("curfew-flux-dev")["Id"] == theirs
@@ -154,7 +169,10 @@ def test_repair_puts_back_what_is_missing(build: Any, station: Engine, install: 
     assert install("status", expect=1)["nodes"][0]["result"] == "running"
 
     report = install("repair", "--package", str(built.path))
-    assert [(n["slug"], n["result"], n["running"]) for n in report["nodes"]] == [("flux-canny", "kept", True), ("flux-dev", "repaired", False)]
+    assert [(n["slug"], n["result"], n["running"]) for n in report["nodes"]] == [
+        ("flux-canny", "kept", True),
+        ("flux-dev", "repaired", False),
+    ]
     assert "studio/flux-dev:1.0" in station.tags()
     assert (install.home / "nodes/flux-canny/compose.yml").exists()
     assert [n["result"] for n in install("status")["nodes"]] == ["running", "created"]
@@ -193,11 +211,16 @@ def test_credentials_come_from_the_workstation_only(build: Any, station: Engine,
     assert not [p for p in install.home.rglob("*") if p.is_file() and b"nvapi-very-secret" in p.read_bytes()]
 
 
-def test_a_node_that_does_not_stay_up_is_reported_with_its_words(build: Any, workshop: Engine, install: Installer) -> None:
+def test_a_node_that_does_not_stay_up_is_reported_with_its_words(
+    build: Any, workshop: Engine, install: Installer
+) -> None:
     workshop.image("studio/broken:1", ("/x", b"x"), command=["sh", "-c", "echo no weights found; exit 3"])
     built = build(node(), node("Broken", "studio/broken:1"))
     report = install("--package", str(built.path), "--start", expect=1)
-    assert [(n["slug"], n["result"], n["running"]) for n in report["nodes"]] == [("broken", "failed", False), ("flux-dev", "installed", True)]
+    assert [(n["slug"], n["result"], n["running"]) for n in report["nodes"]] == [
+        ("broken", "failed", False),
+        ("flux-dev", "installed", True),
+    ]
     assert "no weights found" in report["nodes"][0]["message"]
 
 
@@ -221,7 +244,11 @@ def test_what_was_installed_is_found_by_curfew(build: Any, station: Engine, inst
     install("--package", str(build(spec).path), "--start")
     connection = connect(Credentials("docker", "local", "", {"socket": station.socket}))
     (found,) = DockerNodeProvider(connection).discover()
-    assert (found.node_type, found.gpu_tier, found.endpoint) == ("FLUX Dev", "cpu", f"http://127.0.0.1:{spec.container_port}")
+    assert (found.node_type, found.gpu_tier, found.endpoint) == (
+        "FLUX Dev",
+        "cpu",
+        f"http://127.0.0.1:{spec.container_port}",
+    )
     assert DockerNodeProvider(connection).probe(found.health_endpoint) is True
 
 

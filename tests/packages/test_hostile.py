@@ -45,7 +45,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small signed package."""
     source = SavedImages({"studio/a:1": [layer(1, 3000), layer(2, 2000)]})
     output = tmp_path_factory.mktemp("package") / "p.zip"
-    return PackageBuilder(Request([NodeSpec("A", "studio/a:1")], output, key=Ed25519PrivateKey.generate()), source).build().path
+    return (
+        PackageBuilder(Request([NodeSpec("A", "studio/a:1")], output, key=Ed25519PrivateKey.generate()), source)
+        .build()
+        .path
+    )
 
 
 def refused(path: Path) -> InstallProblem:
@@ -100,10 +104,32 @@ def forged(path: Path, fill: Callable[[zipfile.ZipFile], None]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", [
-    "../evil", "/etc/passwd", "nodes/../../evil", "C:/evil", "..\\evil", "nodes\\evil", "a//b", "./a", "a/.", "a/..", ".env", "a/.git", "nul", "nodes/COM1.txt",
-    "a\0b", "a:b", "é", "end.", "x" * 200, "a/b/c/d/e/f/g", "folder/",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "/etc/passwd",
+        "nodes/../../evil",
+        "C:/evil",
+        "..\\evil",
+        "nodes\\evil",
+        "a//b",
+        "./a",
+        "a/.",
+        "a/..",
+        ".env",
+        "a/.git",
+        "nul",
+        "nodes/COM1.txt",
+        "a\0b",
+        "a:b",
+        "é",
+        "end.",
+        "x" * 200,
+        "a/b/c/d/e/f/g",
+        "folder/",
+    ],
+)
 def test_climbing_and_odd_names(tmp_path: Path, name: str) -> None:
     info = zipfile.ZipInfo("placeholder")
     info.filename = name
@@ -133,7 +159,9 @@ def test_bombs(tmp_path: Path) -> None:
     huge = Entry("a", 2**40, 0, 0)
     liar = tmp_path / "liar.zip"
     directory = central_header(huge)
-    liar.write_bytes(local_header("a", 2**40, 0) + directory + end_records(1, len(directory), len(local_header("a", 2**40, 0))))
+    liar.write_bytes(
+        local_header("a", 2**40, 0) + directory + end_records(1, len(directory), len(local_header("a", 2**40, 0)))
+    )
     assert refused(liar).code == "bad_size"
 
 
@@ -152,7 +180,9 @@ def test_duplicates(tmp_path: Path) -> None:
     assert refused(tmp_path / "twice.zip").code == "duplicate"
 
 
-def rewritten(package: Path, target: Path, change: Callable[[dict[str, Any]], None], files: dict[str, bytes] | None = None) -> Path:
+def rewritten(
+    package: Path, target: Path, change: Callable[[dict[str, Any]], None], files: dict[str, bytes] | None = None
+) -> Path:
     """The package with another manifest, with right checksums all the way: what a forger without the key can do."""
     source = ZipSource(str(package))
     contents = {name: b"".join(source.chunks(name)) for name in source.names() if name != "manifest.sig"}
@@ -175,37 +205,40 @@ def test_the_forger_can_write_whole_packages(package: Path, tmp_path: Path) -> N
     verify_package(rewritten(package, tmp_path / "same.zip", lambda m: None))
 
 
-@pytest.mark.parametrize("change", [
-    lambda m: m.update(format="other"),
-    lambda m: m.update(version=2),
-    lambda m: m["nodes"][0].update(slug="../x"),
-    lambda m: m["nodes"][0].update(slug="--privileged"),
-    lambda m: m["nodes"][0].update(name="a\nb"),
-    lambda m: m["nodes"][0].update(network="container:db"),
-    lambda m: m["nodes"][0].update(image="other:1"),
-    lambda m: m["nodes"][0].update(port=0),
-    lambda m: m["nodes"][0].update(port="80:80"),
-    lambda m: m["nodes"][0].update(environment={"A=B --privileged": "x"}),
-    lambda m: m["nodes"][0].update(environment={"A": "x\ny"}),
-    lambda m: m["nodes"][0].update(environment=["A"]),
-    lambda m: m["nodes"][0].update(credentials=["--volume=/:/host"]),
-    lambda m: m["nodes"][0].update(health_path="/x\" --y"),
-    lambda m: m["nodes"].clear(),
-    lambda m: m["nodes"].append(m["nodes"][0]),
-    lambda m: m["images"][0].update(reference="--help:1"),
-    lambda m: m["images"][0].update(config="0" * 64),
-    lambda m: m["images"][0]["layers"][0].update(diff_id="0" * 64),
-    lambda m: m["images"][0]["layers"][0].update(file="install.py"),
-    lambda m: m["images"][0]["layers"].clear(),
-    lambda m: m["files"][0].update(path="../../x"),
-    lambda m: m["files"].append(m["files"][0]),
-    lambda m: m["files"].pop(),
-    lambda m: m["files"][0].update(path="manifest.sig"),
-    lambda m: m["files"][0].update(size=-1),
-    lambda m: m["files"][0].update(crc32=True),
-    lambda m: m.pop("base"),
-    lambda m: m.update(base={"sha256": "x"}),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(format="other"),
+        lambda m: m.update(version=2),
+        lambda m: m["nodes"][0].update(slug="../x"),
+        lambda m: m["nodes"][0].update(slug="--privileged"),
+        lambda m: m["nodes"][0].update(name="a\nb"),
+        lambda m: m["nodes"][0].update(network="container:db"),
+        lambda m: m["nodes"][0].update(image="other:1"),
+        lambda m: m["nodes"][0].update(port=0),
+        lambda m: m["nodes"][0].update(port="80:80"),
+        lambda m: m["nodes"][0].update(environment={"A=B --privileged": "x"}),
+        lambda m: m["nodes"][0].update(environment={"A": "x\ny"}),
+        lambda m: m["nodes"][0].update(environment=["A"]),
+        lambda m: m["nodes"][0].update(credentials=["--volume=/:/host"]),
+        lambda m: m["nodes"][0].update(health_path='/x" --y'),
+        lambda m: m["nodes"].clear(),
+        lambda m: m["nodes"].append(m["nodes"][0]),
+        lambda m: m["images"][0].update(reference="--help:1"),
+        lambda m: m["images"][0].update(config="0" * 64),
+        lambda m: m["images"][0]["layers"][0].update(diff_id="0" * 64),
+        lambda m: m["images"][0]["layers"][0].update(file="install.py"),
+        lambda m: m["images"][0]["layers"].clear(),
+        lambda m: m["files"][0].update(path="../../x"),
+        lambda m: m["files"].append(m["files"][0]),
+        lambda m: m["files"].pop(),
+        lambda m: m["files"][0].update(path="manifest.sig"),
+        lambda m: m["files"][0].update(size=-1),
+        lambda m: m["files"][0].update(crc32=True),
+        lambda m: m.pop("base"),
+        lambda m: m.update(base={"sha256": "x"}),
+    ],
+)
 def test_manifests_that_lie_or_inject(package: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     refused(rewritten(package, tmp_path / "lie.zip", change))
 
@@ -216,7 +249,10 @@ def test_a_manifest_that_is_no_json(package: Path, tmp_path: Path) -> None:
 
         def put(path: Path = target, text: str = text) -> None:
             data, entries = b"", []
-            for name, content in (("manifest.json", text.encode()), ("manifest.sha256", f"{digest(text.encode())}  manifest.json\n".encode())):
+            for name, content in (
+                ("manifest.json", text.encode()),
+                ("manifest.sha256", f"{digest(text.encode())}  manifest.json\n".encode()),
+            ):
                 entries.append(Entry(name, len(content), zlib.crc32(content), len(data)))
                 data += local_header(name, len(content), zlib.crc32(content)) + content
             directory = b"".join(map(central_header, entries))
@@ -300,10 +336,16 @@ def test_ed25519_agrees_with_cryptography(message: bytes, where: int, change: in
 def test_ed25519_published_vectors_and_malleability() -> None:
     """RFC 8032, 7.1: test 1 and 2; and the same signature with the order added, which it forbids."""
     vectors = [
-        ("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
-         "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"),
-        ("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
-         "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"),
+        (
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "",
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+        ),
+        (
+            "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+            "72",
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+        ),
     ]
     for public, message, signature in vectors:
         raw = bytes.fromhex(signature)
@@ -315,12 +357,20 @@ def test_ed25519_published_vectors_and_malleability() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from([0, 1, MAX_32 - 1, MAX_32, MAX_32 + 1, 2**40]), st.sampled_from([0, 5, MAX_32 - 1, MAX_32, 2**41]))
+@given(
+    st.sampled_from([0, 1, MAX_32 - 1, MAX_32, MAX_32 + 1, 2**40]), st.sampled_from([0, 5, MAX_32 - 1, MAX_32, 2**41])
+)
 def test_headers_agree_with_zipfile(size: int, offset: int) -> None:
     """What is written here is what Python's zipfile reads, also where ZIP64 begins."""
     entry = Entry("layers/x.tar", size, 12345, offset)
     directory = central_header(entry)
-    archive = zipfile.ZipFile(_Sparse(directory + end_records(1, len(directory), offset + size + len(local_header("layers/x.tar", size, 1))), offset, size))  # type: ignore[arg-type]
+    archive = zipfile.ZipFile(
+        _Sparse(
+            directory + end_records(1, len(directory), offset + size + len(local_header("layers/x.tar", size, 1))),
+            offset,
+            size,
+        )
+    )  # type: ignore[arg-type]
     (info,) = archive.infolist()
     assert (info.filename, info.file_size, info.header_offset, info.CRC) == ("layers/x.tar", size, offset, 12345)
 
@@ -369,7 +419,10 @@ def test_more_entries_than_a_short_number(tmp_path: Path) -> None:
 def test_a_large_file_crosses_into_zip64(tmp_path: Path) -> None:
     """A sparse file of 5 GiB: headers before and after the border are read back, by us and by zipfile."""
     size = 5 * 2**30
-    entries = [Entry("big", size, 0, 0), Entry("after", 5, zlib.crc32(b"hello"), size + len(local_header("big", size, 0)))]
+    entries = [
+        Entry("big", size, 0, 0),
+        Entry("after", 5, zlib.crc32(b"hello"), size + len(local_header("big", size, 0))),
+    ]
     place = tmp_path / "large.zip"
     with place.open("wb") as file:
         file.write(local_header("big", size, 0))

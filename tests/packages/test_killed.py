@@ -33,7 +33,9 @@ def _images(workshop: Engine) -> None:
 
 def run_and_kill(command: list[str], after: float, environment: dict[str, str] | None = None) -> bool:
     """Run a command and kill all of its processes after some seconds; False when it ended by itself before."""
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
     try:
         child.wait(timeout=after)
     except subprocess.TimeoutExpired:
@@ -55,7 +57,15 @@ def nodes() -> list:
 
 def test_a_build_goes_on_after_any_kill(workshop: Engine, tmp_path: Path) -> None:
     def command(output: Path) -> list[str]:
-        return [sys.executable, "-m", "tests.packages.building", workshop.socket, str(output), str(PORT), str(OTHER_PORT)]
+        return [
+            sys.executable,
+            "-m",
+            "tests.packages.building",
+            workshop.socket,
+            str(output),
+            str(PORT),
+            str(OTHER_PORT),
+        ]
 
     whole = timed(command(tmp_path / "whole.zip"))
     expected = (tmp_path / "whole.zip").read_bytes()
@@ -82,7 +92,9 @@ def settled(station: Engine) -> dict:
     return station.remains()
 
 
-def test_an_installation_goes_on_after_any_kill(workshop: Engine, station: Engine, install: Installer, tmp_path: Path) -> None:
+def test_an_installation_goes_on_after_any_kill(
+    workshop: Engine, station: Engine, install: Installer, tmp_path: Path
+) -> None:
     package = PackageBuilder(Request(nodes(), tmp_path / "p.zip"), EngineImages(workshop.client)).build().path
     before = station.remains()
     command, environment = install.command("--package", str(package), "--start"), install.environment()
@@ -102,7 +114,9 @@ def test_an_installation_goes_on_after_any_kill(workshop: Engine, station: Engin
     assert killed >= KILLS // 2
 
 
-def test_an_upgrade_goes_on_after_any_kill(workshop: Engine, station: Engine, install: Installer, tmp_path: Path) -> None:
+def test_an_upgrade_goes_on_after_any_kill(
+    workshop: Engine, station: Engine, install: Installer, tmp_path: Path
+) -> None:
     images = EngineImages(workshop.client)
     first = PackageBuilder(Request([node(container_port=PORT)], tmp_path / "1.zip"), images).build().path
     newer = Request([node(image="studio/flux-dev:1.1", container_port=PORT)], tmp_path / "2.zip", base=read_base(first))

@@ -26,7 +26,12 @@ def _images(workshop: Engine) -> None:
     workshop.image("studio/base:1", ("/weights", os.urandom(3_000_000)))
     workshop.image("studio/flux-dev:1.0", ("/www/index.html", b"version 1"), parent="studio/base:1")
     workshop.image("studio/flux-dev:1.1", ("/www/index.html", b"version 2"), parent="studio/base:1")
-    workshop.image("studio/flux-dev:broken", ("/www/index.html", b"version 3"), parent="studio/base:1", command=["sh", "-c", "exit 7"])
+    workshop.image(
+        "studio/flux-dev:broken",
+        ("/www/index.html", b"version 3"),
+        parent="studio/base:1",
+        command=["sh", "-c", "exit 7"],
+    )
 
 
 @pytest.fixture
@@ -60,14 +65,18 @@ def test_one_layer_changed(packages: tuple[Built, Built, Built], station: Engine
     assert station.remains() == before
 
 
-def test_without_its_base_nothing_is_changed(packages: tuple[Built, Built, Built], station: Engine, install: Installer) -> None:
+def test_without_its_base_nothing_is_changed(
+    packages: tuple[Built, Built, Built], station: Engine, install: Installer
+) -> None:
     before = station.remains()
     assert install("--package", str(packages[2].path), expect=5)["error"]["code"] == "base_missing"
     assert station.remains() == before
     assert not install.home.exists()
 
 
-def test_a_store_without_chains_gets_whole_archives(packages: tuple[Built, Built, Built], station: Engine, install: Installer) -> None:
+def test_a_store_without_chains_gets_whole_archives(
+    packages: tuple[Built, Built, Built], station: Engine, install: Installer
+) -> None:
     """With containerd's store an archive must hold every layer: those that did not travel come from the old image."""
 
     class ContainerdStore(Docker):
@@ -86,10 +95,17 @@ def test_a_store_without_chains_gets_whole_archives(packages: tuple[Built, Built
 def _omitted(built: Built) -> set[str]:
     from cloudnodes.packages.installer.contents import open_source, read_manifest
 
-    return {layer.diff_id for image in read_manifest(open_source(str(built.path))).images.values() for layer in image.layers if layer.file is None}
+    return {
+        layer.diff_id
+        for image in read_manifest(open_source(str(built.path))).images.values()
+        for layer in image.layers
+        if layer.file is None
+    }
 
 
-def test_one_that_does_not_start_is_rolled_back(build: Any, packages: tuple[Built, Built, Built], spec: NodeSpec, station: Engine, install: Installer) -> None:
+def test_one_that_does_not_start_is_rolled_back(
+    build: Any, packages: tuple[Built, Built, Built], spec: NodeSpec, station: Engine, install: Installer
+) -> None:
     install("--package", str(packages[0].path), "--start")
     old = station.client.inspect_container("curfew-flux-dev")
     broken = build(node(image="studio/flux-dev:broken", container_port=spec.container_port), output="broken.zip")
@@ -110,7 +126,11 @@ def test_a_key_once_trusted_is_held_to(build: Any, spec: NodeSpec, install: Inst
     from cloudnodes.packages.signing import public_hex
 
     key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-    ours, theirs, bare = build(spec, output="a.zip", key=key), build(spec, output="b.zip", key=other), build(spec, output="c.zip")
+    ours, theirs, bare = (
+        build(spec, output="a.zip", key=key),
+        build(spec, output="b.zip", key=other),
+        build(spec, output="c.zip"),
+    )
     assert install("--package", str(bare.path), "--require-signature", expect=3)["error"]["code"] == "unsigned"
     assert install("--package", str(ours.path), "--public-key", public_hex(key))["package"]["signature"] == "trusted"
     for package in (theirs, bare):
@@ -139,7 +159,9 @@ def docker_that_says(tmp_path: Path) -> Any:
     return make
 
 
-def test_where_docker_promises_a_gpu_but_has_none(packages: tuple[Built, Built, Built], station: Engine, install: Installer, docker_that_says: Any) -> None:
+def test_where_docker_promises_a_gpu_but_has_none(
+    packages: tuple[Built, Built, Built], station: Engine, install: Installer, docker_that_says: Any
+) -> None:
     program = docker_that_says(Runtimes={"nvidia": {}, "runc": {}})
     report = install("--package", str(packages[0].path), "--docker", program)
     assert report["nodes"][0]["profile"] == "gpu"
@@ -157,13 +179,23 @@ def test_a_gpu_that_was_insisted_on_is_an_error(packages: tuple[Built, Built, Bu
     assert "could not select device driver" in report["nodes"][0]["message"]
 
 
-@pytest.mark.parametrize(("facts", "code"), [
-    ({"ServerVersion": "19.03.15"}, "docker_old"),
-    ({"Architecture": "aarch64"}, "wrong_platform"),
-    ({"OSType": "windows"}, "wrong_platform"),
-    ({"ServerErrors": ["Cannot connect to the Docker daemon"]}, "docker_down"),
-])
-def test_engines_that_cannot_be_used(packages: tuple[Built, Built, Built], station: Engine, install: Installer, docker_that_says: Any, facts: dict[str, Any], code: str) -> None:
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"ServerVersion": "19.03.15"}, "docker_old"),
+        ({"Architecture": "aarch64"}, "wrong_platform"),
+        ({"OSType": "windows"}, "wrong_platform"),
+        ({"ServerErrors": ["Cannot connect to the Docker daemon"]}, "docker_down"),
+    ],
+)
+def test_engines_that_cannot_be_used(
+    packages: tuple[Built, Built, Built],
+    station: Engine,
+    install: Installer,
+    docker_that_says: Any,
+    facts: dict[str, Any],
+    code: str,
+) -> None:
     before = station.remains()
     report = install("--package", str(packages[0].path), "--docker", docker_that_says(**facts), expect=4)
     assert report["error"]["code"] == code
@@ -172,7 +204,10 @@ def test_engines_that_cannot_be_used(packages: tuple[Built, Built, Built], stati
 
 
 def test_no_docker_at_all(packages: tuple[Built, Built, Built], install: Installer) -> None:
-    assert install("--package", str(packages[0].path), "--docker", "/nowhere/docker", expect=4)["error"]["code"] == "no_docker"
+    assert (
+        install("--package", str(packages[0].path), "--docker", "/nowhere/docker", expect=4)["error"]["code"]
+        == "no_docker"
+    )
     done = install("--package", str(packages[0].path), expect=4, env={"DOCKER_HOST": "unix:///nowhere.sock"})
     assert done["error"]["code"] == "docker_down"
 

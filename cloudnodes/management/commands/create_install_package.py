@@ -40,16 +40,34 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--nodes", required=True, help='names, separated by commas: "FLUX Dev,FLUX Canny"')
         parser.add_argument("--output", required=True, type=Path, help="the ZIP to write")
-        parser.add_argument("--image", action="append", default=[], metavar="NAME=IMAGE", help="the image of a node; may be repeated")
-        parser.add_argument("--catalog", type=Path, help="JSON file with a list of nodes: name, image, container_port, environment, credentials, ...")
-        parser.add_argument("--base", type=Path, help="an earlier package or its manifest.json: only layers that it lacks are packed")
+        parser.add_argument(
+            "--image", action="append", default=[], metavar="NAME=IMAGE", help="the image of a node; may be repeated"
+        )
+        parser.add_argument(
+            "--catalog",
+            type=Path,
+            help="JSON file with a list of nodes: name, image, container_port, environment, credentials, ...",
+        )
+        parser.add_argument(
+            "--base", type=Path, help="an earlier package or its manifest.json: only layers that it lacks are packed"
+        )
         parser.add_argument("--title", default="", help="what the package is called; the nodes' names when missing")
-        parser.add_argument("--network", choices=NETWORKS, default="bridge", help="network of nodes without an entry in the catalog")
-        parser.add_argument("--pull", action=argparse.BooleanOptionalAction, default=True, help="pull images that the engine lacks")
-        parser.add_argument("--sign", action="store_true", help="sign with this installation's key, made when there is none")
+        parser.add_argument(
+            "--network", choices=NETWORKS, default="bridge", help="network of nodes without an entry in the catalog"
+        )
+        parser.add_argument(
+            "--pull", action=argparse.BooleanOptionalAction, default=True, help="pull images that the engine lacks"
+        )
+        parser.add_argument(
+            "--sign", action="store_true", help="sign with this installation's key, made when there is none"
+        )
         parser.add_argument("--sign-key", type=Path, help="sign with the Ed25519 key in this PEM file")
-        parser.add_argument("--account", default="", help="name or id of a connected Docker engine; this machine's own when missing")
-        parser.add_argument("--org", type=UUID, help="organization whose endpoints are listed; the only one when missing")
+        parser.add_argument(
+            "--account", default="", help="name or id of a connected Docker engine; this machine's own when missing"
+        )
+        parser.add_argument(
+            "--org", type=UUID, help="organization whose endpoints are listed; the only one when missing"
+        )
         parser.add_argument("--verify", action="store_true", help="read the finished package once more")
         parser.add_argument("--json", action="store_true", help="the result as one JSON object")
 
@@ -73,13 +91,30 @@ class Command(BaseCommand):
         explicit = dict(_pair(text) for text in options["image"])
         listed = catalog.read_catalog(options["catalog"]) if options["catalog"] else {}
         nodes = catalog.resolve(
-            names, explicit=explicit, catalog=listed, known=images.labelled(), allow_default=options["pull"], network=options["network"]
+            names,
+            explicit=explicit,
+            catalog=listed,
+            known=images.labelled(),
+            allow_default=options["pull"],
+            network=options["network"],
         )
         endpoints, status = self._facts(options["org"], [n.name for n in nodes])
-        key = load_key(options["sign_key"]) if options["sign_key"] else load_or_create_key(selectors.key_path()) if options["sign"] else None
+        key = (
+            load_key(options["sign_key"])
+            if options["sign_key"]
+            else load_or_create_key(selectors.key_path())
+            if options["sign"]
+            else None
+        )
         request = Request(
-            nodes=nodes, output=options["output"].absolute(), title=options["title"], base=read_base(options["base"]) if options["base"] else None,
-            key=key, pull=options["pull"], endpoints=endpoints, credentials_status=status,
+            nodes=nodes,
+            output=options["output"].absolute(),
+            title=options["title"],
+            base=read_base(options["base"]) if options["base"] else None,
+            key=key,
+            pull=options["pull"],
+            endpoints=endpoints,
+            credentials_status=status,
         )
         return PackageBuilder(request, images, None if options["json"] else self._meter()).build()
 
@@ -89,12 +124,16 @@ class Command(BaseCommand):
             rows = CloudAccount.objects.all_orgs().filter(provider="docker")
             found = [a for a in rows if options["account"] in (a.name, str(a.id))]
             if len(found) != 1:
-                raise CommandError(f"{len(found)} connected Docker engines are called {options['account']}; give the id.", returncode=2)
+                raise CommandError(
+                    f"{len(found)} connected Docker engines are called {options['account']}; give the id.", returncode=2
+                )
             connection = vault.connection_of(found[0])
         else:
             address = settings.CURFEW_DOCKER_HOST
             if not address.startswith(("unix://", "/")):
-                raise CommandError(f"{address} is not a local socket; connect that engine and name it with --account.", returncode=2)
+                raise CommandError(
+                    f"{address} is not a local socket; connect that engine and name it with --account.", returncode=2
+                )
             connection = connect(Credentials("docker", "local", "", {"socket": address}))
         return EngineImages(connection.client(read_timeout=READ_SECONDS))
 
@@ -106,9 +145,15 @@ class Command(BaseCommand):
                 raise CommandError("There is no such organization.", returncode=2)
             chosen = org or (known[0] if len(known) == 1 else None)
             if chosen is None:
-                self.stderr.write("No endpoints are listed: say whose with --org." if known else "No endpoints are listed: nothing is connected yet.")
+                self.stderr.write(
+                    "No endpoints are listed: say whose with --org."
+                    if known
+                    else "No endpoints are listed: nothing is connected yet."
+                )
                 return {}, {}
-            return selectors.endpoints_of(organization_id=chosen, names=names), selectors.credentials_status(organization_id=chosen)
+            return selectors.endpoints_of(organization_id=chosen, names=names), selectors.credentials_status(
+                organization_id=chosen
+            )
         except DatabaseError:
             self.stderr.write("No endpoints are listed: the database is not set up.")
             return {}, {}
@@ -136,7 +181,9 @@ class Command(BaseCommand):
 
     def _fail(self, options: Mapping[str, Any], code: str, message: str, next_step: str) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps({"ok": False, "error": {"code": code, "message": message, "next_step": next_step}}))
+            self.stdout.write(
+                json.dumps({"ok": False, "error": {"code": code, "message": message, "next_step": next_step}})
+            )
         raise CommandError(f"{message} {next_step}".strip(), returncode=1)
 
 

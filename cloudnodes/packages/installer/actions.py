@@ -75,9 +75,11 @@ def open_package(options: Options, progress: Optional[Progress] = None, trusted_
     signature = check_signature(source, options.public_key, options.require_signature)
     if trusted_key and signature.public_key != trusted_key and not (options.public_key or options.force):
         raise InstallProblem(
-            "key_changed", "Earlier packages on this machine were signed by %s; this one is %s." % (
-                trusted_key, "signed by " + signature.public_key if signature.public_key else "not signed"),
-            REFUSED, "Ask who built it, then give --public-key, or --force.",
+            "key_changed",
+            "Earlier packages on this machine were signed by %s; this one is %s."
+            % (trusted_key, "signed by " + signature.public_key if signature.public_key else "not signed"),
+            REFUSED,
+            "Ask who built it, then give --public-key, or --force.",
         )
     return Opened(source, manifest, signature.state, signature.public_key, verify_files(source, manifest, progress))
 
@@ -85,8 +87,14 @@ def open_package(options: Options, progress: Optional[Progress] = None, trusted_
 def shape_of(opened: Opened) -> Dict[str, Any]:
     manifest = opened.manifest
     return {
-        "title": manifest.title, "sha256": manifest.sha256, "created": manifest.created, "bytes": opened.verified, "base": manifest.base,
-        "signature": opened.signature, "public_key": opened.public_key, "nodes": [n.name for n in manifest.nodes],
+        "title": manifest.title,
+        "sha256": manifest.sha256,
+        "created": manifest.created,
+        "bytes": opened.verified,
+        "base": manifest.base,
+        "signature": opened.signature,
+        "public_key": opened.public_key,
+        "nodes": [n.name for n in manifest.nodes],
         "images": list(manifest.images),
     }
 
@@ -99,7 +107,13 @@ def verify(options: Options, progress: Optional[Progress] = None) -> Dict[str, A
 class Installation:
     """One run of install, upgrade or repair."""
 
-    def __init__(self, options: Options, docker: Docker, progress: Optional[Progress] = None, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        docker: Docker,
+        progress: Optional[Progress] = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.options, self.docker, self.say = options, docker, say
         self.home = Home(options.home)
         self.opened = open_package(options, progress, self.home.trusted_key)
@@ -117,14 +131,22 @@ class Installation:
             raise InstallProblem("not_installed", "Nothing is installed in %s." % self.home.path, USAGE, "Use install.")
         unknown = [n for n in self.options.nodes if n not in {x for node in nodes for x in (node.name, node.slug)}]
         if unknown:
-            raise InstallProblem("unknown_node", "The package has no node %s." % ", ".join(unknown), USAGE, "It has: %s." % ", ".join(n.name for n in nodes))
+            raise InstallProblem(
+                "unknown_node",
+                "The package has no node %s." % ", ".join(unknown),
+                USAGE,
+                "It has: %s." % ", ".join(n.name for n in nodes),
+            )
         if self.options.nodes:
             return [n for n in nodes if n.name in self.options.nodes or n.slug in self.options.nodes]
         return [n for n in nodes if n.slug in self.home.nodes] if action == "repair" else nodes
 
     def _needs(self) -> Dict[str, Need]:
         images = self.opened.manifest.images
-        needs = {r: plan_image(self.docker, self.opened.source, images[r], self.local) for r in dict.fromkeys(n.image for n in self.nodes)}
+        needs = {
+            r: plan_image(self.docker, self.opened.source, images[r], self.local)
+            for r in dict.fromkeys(n.image for n in self.nodes)
+        }
         if not self.options.force:
             check_room(self.docker, list(needs.values()))
         return needs
@@ -140,7 +162,14 @@ class Installation:
     def plan(self) -> Dict[str, Any]:
         """What a run would do; nothing is written."""
         for need in self.needs.values():
-            self.images.append({"reference": need.image.reference, "tag": need.tag, "result": "present" if need.present else "would load", "bytes": need.bytes})
+            self.images.append(
+                {
+                    "reference": need.image.reference,
+                    "tag": need.tag,
+                    "result": "present" if need.present else "would load",
+                    "bytes": need.bytes,
+                }
+            )
         for node in self.nodes:
             wanted = self.wanted(node)
             there = self.docker.container(wanted.container)
@@ -187,10 +216,14 @@ class Installation:
                 continue
             self.say("%s is there" % reference if need.present else "Loading %s" % reference)
             try:
-                self.images.append(put_image(self.docker, self.opened.source, need, self.home, self.options.force, self.local))
+                self.images.append(
+                    put_image(self.docker, self.opened.source, need, self.home, self.options.force, self.local)
+                )
             except DockerFailed as problem:
                 failed[reference] = problem
-                self.images.append({"reference": reference, "tag": need.tag, "result": "failed", "message": problem.message})
+                self.images.append(
+                    {"reference": reference, "tag": need.tag, "result": "failed", "message": problem.message}
+                )
         return failed
 
     def _endpoints(self) -> None:
@@ -224,9 +257,15 @@ class Installation:
                 self.home.write(folder + name, read_small(self.opened.source, folder + name))
         self.home.write(folder + ".env", wanted.settings().encode())
         self.home.nodes[node.slug] = {
-            "name": node.name, "image": wanted.tag, "container": wanted.container, "spec": wanted.spec(), "profile": wanted.profile,
-            "port": wanted.port, "port_chosen": node.slug in self.options.ports or bool(before and before.get("port_chosen")),
-            "package": self.opened.manifest.sha256, "was_running": running,
+            "name": node.name,
+            "image": wanted.tag,
+            "container": wanted.container,
+            "spec": wanted.spec(),
+            "profile": wanted.profile,
+            "port": wanted.port,
+            "port_chosen": node.slug in self.options.ports or bool(before and before.get("port_chosen")),
+            "package": self.opened.manifest.sha256,
+            "was_running": running,
         }
         self.home.save()
         try:
@@ -241,7 +280,11 @@ class Installation:
             raise
         self.home.nodes[node.slug]["was_running"] = False
         self.home.save()
-        words = {"created": "repaired" if before else "installed", "replaced": "upgraded" if before else "installed", "kept": "kept"}
+        words = {
+            "created": "repaired" if before else "installed",
+            "replaced": "upgraded" if before else "installed",
+            "kept": "kept",
+        }
         return words[done]
 
     def _start(self, wanted: Wanted) -> Wanted:
@@ -258,18 +301,35 @@ class Installation:
         return wanted
 
     def _line(self, wanted: Wanted, result: str) -> Dict[str, Any]:
-        missing = sorted(set(wanted.node.credentials) - set(wanted.credentials(self.docker.container(wanted.container))))
+        missing = sorted(
+            set(wanted.node.credentials) - set(wanted.credentials(self.docker.container(wanted.container)))
+        )
         return {
-            "name": wanted.node.name, "slug": wanted.node.slug, "result": result, "container": wanted.container, "profile": wanted.profile,
-            "endpoint": wanted.endpoint, "credentials_missing": missing, "message": "", "code": "", "next_step": "",
+            "name": wanted.node.name,
+            "slug": wanted.node.slug,
+            "result": result,
+            "container": wanted.container,
+            "profile": wanted.profile,
+            "endpoint": wanted.endpoint,
+            "credentials_missing": missing,
+            "message": "",
+            "code": "",
+            "next_step": "",
         }
 
     def report(self, removed: Sequence[str] = ()) -> Dict[str, Any]:
         failed = any(line["result"] in ("failed", "would fail") for line in self.lines)
         return {
-            "action": self.options.action, "dry_run": self.options.dry_run, "package": shape_of(self.opened), "home": self.home.path,
-            "nodes": self.lines, "images": self.images, "removed_images": list(removed), "warnings": self.warnings,
-            "compose": self.docker.has_compose(), "exit_code": SOME_FAILED if failed else OK,
+            "action": self.options.action,
+            "dry_run": self.options.dry_run,
+            "package": shape_of(self.opened),
+            "home": self.home.path,
+            "nodes": self.lines,
+            "images": self.images,
+            "removed_images": list(removed),
+            "warnings": self.warnings,
+            "compose": self.docker.has_compose(),
+            "exit_code": SOME_FAILED if failed else OK,
         }
 
 
@@ -280,9 +340,19 @@ def uninstall(options: Options, docker: Docker) -> Dict[str, Any]:
     """
     home = Home(options.home)
     slugs = [s for s, n in home.nodes.items() if not options.nodes or s in options.nodes or n["name"] in options.nodes]
-    report: Dict[str, Any] = {"action": "uninstall", "dry_run": options.dry_run, "home": home.path, "nodes": [], "removed_images": [], "warnings": [], "exit_code": OK}
+    report: Dict[str, Any] = {
+        "action": "uninstall",
+        "dry_run": options.dry_run,
+        "home": home.path,
+        "nodes": [],
+        "removed_images": [],
+        "warnings": [],
+        "exit_code": OK,
+    }
     if options.dry_run:
-        report["nodes"] = [{"name": home.nodes[s]["name"], "slug": s, "result": "would remove", "message": ""} for s in slugs]
+        report["nodes"] = [
+            {"name": home.nodes[s]["name"], "slug": s, "result": "would remove", "message": ""} for s in slugs
+        ]
         return report
     if not home.exists and not options.force:
         return report
@@ -305,7 +375,12 @@ def _check_engine(docker: Docker) -> None:
     try:
         docker.run("version", "--format", "{{.Server.Version}}")
     except DockerFailed as failure:
-        raise InstallProblem("docker_down", "The Docker engine does not answer: %s" % failure.message, NO_DOCKER, "Start Docker, then run this again.") from None
+        raise InstallProblem(
+            "docker_down",
+            "The Docker engine does not answer: %s" % failure.message,
+            NO_DOCKER,
+            "Start Docker, then run this again.",
+        ) from None
 
 
 def _remove_node(docker: Docker, home: Home, slug: str) -> Dict[str, Any]:
@@ -332,7 +407,15 @@ def _remove_strays(docker: Docker, home: Home, options: Options) -> List[Dict[st
         if slug in home.nodes or (options.nodes and slug not in options.nodes):
             continue
         docker.remove_container(name)
-        lines.append({"name": slug, "slug": slug, "container": name, "result": "removed", "message": "left by another installation"})
+        lines.append(
+            {
+                "name": slug,
+                "slug": slug,
+                "container": name,
+                "result": "removed",
+                "message": "left by another installation",
+            }
+        )
     return lines
 
 
@@ -343,7 +426,25 @@ def status(options: Options, docker: Docker) -> Dict[str, Any]:
     for slug, record in home.nodes.items():
         facts = docker.container(record["container"])
         state = "missing" if facts is None else str(facts["State"].get("Status"))
-        lines.append({"name": record["name"], "slug": slug, "container": record["container"], "profile": record["profile"], "result": state,
-                      "port": record["port"], "message": "", "package": record["package"],
-                      "files": [name for name in compose_files(record["profile"]) if os.path.exists(home.place("nodes", slug, name))]})
-    return {"action": "status", "home": home.path, "nodes": lines, "warnings": [], "exit_code": SOME_FAILED if any(x["result"] == "missing" for x in lines) else OK}
+        lines.append(
+            {
+                "name": record["name"],
+                "slug": slug,
+                "container": record["container"],
+                "profile": record["profile"],
+                "result": state,
+                "port": record["port"],
+                "message": "",
+                "package": record["package"],
+                "files": [
+                    name for name in compose_files(record["profile"]) if os.path.exists(home.place("nodes", slug, name))
+                ],
+            }
+        )
+    return {
+        "action": "status",
+        "home": home.path,
+        "nodes": lines,
+        "warnings": [],
+        "exit_code": SOME_FAILED if any(x["result"] == "missing" for x in lines) else OK,
+    }

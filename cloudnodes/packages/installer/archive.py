@@ -42,7 +42,9 @@ class Entry(NamedTuple):
 
 
 def refuse(code: str, message: str) -> InstallProblem:
-    return InstallProblem(code, message, REFUSED, "Copy the package again from where it was built, and compare its SHA-256.")
+    return InstallProblem(
+        code, message, REFUSED, "Copy the package again from where it was built, and compare its SHA-256."
+    )
 
 
 def check_path(path: str) -> str:
@@ -62,9 +64,24 @@ def local_header(path: str, size: int, crc32: int) -> bytes:
     large = size >= MAX_32
     extra = struct.pack("<HHQQ", 1, 16, size, size) if large else b""
     shown = MAX_32 if large else size
-    return struct.pack(
-        "<4sHHHHHIIIHH", b"PK\x03\x04", 45 if large else 20, 0, 0, DOS_TIME, DOS_DATE, crc32, shown, shown, len(name), len(extra)
-    ) + name + extra
+    return (
+        struct.pack(
+            "<4sHHHHHIIIHH",
+            b"PK\x03\x04",
+            45 if large else 20,
+            0,
+            0,
+            DOS_TIME,
+            DOS_DATE,
+            crc32,
+            shown,
+            shown,
+            len(name),
+            len(extra),
+        )
+        + name
+        + extra
+    )
 
 
 def central_header(entry: Entry) -> bytes:
@@ -73,10 +90,30 @@ def central_header(entry: Entry) -> bytes:
     values = ([entry.size, entry.size] if large else []) + ([entry.offset] if far else [])
     extra = struct.pack("<HH%dQ" % len(values), 1, 8 * len(values), *values) if values else b""
     shown, offset = (MAX_32 if large else entry.size), (MAX_32 if far else entry.offset)
-    return struct.pack(
-        "<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", (3 << 8) | 45, 45 if values else 20, 0, 0, DOS_TIME, DOS_DATE, entry.crc32, shown, shown,
-        len(name), len(extra), 0, 0, 0, mode_of(entry.path) << 16, offset,
-    ) + name + extra
+    return (
+        struct.pack(
+            "<4sHHHHHHIIIHHHHHII",
+            b"PK\x01\x02",
+            (3 << 8) | 45,
+            45 if values else 20,
+            0,
+            0,
+            DOS_TIME,
+            DOS_DATE,
+            entry.crc32,
+            shown,
+            shown,
+            len(name),
+            len(extra),
+            0,
+            0,
+            0,
+            mode_of(entry.path) << 16,
+            offset,
+        )
+        + name
+        + extra
+    )
 
 
 def end_records(count: int, size: int, offset: int) -> bytes:
@@ -128,7 +165,9 @@ class ZipSource:
         inside = [name for name in self.entries if name not in OUTSIDE_MANIFEST]
         if inside != listed:
             odd = sorted(set(inside) ^ set(listed)) or inside
-            raise refuse("wrong_files", "The package does not hold the files that its manifest lists: %s." % ", ".join(odd[:3]))
+            raise refuse(
+                "wrong_files", "The package does not hold the files that its manifest lists: %s." % ", ".join(odd[:3])
+            )
 
 
 class FolderSource:
@@ -251,7 +290,11 @@ def _parse_central(directory: bytes, position: int) -> Tuple[Entry, int]:
     if method != 0 or packed != size:
         raise refuse("compressed", "%s is compressed or says two sizes; packages store files as they are." % path)
     extra = directory[start + name_length : start + name_length + extra_length]
-    values = list(struct.unpack("<%dQ" % ((len(extra) - 4) // 8), extra[4 : 4 + (len(extra) - 4) // 8 * 8])) if len(extra) >= 12 else []
+    values = (
+        list(struct.unpack("<%dQ" % ((len(extra) - 4) // 8), extra[4 : 4 + (len(extra) - 4) // 8 * 8]))
+        if len(extra) >= 12
+        else []
+    )
     if size == MAX_32 and len(values) >= 2:
         size, values = values[0], values[2:]
     if offset == MAX_32 and values:
@@ -271,4 +314,7 @@ def _check_layout(file: BinaryIO, entries: Dict[str, Entry], directory: bytes, e
             raise refuse("damaged", "The package is damaged before %s." % entry.path)
         position += len(header) + entry.size
     if position != end or b"".join(central_header(e) for e in entries.values()) != directory:
-        raise refuse("damaged", "The package is damaged, or was packed again by another program. Unpacked into a folder it can be used as well.")
+        raise refuse(
+            "damaged",
+            "The package is damaged, or was packed again by another program. Unpacked into a folder it can be used as well.",
+        )

@@ -15,7 +15,13 @@ from cloudnodes.packages.installer.problems import SOME_FAILED, DockerFailed, In
 INSTALL_LABEL, SLUG_LABEL, SPEC_LABEL = "curfew.package.install", "curfew.package.node", "curfew.package.spec"
 # How long a container must stay up after its start to count as started.
 SETTLE_SECONDS = 2.0
-_NO_GPU = ("could not select device driver", "nvidia-container-cli", "unknown or invalid runtime", "libnvidia-ml", "nvidia-container-runtime")
+_NO_GPU = (
+    "could not select device driver",
+    "nvidia-container-cli",
+    "unknown or invalid runtime",
+    "libnvidia-ml",
+    "nvidia-container-runtime",
+)
 
 
 class Wanted(NamedTuple):
@@ -46,8 +52,17 @@ class Wanted(NamedTuple):
     def spec(self) -> str:
         """What a container is made from, as a digest: another digest means that it must be made anew."""
         facts = [
-            self.image.config, [layer.diff_id for layer in self.image.layers], self.tag, self.port, self.node.container_port, self.node.network,
-            self.profile, self.node.gpu_tier, self.node.health_path, self.node.name, sorted(self.environment().items()),
+            self.image.config,
+            [layer.diff_id for layer in self.image.layers],
+            self.tag,
+            self.port,
+            self.node.container_port,
+            self.node.network,
+            self.profile,
+            self.node.gpu_tier,
+            self.node.health_path,
+            self.node.name,
+            sorted(self.environment().items()),
             sorted(self.node.credentials),
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -55,12 +70,21 @@ class Wanted(NamedTuple):
     def labels(self) -> Dict[str, str]:
         """Ours, those by which Curfew finds nodes, and those by which `docker compose` knows its own containers."""
         found = {
-            INSTALL_LABEL: self.install_id, SLUG_LABEL: self.node.slug, SPEC_LABEL: self.spec(),
-            "curfew.node-type": self.node.name, "curfew.gpu-tier": self.node.gpu_tier if self.profile == "gpu" else "cpu",
-            "com.docker.compose.project": self.container, "com.docker.compose.service": self.node.slug,
-            "com.docker.compose.oneoff": "False", "com.docker.compose.container-number": "1", "com.docker.compose.config-hash": self.spec(),
-            "com.docker.compose.project.working_dir": self.folder, "com.docker.compose.version": "2.0.0",
-            "com.docker.compose.project.config_files": ",".join(os.path.join(self.folder, name) for name in compose_files(self.profile)),
+            INSTALL_LABEL: self.install_id,
+            SLUG_LABEL: self.node.slug,
+            SPEC_LABEL: self.spec(),
+            "curfew.node-type": self.node.name,
+            "curfew.gpu-tier": self.node.gpu_tier if self.profile == "gpu" else "cpu",
+            "com.docker.compose.project": self.container,
+            "com.docker.compose.service": self.node.slug,
+            "com.docker.compose.oneoff": "False",
+            "com.docker.compose.container-number": "1",
+            "com.docker.compose.config-hash": self.spec(),
+            "com.docker.compose.project.working_dir": self.folder,
+            "com.docker.compose.version": "2.0.0",
+            "com.docker.compose.project.config_files": ",".join(
+                os.path.join(self.folder, name) for name in compose_files(self.profile)
+            ),
         }
         if self.node.network != "none":
             found["curfew.port"] = str(self.port if self.node.network == "bridge" else self.node.container_port)
@@ -71,8 +95,13 @@ class Wanted(NamedTuple):
     def settings(self) -> str:
         """The `.env` beside compose.yml, so that `docker compose` in that folder speaks of the same container."""
         lines = [
-            "COMPOSE_PROJECT_NAME=" + self.container, "COMPOSE_PATH_SEPARATOR=:", "COMPOSE_FILE=" + ":".join(compose_files(self.profile)),
-            "CURFEW_IMAGE=" + self.tag, "CURFEW_PORT=%d" % self.port, "CURFEW_INSTALL=" + self.install_id, "CURFEW_SPEC=" + self.spec(),
+            "COMPOSE_PROJECT_NAME=" + self.container,
+            "COMPOSE_PATH_SEPARATOR=:",
+            "COMPOSE_FILE=" + ":".join(compose_files(self.profile)),
+            "CURFEW_IMAGE=" + self.tag,
+            "CURFEW_PORT=%d" % self.port,
+            "CURFEW_INSTALL=" + self.install_id,
+            "CURFEW_SPEC=" + self.spec(),
         ]
         return "\n".join(lines) + "\n"
 
@@ -118,8 +147,11 @@ def check_owner(facts: Optional[Dict[str, Any]], wanted: Wanted, take_over: bool
         return
     known = SLUG_LABEL in labels_of(facts)
     raise InstallProblem(
-        "name_taken", "A container named %s exists already and %s." % (wanted.container, "belongs to another installation" if known else "is not ours"),
-        SOME_FAILED, "Use --force to take it over." if known else "Rename or remove it, then run this again.",
+        "name_taken",
+        "A container named %s exists already and %s."
+        % (wanted.container, "belongs to another installation" if known else "is not ours"),
+        SOME_FAILED,
+        "Use --force to take it over." if known else "Rename or remove it, then run this again.",
     )
 
 
@@ -153,7 +185,9 @@ def _is_right(facts: Dict[str, Any], wanted: Wanted) -> bool:
     labels = labels_of(facts)
     ours = labels.get(INSTALL_LABEL) == wanted.install_id
     same = ours and labels.get(SPEC_LABEL) == wanted.spec() and facts["State"].get("Status") != "dead"
-    return same and {"%s=%s" % pair for pair in wanted.credentials(facts).items()} <= set(facts["Config"].get("Env") or [])
+    return same and {"%s=%s" % pair for pair in wanted.credentials(facts).items()} <= set(
+        facts["Config"].get("Env") or []
+    )
 
 
 def _create(docker: Docker, wanted: Wanted, old: Optional[Dict[str, Any]]) -> None:
@@ -188,7 +222,10 @@ def start_container(docker: Docker, wanted: Wanted) -> None:
         if not state.get("Running") or state.get("Restarting"):
             words = docker.tail(wanted.container)
             docker.run("stop", "--time", "1", wanted.container)
-            raise DockerFailed("It ended right after its start (code %s). %s" % (state.get("ExitCode"), words or "It said nothing."), "not_running")
+            raise DockerFailed(
+                "It ended right after its start (code %s). %s" % (state.get("ExitCode"), words or "It said nothing."),
+                "not_running",
+            )
         time.sleep(0.25)
 
 

@@ -8,7 +8,6 @@ import os
 import queue
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Union
 
 from cloudnodes.packages.installer.archive import (
@@ -122,7 +121,9 @@ def read_manifest(source: Source) -> Manifest:
         found = json.loads(raw.decode("utf-8"))
         manifest = _parse(found, digest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
-        raise refuse("bad_manifest", "The manifest cannot be understood (%s: %s)." % (type(wrong).__name__, wrong)) from None
+        raise refuse(
+            "bad_manifest", "The manifest cannot be understood (%s: %s)." % (type(wrong).__name__, wrong)
+        ) from None
     source.check_names(list(manifest.files))
     for file in manifest.files.values():
         source.check_listed(file.path, file.crc32)
@@ -142,7 +143,11 @@ def check_signature(source: Source, public_key: str = "", required: bool = False
     source.check_outside(SIGNATURE, raw)
     try:
         said = json.loads(raw.decode("ascii"))
-        key, signature, algorithm = bytes.fromhex(said["public_key"]), bytes.fromhex(said["signature"]), said["algorithm"]
+        key, signature, algorithm = (
+            bytes.fromhex(said["public_key"]),
+            bytes.fromhex(said["signature"]),
+            said["algorithm"],
+        )
     except (ValueError, KeyError, TypeError):
         raise refuse("bad_signature", "The signature cannot be understood.") from None
     if algorithm != "Ed25519" or not signature_holds(key, read_small(source, MANIFEST), signature):
@@ -153,25 +158,19 @@ def check_signature(source: Source, public_key: str = "", required: bool = False
 
 
 def verify_files(source: Source, manifest: Manifest, progress: Optional[Progress] = None) -> int:
-    """Compare the SHA-256 of every file with the manifest; the number of bytes read. Refuses at the first that differs."""
+    """Compare the SHA-256 of every file with the manifest; the number of bytes read. Refuses at the first that differs.
+    `progress` is called in the caller's own thread."""
     total = sum(f.size for f in manifest.files.values())
-    done = [0]
-    lock = threading.Lock()
-
-    def check(file: File) -> None:
+    done = 0
+    for file in manifest.files.values():
         digest = hashlib.sha256()
         for piece in read_ahead(source.chunks(file.path)):
             digest.update(piece)
-            with lock:
-                done[0] += len(piece)
-                if progress:
-                    progress(done[0], total, "Verifying")
+            done += len(piece)
+            if progress:
+                progress(done, total, "Verifying")
         if digest.hexdigest() != file.sha256:
             raise refuse("damaged", "The package is damaged: %s is not what the manifest says." % file.path)
-
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for _ in pool.map(check, manifest.files.values()):
-            pass
     return total
 
 
@@ -243,8 +242,14 @@ def _parse(found: Any, digest: str) -> Manifest:
         raise ValueError("nodes or images are listed twice, or not at all")
     base = found["base"]["sha256"] if found["base"] else None
     return Manifest(
-        digest, _text(found["title"], 200), _text(found["created"], 40), _text(found["architecture"], 20),
-        _hex(base) if base else None, images, nodes, files,
+        digest,
+        _text(found["title"], 200),
+        _text(found["created"], 40),
+        _text(found["architecture"], 20),
+        _hex(base) if base else None,
+        images,
+        nodes,
+        files,
     )
 
 
@@ -254,7 +259,9 @@ def _files(listed: List[Any]) -> Dict[str, File]:
         path = check_path(item["path"])
         if path.lower() in {p.lower() for p in OUTSIDE_MANIFEST} or path in files:
             raise refuse("duplicate", "The manifest lists %s twice." % path)
-        files[path] = File(path, _number(item["size"], 0, 2**62), _hex(item["sha256"]), _number(item["crc32"], 0, 2**32 - 1))
+        files[path] = File(
+            path, _number(item["size"], 0, 2**62), _hex(item["sha256"]), _number(item["crc32"], 0, 2**32 - 1)
+        )
     if len({p.lower() for p in files}) != len(files):
         raise refuse("duplicate", "The manifest lists two files that differ in capital letters only.")
     return files
@@ -285,10 +292,18 @@ def _node(item: Any, images: Dict[str, Image]) -> Node:
     if item["network"] not in ("bridge", "host", "none") or item["gpu"] not in (True, False):
         raise ValueError("an unknown network or GPU setting")
     return Node(
-        name=_text(item["name"], 120), slug=_match(_SLUG, item["slug"]), image=images[item["image"]].reference,
-        port=_number(item["port"], 1, 65535), container_port=_number(item["container_port"], 1, 65535), network=item["network"],
-        gpu=item["gpu"], gpu_tier=_match(_TIER, item["gpu_tier"]), health_path=_match(_HEALTH_PATH, item["health_path"]),
-        environment=dict(item["environment"]), gpu_environment=dict(item["gpu_environment"]), credentials=list(item["credentials"]),
+        name=_text(item["name"], 120),
+        slug=_match(_SLUG, item["slug"]),
+        image=images[item["image"]].reference,
+        port=_number(item["port"], 1, 65535),
+        container_port=_number(item["container_port"], 1, 65535),
+        network=item["network"],
+        gpu=item["gpu"],
+        gpu_tier=_match(_TIER, item["gpu_tier"]),
+        health_path=_match(_HEALTH_PATH, item["health_path"]),
+        environment=dict(item["environment"]),
+        gpu_environment=dict(item["gpu_environment"]),
+        credentials=list(item["credentials"]),
     )
 
 

@@ -35,14 +35,24 @@ class Docker:
         """The output of one command; DockerFailed with Docker's own words. `secrets` go into its environment only."""
         try:
             done = subprocess.run(
-                [self.program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                timeout=seconds, env={**self.environment, **(secrets or {})}, check=False,
+                [self.program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                timeout=seconds,
+                env={**self.environment, **(secrets or {})},
+                check=False,
             )
         except subprocess.TimeoutExpired:
-            raise DockerFailed("docker %s did not end within %d s." % (arguments[0], seconds), "docker_timeout") from None
+            raise DockerFailed(
+                "docker %s did not end within %d s." % (arguments[0], seconds), "docker_timeout"
+            ) from None
         except OSError as failure:
             raise InstallProblem(
-                "no_docker", "The docker command cannot be run: %s." % failure.strerror, NO_DOCKER, "Install Docker 20.10 or newer."
+                "no_docker",
+                "The docker command cannot be run: %s." % failure.strerror,
+                NO_DOCKER,
+                "Install Docker 20.10 or newer.",
             ) from None
         if done.returncode:
             raise DockerFailed(_words(done.stderr) or "docker %s ended with code %d." % (arguments[0], done.returncode))
@@ -51,26 +61,40 @@ class Docker:
     def check(self, architecture: str) -> None:
         """Learn what the engine is; refuses one that is down, too old, or for another kind of processor."""
         if shutil.which(self.program) is None:
-            raise InstallProblem("no_docker", "Docker is not installed on this machine.", NO_DOCKER, "Install Docker 20.10 or newer.")
+            raise InstallProblem(
+                "no_docker", "Docker is not installed on this machine.", NO_DOCKER, "Install Docker 20.10 or newer."
+            )
         try:
             self.facts = json.loads(self.run("info", "--format", "{{json .}}"))
         except DockerFailed as failure:
             raise InstallProblem(
-                "docker_down", "The Docker engine does not answer: %s" % failure.message, NO_DOCKER, "Start Docker, then run this again."
+                "docker_down",
+                "The Docker engine does not answer: %s" % failure.message,
+                NO_DOCKER,
+                "Start Docker, then run this again.",
             ) from None
         problems = self.facts.get("ServerErrors") or []
         version = str(self.facts.get("ServerVersion") or "")
         if problems or not version:
             words = "; ".join(str(p) for p in problems)
-            raise InstallProblem("docker_down", "The Docker engine does not answer: %s" % words, NO_DOCKER, "Start Docker, then run this again.")
+            raise InstallProblem(
+                "docker_down",
+                "The Docker engine does not answer: %s" % words,
+                NO_DOCKER,
+                "Start Docker, then run this again.",
+            )
         numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
         if numbers < OLDEST:
-            raise InstallProblem("docker_old", "Docker %s is too old; 20.10 is needed." % version, NO_DOCKER, "Update Docker.")
+            raise InstallProblem(
+                "docker_old", "Docker %s is too old; 20.10 is needed." % version, NO_DOCKER, "Update Docker."
+            )
         here = self.architecture()
         if self.facts.get("OSType") != "linux" or here != architecture:
             raise InstallProblem(
-                "wrong_platform", "The package is for linux/%s, this engine is %s/%s." % (architecture, self.facts.get("OSType"), here),
-                NO_DOCKER, "Ask for a package for this kind of machine.",
+                "wrong_platform",
+                "The package is for linux/%s, this engine is %s/%s." % (architecture, self.facts.get("OSType"), here),
+                NO_DOCKER,
+                "Ask for a package for this kind of machine.",
             )
 
     def architecture(self) -> str:
@@ -80,7 +104,9 @@ class Docker:
     def has_gpu(self) -> bool:
         """Whether the engine can hand out NVIDIA GPUs."""
         runtimes = self.facts.get("Runtimes") or {}
-        return "nvidia" in runtimes or bool(shutil.which("nvidia-container-runtime-hook") and shutil.which("nvidia-smi"))
+        return "nvidia" in runtimes or bool(
+            shutil.which("nvidia-container-runtime-hook") and shutil.which("nvidia-smi")
+        )
 
     def keeps_chains(self) -> bool:
         """Whether loading may leave out layers that are there already: true of every store but containerd's."""
@@ -120,7 +146,11 @@ class Docker:
     def load(self, pieces: Iterator[bytes]) -> None:
         """Feed an archive to `docker load`. If `pieces` raises, the engine sees a cut-off archive and keeps nothing."""
         feeder = subprocess.Popen(
-            [self.program, "load", "--quiet"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment
+            [self.program, "load", "--quiet"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.environment,
         )
         try:
             assert feeder.stdin is not None
@@ -139,7 +169,9 @@ class Docker:
             raise DockerFailed("docker load failed: %s" % _words(said))
 
     def save(self, name: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([self.program, "save", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment)
+        return subprocess.Popen(
+            [self.program, "save", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment
+        )
 
     # containers
 
@@ -160,8 +192,12 @@ class Docker:
     def tail(self, name: str) -> str:
         """The last words of a container."""
         done = subprocess.run(
-            [self.program, "logs", "--tail", "3", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=QUICK_SECONDS,
-            env=self.environment, check=False,
+            [self.program, "logs", "--tail", "3", name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=QUICK_SECONDS,
+            env=self.environment,
+            check=False,
         )
         return _words(done.stdout)
 

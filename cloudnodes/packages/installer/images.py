@@ -61,8 +61,10 @@ def plan_image(docker: Docker, source: Source, image: Image, local: List[LocalIm
             absent.add(layer.diff_id)
         else:
             raise InstallProblem(
-                "base_missing", "%s builds on an image of an earlier package that this machine does not have." % image.reference,
-                BASE_MISSING, "Install the earlier package first, or ask for a full one.",
+                "base_missing",
+                "%s builds on an image of an earlier package that this machine does not have." % image.reference,
+                BASE_MISSING,
+                "Install the earlier package first, or ask for a full one.",
             )
     return Need(image, tag, False, _only_leading(image, leave_out), absent, size)
 
@@ -85,20 +87,34 @@ def check_room(docker: Docker, needs: List[Need]) -> None:
     free = docker.free_bytes()
     if free is not None and free < wanted:
         raise InstallProblem(
-            "no_room", "Docker has %d MB free; %d MB are needed to load the images." % (free // 10**6, wanted // 10**6), NO_DOCKER,
+            "no_room",
+            "Docker has %d MB free; %d MB are needed to load the images." % (free // 10**6, wanted // 10**6),
+            NO_DOCKER,
             "Make room (docker system df shows what takes it), or use --force.",
         )
 
 
-def put_image(docker: Docker, source: Source, need: Need, home: Home, force: bool, local: List[LocalImage]) -> Dict[str, Any]:
+def put_image(
+    docker: Docker, source: Source, need: Need, home: Home, force: bool, local: List[LocalImage]
+) -> Dict[str, Any]:
     """Load the image unless it is there, and give it its public name; says what was done."""
     image, tag = need.image, need.tag
-    record = home.images.setdefault(tag, {"reference": image.reference, "layers": [], "config": image.config, "tags": [], "backups": {}})
+    record = home.images.setdefault(
+        tag, {"reference": image.reference, "layers": [], "config": image.config, "tags": [], "backups": {}}
+    )
     record["layers"] = [layer.diff_id for layer in image.layers]
     home.save()
-    said: Dict[str, Any] = {"reference": image.reference, "tag": tag, "result": "present", "bytes": 0, "tag_kept": False}
+    said: Dict[str, Any] = {
+        "reference": image.reference,
+        "tag": tag,
+        "result": "present",
+        "bytes": 0,
+        "tag_kept": False,
+    }
     if not need.present:
-        already = next((other for other in local if same_content(other, image) and other.id == "sha256:" + image.config), None)
+        already = next(
+            (other for other in local if same_content(other, image) and other.id == "sha256:" + image.config), None
+        )
         if already is not None:
             docker.tag(already.id, tag)
         else:
@@ -131,7 +147,11 @@ def _name_image(docker: Docker, image: Image, tag: str, record: Dict[str, Any], 
     if there is not None and (owner is None or not _is_recorded(there, home.images[owner])):
         if not force:
             return False
-        backup = "%s%s" % (BACKUP, name.replace(":", "/").replace("//", "/").lower().replace("/", "-")) + ":" + there.id.rpartition(":")[2][:16]
+        backup = (
+            "%s%s" % (BACKUP, name.replace(":", "/").replace("//", "/").lower().replace("/", "-"))
+            + ":"
+            + there.id.rpartition(":")[2][:16]
+        )
         record["backups"][name] = backup
         home.save()
         docker.tag(there.id, backup)

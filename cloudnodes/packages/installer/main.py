@@ -22,19 +22,37 @@ OLDEST_PYTHON = (3, 8)
 def make_parser() -> argparse.ArgumentParser:
     codes = "\n".join("  %3d  %s" % pair for pair in sorted(MEANINGS.items()))
     parser = argparse.ArgumentParser(
-        prog="install.py", description="Install cloud nodes from a package, without any network.",
-        epilog="exit codes:\n" + codes, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="install.py",
+        description="Install cloud nodes from a package, without any network.",
+        epilog="exit codes:\n" + codes,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="install", help="what to do (install)")
-    parser.add_argument("--package", default="", help="the ZIP, or the folder it was unpacked into (the folder of this file)")
-    parser.add_argument("--home", default=Options().home, help="where compose files and the record are kept (%(default)s)")
-    parser.add_argument("--node", action="append", default=[], dest="nodes", metavar="NAME", help="only this node; may be repeated")
-    parser.add_argument("--start", action="store_true", help="start the containers; otherwise they are left as they are, new ones stopped")
-    parser.add_argument("--gpu", choices=("auto", "yes", "no"), default="auto", help="use NVIDIA GPUs (auto: if Docker has them)")
+    parser.add_argument(
+        "--package", default="", help="the ZIP, or the folder it was unpacked into (the folder of this file)"
+    )
+    parser.add_argument(
+        "--home", default=Options().home, help="where compose files and the record are kept (%(default)s)"
+    )
+    parser.add_argument(
+        "--node", action="append", default=[], dest="nodes", metavar="NAME", help="only this node; may be repeated"
+    )
+    parser.add_argument(
+        "--start",
+        action="store_true",
+        help="start the containers; otherwise they are left as they are, new ones stopped",
+    )
+    parser.add_argument(
+        "--gpu", choices=("auto", "yes", "no"), default="auto", help="use NVIDIA GPUs (auto: if Docker has them)"
+    )
     parser.add_argument("--port", action="append", default=[], metavar="SLUG=PORT", help="another port on this machine")
     parser.add_argument("--public-key", default="", metavar="HEX", help="accept only packages signed by this key")
     parser.add_argument("--require-signature", action="store_true", help="refuse packages that are not signed")
-    parser.add_argument("--force", action="store_true", help="take over names that something else uses (its image is kept under a backup tag)")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="take over names that something else uses (its image is kept under a backup tag)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="verify and say what would be done")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object on standard output")
     parser.add_argument("--docker", default="docker", metavar="PROGRAM", help="the docker command (%(default)s)")
@@ -54,7 +72,16 @@ def options_from(given: argparse.Namespace) -> Options:
         if not os.path.exists(os.path.join(package, MANIFEST)):
             raise InstallProblem("no_package", "Say which package: --package X.zip", USAGE)
     return Options(
-        given.action, package, given.home, tuple(given.nodes), given.start, given.force, given.dry_run, given.gpu, ports, given.public_key,
+        given.action,
+        package,
+        given.home,
+        tuple(given.nodes),
+        given.start,
+        given.force,
+        given.dry_run,
+        given.gpu,
+        ports,
+        given.public_key,
         given.require_signature,
     )
 
@@ -76,19 +103,27 @@ def describe(report: Dict[str, Any]) -> List[str]:
     lines = []
     package = report.get("package")
     if package:
-        signed = {"unsigned": "not signed", "valid": "signed by %s, a key nobody vouched for (--public-key)" % package["public_key"],
-                  "trusted": "signed by the given key"}[package["signature"]]
+        signed = {
+            "unsigned": "not signed",
+            "valid": "signed by %s, a key nobody vouched for (--public-key)" % package["public_key"],
+            "trusted": "signed by the given key",
+        }[package["signature"]]
         lines.append("%s: %.1f MB verified; %s." % (package["title"], package["bytes"] / 1e6, signed))
     for image in report.get("images", []):
         kept = "; the name stays with the image that has it" if image.get("tag_kept") else ""
         lines.append("  image %s: %s%s %s" % (image["reference"], image["result"], kept, image.get("message", "")))
     for node in report.get("nodes", []):
-        facts = ", ".join(str(f) for f in (node.get("profile"), node.get("endpoint"), "running" if node.get("running") else "") if f)
+        facts = ", ".join(
+            str(f) for f in (node.get("profile"), node.get("endpoint"), "running" if node.get("running") else "") if f
+        )
         lines.append("  %s: %s%s" % (node["name"], node["result"], " (%s)" % facts if facts else ""))
         if node.get("message"):
             lines.append("    %s %s" % (node["message"], node.get("next_step", "")))
         if node.get("credentials_missing"):
-            lines.append("    not set here: %s. Set it in the environment and run repair." % ", ".join(node["credentials_missing"]))
+            lines.append(
+                "    not set here: %s. Set it in the environment and run repair."
+                % ", ".join(node["credentials_missing"])
+            )
     lines += ["  image %s: removed" % reference for reference in report.get("removed_images", [])]
     lines += ["  note: %s" % words for words in report.get("warnings", [])]
     return lines or ["Nothing is installed."]
@@ -119,10 +154,18 @@ def main(arguments: Optional[List[str]] = None) -> int:
     shown = sys.stderr.isatty() and not given.json
     try:
         docker = Docker(given.docker)
-        report = perform(options_from(given), docker, Meter(sys.stderr) if shown else None, (lambda line: sys.stderr.write(line + "\n")) if shown else None)
+        report = perform(
+            options_from(given),
+            docker,
+            Meter(sys.stderr) if shown else None,
+            (lambda line: sys.stderr.write(line + "\n")) if shown else None,
+        )
     except InstallProblem as problem:
-        report = {"action": given.action, "error": {"code": problem.code, "message": problem.message, "next_step": problem.next_step},
-                  "exit_code": problem.exit_code}
+        report = {
+            "action": given.action,
+            "error": {"code": problem.code, "message": problem.message, "next_step": problem.next_step},
+            "exit_code": problem.exit_code,
+        }
         if not given.json:
             sys.stderr.write("%s %s\n" % (problem.message, problem.next_step))
             return problem.exit_code

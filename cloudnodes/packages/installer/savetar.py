@@ -37,7 +37,13 @@ class TarReader:
             if not block.strip(b"\0"):
                 return
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-            if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
+            if info.type in (
+                tarfile.XHDTYPE,
+                tarfile.SOLARIS_XHDTYPE,
+                tarfile.GNUTYPE_LONGNAME,
+                tarfile.XGLTYPE,
+                tarfile.GNUTYPE_LONGLINK,
+            ):
                 extended.update(self._extension(info))
                 continue
             info.name = extended.get("path", info.name)
@@ -82,7 +88,9 @@ class TarReader:
         return {key: found[key] for key in ("path", "size") if key in found}
 
 
-def load_archive(source: Source, image: Image, tag: str, leave_out: Collection[str], elsewhere: Optional[Elsewhere]) -> Iterator[bytes]:
+def load_archive(
+    source: Source, image: Image, tag: str, leave_out: Collection[str], elsewhere: Optional[Elsewhere]
+) -> Iterator[bytes]:
     """What `docker load` reads: one image under one tag of ours. Content is hashed again on its way, and a file that
     changed since it was verified ends the archive in the middle. `leave_out` are diff-ids that the engine has."""
     written = set(leave_out)
@@ -95,13 +103,21 @@ def load_archive(source: Source, image: Image, tag: str, leave_out: Collection[s
             yield from _member(name, source.size(layer.file), source.chunks(layer.file), layer.diff_id)
         elif elsewhere is not None:
             with elsewhere(layer.diff_id) as file:
-                yield from _member(name, os.fstat(file.fileno()).st_size, iter(lambda: file.read(CHUNK), b""), layer.diff_id)
+                yield from _member(
+                    name, os.fstat(file.fileno()).st_size, iter(lambda: file.read(CHUNK), b""), layer.diff_id
+                )
         else:
             raise refuse("no_layer", "Layer %s is neither in the package nor in the engine." % layer.diff_id)
     config = b"".join(source.chunks(image.config_file))
     yield from _member("%s.json" % image.config, len(config), iter([config]), image.config)
     listing = json.dumps(
-        [{"Config": "%s.json" % image.config, "RepoTags": [tag], "Layers": ["%s/layer.tar" % layer.diff_id for layer in image.layers]}]
+        [
+            {
+                "Config": "%s.json" % image.config,
+                "RepoTags": [tag],
+                "Layers": ["%s/layer.tar" % layer.diff_id for layer in image.layers],
+            }
+        ]
     ).encode()
     yield from _member("manifest.json", len(listing), iter([listing]), hashlib.sha256(listing).hexdigest())
     yield b"\0" * (2 * BLOCK)

@@ -46,15 +46,25 @@ class Home:
             self.trusted_key, self.files = found["trusted_key"], found["files"]
         except (OSError, ValueError, KeyError, TypeError) as wrong:
             raise InstallProblem(
-                "bad_state", "%s cannot be read: %s." % (self.place(STATE_FILE), wrong), REFUSED,
+                "bad_state",
+                "%s cannot be read: %s." % (self.place(STATE_FILE), wrong),
+                REFUSED,
                 "Move that folder away and install again with --force, which takes over containers left by it.",
             ) from None
 
     def save(self) -> None:
         text = json.dumps(
-            {"format": STATE_FORMAT, "version": 1, "id": self.id, "trusted_key": self.trusted_key, "files": sorted(self.files),
-             "images": self.images, "nodes": self.nodes},
-            indent=1, sort_keys=True,
+            {
+                "format": STATE_FORMAT,
+                "version": 1,
+                "id": self.id,
+                "trusted_key": self.trusted_key,
+                "files": sorted(self.files),
+                "images": self.images,
+                "nodes": self.nodes,
+            },
+            indent=1,
+            sort_keys=True,
         )
         self._put(STATE_FILE, text + "\n")
         self.exists = True
@@ -100,7 +110,9 @@ class Home:
             if os.path.exists(self.place(name)):
                 os.remove(self.place(name))
         self._remove_empty(self.place("nodes"))
-        left = [self.place(n) for n in sorted(os.listdir(self.path)) if n != LOCK_FILE] if os.path.isdir(self.path) else []
+        left = (
+            [self.place(n) for n in sorted(os.listdir(self.path)) if n != LOCK_FILE] if os.path.isdir(self.path) else []
+        )
         return sorted({*kept, *left})
 
 
@@ -131,10 +143,14 @@ class Lock:
                 raise OSError("the one before has just ended")
         except OSError:
             self._file.close()
-            raise InstallProblem("busy", "Another installation is under way in %s." % self._home.path, BUSY, "Wait until it has ended.") from None
+            raise InstallProblem(
+                "busy", "Another installation is under way in %s." % self._home.path, BUSY, "Wait until it has ended."
+            ) from None
         return self
 
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
         if self._file is not None:
             self._file.close()
         try:
