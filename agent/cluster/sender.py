@@ -88,7 +88,7 @@ class Sender:
         if reply.ok:
             return self._accepted(parcel, reply)
         if reply.status == 409:
-            return self._conflict(code)
+            return self._conflict(parcel, code)
         if reply.status == 413:
             self.outbox.without_samples()
             return self._failed("the message is too large for the platform", REFUSED_WAIT)
@@ -117,11 +117,10 @@ class Sender:
         told = reply.json()
         if told.get("resync") is True:
             self.outbox.ask_full()
-            return 0.0
         self.pace.follow(told.get("intervals") or {})
-        return 0.0 if len(parcel.body) == 0 else jittered(self.pace.snapshot)
+        return jittered(self.pace.snapshot)
 
-    def _conflict(self, code: str) -> float:
+    def _conflict(self, parcel: Parcel, code: str) -> float:
         if code == "superseded":
             log.warning("another agent reports this cluster: standing by")
             self.figures.standby = True
@@ -129,7 +128,9 @@ class Sender:
             return self.pace.heartbeat
         log.info("the platform asks for a full snapshot (%s)", code or "no reason given")
         self.outbox.refused()
-        return 0.0 if not self._backoff.failures else self._backoff.failed()
+        if parcel.full:
+            return self._failed(f"the platform does not take a full snapshot ({code or 'no reason given'})")
+        return 0.0
 
     def _failed(self, problem: str, at_least: float = 0.0) -> float:
         if self.figures.last_problem != problem:

@@ -207,7 +207,7 @@ def test_agent_and_poll_see_the_same(plane: Plane, client: Any) -> None:
     else:
         raise AssertionError("agent and poll differ")
     assert {c: set(t) for c, t in polled.records.items()} == {c: set(t) for c, t in texts.items()}
-    assert polled.cluster == {k: v for k, v in agent.outbox._head()["cluster"].items()}
+    assert polled.cluster == agent.outbox._head()["cluster"]
     snapshot: Snapshot = polled.snapshot()
     assert NS in snapshot.namespaces
     assert all(snapshot.spec_of(p).requests == {"cpu": 100, "memory": 64 * 2**20} for p in snapshot.pods.values())
