@@ -7,6 +7,7 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import audit_verbs, receivers, services  # noqa: F401  registers the verbs
+        from accounts.api import schema  # noqa: F401  registers the ways to authenticate
         from core import hooks, menu
 
         receivers.connect()

@@ -281,6 +281,12 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/(budgetguard/)?api/(v1/)?",
+    "ENUM_NAME_OVERRIDES": {
+        "NodeProviderEnum": "cloudnodes.api.serializers.CHOICES",
+        "RoleProviderEnum": ["aws"],
+        "AccountStatusEnum": "accounts.enums.AccountStatus.choices",
+        "OperationStatusEnum": "operations.enums.Status.choices",
+    },
     "PREPROCESSING_HOOKS": ["config.schema.only_canonical_paths"],
 }
 

@@ -50,17 +50,17 @@ class Lamps:
         return [v for v in self.rows.values() if v.organization_id == actor.org_id and (ids is None or v.id in ids)]
 
     def request_sleep(
-        self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None
-    ) -> UUID | None:  # noqa: A002
+        self, actor: Actor, resource_id: UUID, *, reason: str, options: dict[str, object] | None = None
+    ) -> UUID | None:
         actor.require("nodes.operate", "put lamps to sleep")
-        self.asked.append(("sleep", id, reason, options or {}))
-        return uuid4() if self.rows[id].state == SleepState.AWAKE else None
+        self.asked.append(("sleep", resource_id, reason, options or {}))
+        return uuid4() if self.rows[resource_id].state == SleepState.AWAKE else None
 
     def request_wake(
-        self, actor: Actor, id: UUID, *, reason: str, options: dict[str, object] | None = None
-    ) -> UUID | None:  # noqa: A002
+        self, actor: Actor, resource_id: UUID, *, reason: str, options: dict[str, object] | None = None
+    ) -> UUID | None:
         actor.require("nodes.operate", "wake lamps")
-        self.asked.append(("wake", id, reason, options or {}))
+        self.asked.append(("wake", resource_id, reason, options or {}))
         return uuid4()
 
 
