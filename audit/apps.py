@@ -12,3 +12,4 @@ class AuditConfig(AppConfig):
         menu.register(menu.Entry(100, "Audit Logs", "audit:list", "history", gap=True, permission="audit.view"))
         periodic.register("audit.seal", 2)
         periodic.register("audit.checkpoint", 300)
+        periodic.register("audit.purge", 3600)

@@ -9,6 +9,11 @@ class Outcome(models.TextChoices):
     DENIED = "denied", "Denied"
 
 
+class ExportFormat(models.TextChoices):
+    JSONL = "jsonl", "JSON Lines"
+    CSV = "csv", "CSV"
+
+
 class SinkKind(models.TextChoices):
     DATADOG = "datadog", "Datadog"
     SPLUNK = "splunk", "Splunk HEC"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
-from audit.enums import Outcome, Shipping, SinkKind
+from audit.enums import ExportFormat, Outcome, Shipping, SinkKind
 from core.models import UuidModel
 from core.tenancy import OrgOwned
 
@@ -134,6 +134,27 @@ class AuditSettings(OrgOwned):
 
     def __str__(self) -> str:
         return f"{self.retention_days or 'for ever'}"
+
+
+class AuditExport(UuidModel, OrgOwned):
+    """An export of the log: which lines, by whom, and the signed sidecar once the last byte was sent."""
+
+    made_by = models.CharField(max_length=200)
+    format = models.CharField(max_length=8, choices=ExportFormat.choices)
+    first_line = models.PositiveBigIntegerField()
+    last_line = models.PositiveBigIntegerField()
+    lines = models.PositiveBigIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, blank=True)
+    checkpoint = models.JSONField()
+    sidecar = models.JSONField(null=True)
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta(OrgOwned.Meta):
+        indexes = [models.Index(fields=["organization", "-created_at"], name="audit_export_recent")]
+
+    def __str__(self) -> str:
+        return f"lines {self.first_line} to {self.last_line}"
 
 
 class SavedView(UuidModel, OrgOwned):

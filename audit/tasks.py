@@ -13,6 +13,12 @@ def seal() -> int:
     return services.seal_all()
 
 
+@shared_task(name="audit.purge")
+def purge() -> int:
+    """Every hour: what is older than the retention goes, where no legal hold stands against it."""
+    return services.purge_all()
+
+
 @shared_task(name="audit.checkpoint")
 def checkpoint() -> int:
     """Every five minutes: the heads that moved are signed and anchored."""

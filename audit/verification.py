@@ -71,7 +71,7 @@ def verify_chain(*, organization_id: UUID) -> Verdict:
     remembered, signature_reason = _witnesses(organization_id, start[0])
     if head is not None:
         remembered.append(Witness(head.seq, head.hash, "its head"))
-    verdict = judge(organization_id, _lines(organization_id), start, remembered)
+    verdict = judge(organization_id, lines_between(organization_id, start[0]), start, remembered)
     if verdict.ok:
         reason = purge_reason or signature_reason or _unsealed(organization_id)
         if reason:
@@ -151,11 +151,15 @@ def _unsealed(organization_id: UUID) -> str:
     return f"{lost} entries have no place in the chain" if lost else ""
 
 
-def _lines(organization_id: UUID) -> Iterator[Line]:
-    """The sealed lines in order, each with the content that its entry has now; a gone entry still has its line."""
+def lines_between(organization_id: UUID, after: int, until: int | None = None) -> Iterator[Line]:
+    """The sealed lines after `after` up to `until` in order, each with the content that its entry has now.
+
+    Some thousand lines are in memory at a time; a gone entry still has its line, without content.
+    """
     seals = AuditSeal.objects.for_org(organization_id).order_by("line").values_list("line", "prev_hash", "hash", "entry_id")
+    if until is not None:
+        seals = seals.filter(line__lte=until)
     entries = AuditEntry.objects.for_org(organization_id)
-    after = -1
     while chunk := list(seals.filter(line__gt=after)[:CHUNK]):
         here = entries.filter(seal__organization=organization_id, seal__line__gt=after, seal__line__lte=chunk[-1][0])
         contents = {row[0]: row for row in here.values_list("id", *_CONTENT)}

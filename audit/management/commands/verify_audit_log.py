@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit import verification
+from audit import signing, verification
 
 
 class Command(BaseCommand):
@@ -16,9 +16,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--org", type=UUID, help="id of one organization; all when missing")
+        parser.add_argument("--keys", action="store_true", help="print the public keys that sign checkpoints and exports, and end")
         parser.add_argument("--json", action="store_true", help="one JSON object on one line")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["keys"]:
+            for key_id, key in signing.ring().public_keys().items():
+                self.stdout.write(f"{key_id} {key}")
+            return
         chains = verification.organizations_with_chains()
         if options["org"]:
             if options["org"] not in chains:
