@@ -2,10 +2,12 @@
 
     python -m tests.campaigns.kill9 --mode embedded --kills 100 --seed 1
     python -m tests.campaigns.kill9 --mode scaled --kills 100 --seed 1 --lease 6
+    python -m tests.campaigns.kill9 --mode embedded --kills 30 --seed 1 --answer-seconds 1.5
 
 Embedded, the whole process is killed; scaled out, mostly the worker, sometimes the web server or beat. Prints a
 summary as JSON; exit code 1 when there are findings. Leases last 60 s as shipped; `--lease` shortens them for scaled
-runs, where a dead worker's work is taken up only after its lease has run out.
+runs, where a dead worker's work is taken up only after its lease has run out. `--answer-seconds` lets the cloud obey
+at once and answer late, so that many kills fall between an order's effect and its answer (`cut_calls`).
 """
 
 from __future__ import annotations
@@ -186,12 +188,17 @@ class Campaign:
             "operations": dict(Counter(f"{row['kind']} {row['status']}" for row in operations)),
             "failures": sorted({f"{row['kind']}: {row['error_code']}: {row['error']}" for row in operations if row["status"] == "failed"}),
             "provider_calls": dict(counted.calls),
+            "cut_calls": sum(1 for call in calls if call["instances"] and self._was_cut(call)),
             "repeated_calls_without_effect": counted.repeated,
             "most_calls_of_one_operation": counted.most_calls_of_one_operation,
             "ledger_spans": books.spans,
             "ledger_lag_seconds": {"running": _spread(books.ordinary_lags), "with_outage": _spread(books.outage_lags)},
             "audit_entries": audit["entries"],
         }
+
+    def _was_cut(self, call: dict[str, Any]) -> bool:
+        """Whether something was killed between the arrival of an order and its answer."""
+        return any(call["at"] < outage.killed_at < (call["ended"] or outage.settled_at) for outage in self.tally.outages)
 
     def summary(self, kills: int, seed: int) -> dict[str, Any]:
         """The whole campaign as JSON values."""
@@ -202,6 +209,7 @@ class Campaign:
             "mode": self.curfew.mode,
             "lease_seconds": self.curfew.lease_seconds,
             "seed": seed,
+            "answer_seconds": self.cloud.answer_seconds,
             "kills": kills,
             "killed": dict(tally.kills),
             "operations_hit": dict(tally.hit),
@@ -221,10 +229,18 @@ def _spread(values: list[float]) -> dict[str, float] | None:
     return {"n": len(ordered), "p50": round(ordered[len(ordered) // 2], 2), "max": round(ordered[-1], 2)}
 
 
-def run(mode: str, kills: int, seed: int, *, lease: int | None = None, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def run(
+    mode: str,
+    kills: int,
+    seed: int,
+    *,
+    lease: int | None = None,
+    answer_seconds: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
     """One campaign from nothing to its summary."""
     began = time.monotonic()
-    with WatchedCloud(transition_seconds=1.0) as cloud:
+    with WatchedCloud(transition_seconds=1.0, answer_seconds=answer_seconds) as cloud:
         make = Embedded(cloud) if mode == "embedded" else Scaled(cloud, lease_seconds=lease)
         with make as curfew:
             campaign = Campaign(curfew, cloud, seed)
@@ -250,8 +266,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lease", type=int, default=None, help="seconds of a lease (scaled; 60 as shipped)")
+    parser.add_argument("--answer-seconds", type=float, default=0.0, help="how late starts and stops are answered")
     options = parser.parse_args()
-    summary = run(options.mode, options.kills, options.seed, lease=options.lease, say=lambda line: _write(sys.stderr, line))
+    summary = run(
+        options.mode,
+        options.kills,
+        options.seed,
+        lease=options.lease,
+        answer_seconds=options.answer_seconds,
+        say=lambda line: _write(sys.stderr, line),
+    )
     _write(sys.stdout, json.dumps(summary, indent=1))
     return 1 if summary["findings"] else 0
 

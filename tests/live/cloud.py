@@ -10,6 +10,7 @@ Times are seconds since the epoch, of this machine's clock.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -35,10 +36,14 @@ _PREVIOUS = re.compile(rb"<previousState>.*?<name>([a-z-]+)</name>", re.DOTALL)
 
 @dataclass
 class Watch:
-    """WSGI: passes requests on to the sandbox and keeps what they were and what came of them."""
+    """WSGI: passes requests on to the sandbox and keeps what they were and what came of them.
+
+    Starts and stops take effect at once but are answered `answer_seconds` later: time to kill whoever waits for it.
+    """
 
     app: Callable[..., Iterable[bytes]]
     settle: Callable[[], None]
+    answer_seconds: float = 0.0
     calls: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
@@ -62,6 +67,8 @@ class Watch:
         call = self._arrived(environ, body)
         with self.ordering if call["instances"] else contextlib.nullcontext():
             answer = list(self.app(environ, remember))
+        if call["instances"]:
+            time.sleep(self.answer_seconds)
         previous = _PREVIOUS.search(b"".join(answer)) if call["instances"] else None
         call.update(
             status=int(statuses[0].split()[0]) if statuses else 0,
@@ -127,19 +134,22 @@ def _instances() -> Iterator[tuple[str, str, str]]:
 
 
 def main() -> int:
-    """Serve the sandbox with the watch around it; takes the sandbox server's own arguments."""
+    """Serve the sandbox with the watch around it; takes the sandbox server's own arguments and `--answer-seconds`."""
     from cloudnodes.sandbox import aws_server
 
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--answer-seconds", type=float, default=0.0)
+    own, rest = parser.parse_known_args()
     build = aws_server.build
 
     def watched(**options: Any) -> tuple[Any, Any]:
         layer, sandbox = build(**options)
-        watch = Watch(layer, layer.settle)
+        watch = Watch(layer, layer.settle, own.answer_seconds)
         threading.Thread(target=watch.watch_for_ever, daemon=True, name="watch").start()
         return watch, sandbox
 
     aws_server.build = watched  # type: ignore[assignment]
-    return aws_server.main()
+    return aws_server.main(rest)
 
 
 @dataclass(frozen=True)
@@ -155,8 +165,10 @@ class Seen:
 class WatchedCloud:
     """The watched sandbox as a child process; it outlives every Curfew that a campaign kills."""
 
-    def __init__(self, *, transition_seconds: float = 1.0, seed: bool = True) -> None:
-        self._arguments = ["--transition-seconds", str(transition_seconds), *(["--seed"] if seed else [])]
+    def __init__(self, *, transition_seconds: float = 1.0, answer_seconds: float = 0.0, seed: bool = True) -> None:
+        self.answer_seconds = answer_seconds
+        times = ["--transition-seconds", str(transition_seconds), "--answer-seconds", str(answer_seconds)]
+        self._arguments = [*times, *(["--seed"] if seed else [])]
         self.child: Child | None = None
         self.url = ""
 
