@@ -45,6 +45,14 @@ def test_historical_oddities_minute_by_minute(zone, year):
     assert tally.steps == 365 * 1440
 
 
+def test_a_year_with_a_change_between_quarter_hours_is_judged_by_the_minute():
+    """Casey went from 00:01 on 4 October 2020 to 03:01."""
+    assert time_judge.changes_on_steps("Europe/Berlin", 1_577_836_800, 35_136, 15)
+    assert not time_judge.changes_on_steps("Antarctica/Casey", 1_577_836_800, 35_136, 15)
+    tally = time_oracle.Campaign(grids=1).run("Antarctica/Casey", [2020])
+    assert (tally.steps, tally.mismatches) == (366 * 1440, [])
+
+
 def wrong(case: time_cases.Case, how: str) -> Schedule:
     right = case.schedule("Europe/Berlin")
     row = right.grid.rows[2]

@@ -113,6 +113,24 @@ def wall_index(zone: str, start: int, steps: int, step: int, first: date) -> lis
     return index
 
 
+def changes_on_steps(zone: str, start: int, steps: int, step: int) -> bool:
+    """Whether every change of the zone's offset falls on a step, so that a walk in steps misses no part of an hour."""
+    if step == 1:
+        return True
+    info = ZoneInfo(zone)
+    hours = range(start, start + steps * step * 60 + 86_400, 3600)
+    offsets = [datetime.fromtimestamp(second, info).utcoffset() for second in hours]
+    for second, before, after in zip(hours, offsets, offsets[1:], strict=False):
+        if before == after:
+            continue
+        for minute in range(60):
+            if datetime.fromtimestamp(second + minute * 60, info).utcoffset() != before:
+                if minute % step:
+                    return False
+                break
+    return True
+
+
 def judge(case: Case, codes: bytes, orders: Orders, start: datetime, step: int, steps: int) -> bytes:
     """The state of every step: painted, then ordered, then warmed."""
     painted = codes.translate(_JUDGE_BIT)

@@ -4,8 +4,8 @@
     python -m tests.campaigns.time_oracle --landmarks --grids 10
     python -m tests.campaigns.time_oracle --zones Europe/Berlin,Asia/Gaza --years 2 --grids 5
 
-The judge walks UTC in steps of 15 minutes (1 minute for `--landmarks`, historical days on which zones did strange
-things), asks `zoneinfo` what the wall clock shows, and evaluates the painted cell, date rules, orders and pre-warm of
+The judge walks UTC in steps of 15 minutes (1 minute for years in which a zone changed its clocks between quarter
+hours, and for `--landmarks`, historical years in which zones did strange things), asks `zoneinfo` what the wall clock shows, and evaluates the painted cell, date rules, orders and pre-warm of
 that step naively. The engine must give the same state in every step, and have its edges on steps. Besides, at random
 instants `desired_at` must agree with the judge, `next_transitions` with its edges and `awake_seconds_between` with
 its count.
@@ -42,6 +42,7 @@ from tests.campaigns.time_judge import (
     WARMING,
     Orders,
     WallTable,
+    changes_on_steps,
     judge,
     wall_index,
 )
@@ -67,8 +68,8 @@ class Tally:
 class Campaign:
     """Compares zones over some years; wall tables are made once per year and case."""
 
-    def __init__(self, grids: int, step: int = 15, probes: int = 3) -> None:
-        self.grids, self.step, self.probes = grids, step, probes
+    def __init__(self, grids: int, step: int = 15, probes: int = 3, case_step: int | None = None) -> None:
+        self.grids, self.step, self.probes, self.case_step = grids, step, probes, case_step or step
         self._years: dict[int, list[tuple[Case, WallTable, Orders]]] = {}
 
     def window(self, year: int) -> tuple[datetime, int]:
@@ -79,7 +80,7 @@ class Campaign:
         if year not in self._years:
             start, steps = self.window(year)
             ahead = steps + 1440 // self.step
-            made = [random_case(year, number, self.step) for number in range(self.grids)]
+            made = [random_case(year, number, self.case_step) for number in range(self.grids)]
             self._years[year] = [
                 (case, WallTable(case, self.step), Orders(case, start, ahead, self.step)) for case in made
             ]
@@ -90,6 +91,10 @@ class Campaign:
         tally = tally or Tally()
         for year in years:
             start, steps = self.window(year)
+            if not changes_on_steps(zone, int(start.timestamp()), steps, self.step):
+                # Clocks changed at such as 00:01: the same cases, judged minute by minute.
+                Campaign(self.grids, 1, self.probes, self.case_step).run(zone, [year], tally)
+                continue
             cases = self.year(year)
             index = wall_index(zone, int(start.timestamp()), steps + 1440 // self.step, self.step, cases[0][1].first)
             for case, table, orders in cases:
