@@ -171,7 +171,7 @@ class UsageHistogram:
             self._reference = math.floor(at / life + 0.5) * life
         if at > self._reference + _MOST_HALF_LIVES * life:
             self._shift(at)
-        return 2.0 ** ((at - self._reference) / life)
+        return math.exp2((at - self._reference) / life)
 
     def _shift(self, to: float) -> None:
         """Move the reference to the nearest multiple of the half-life and scale all weights accordingly."""

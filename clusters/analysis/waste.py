@@ -72,8 +72,8 @@ def waste(samples: Sequence[CapacitySample]) -> Waste:
         wasted_share=share,
         unrequested_cpu=_gap(weighted, lambda s: (s.capacity.cpu_milli, s.requested.cpu_milli)),
         unrequested_memory=_gap(weighted, lambda s: (s.capacity.memory_bytes, s.requested.memory_bytes)),
-        unused_cpu=_gap(weighted, lambda s: s.used and (s.capacity.cpu_milli, s.used.cpu_milli)),
-        unused_memory=_gap(weighted, lambda s: s.used and (s.capacity.memory_bytes, s.used.memory_bytes)),
+        unused_cpu=_gap(weighted, lambda s: (s.capacity.cpu_milli, s.used.cpu_milli) if s.used else None),
+        unused_memory=_gap(weighted, lambda s: (s.capacity.memory_bytes, s.used.memory_bytes) if s.used else None),
         monthly_savings=savings,
         covered=timedelta(seconds=covered),
     )
@@ -92,8 +92,8 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def _longest_step(steps: Sequence[timedelta]) -> timedelta:
-    positive = [step for step in steps if step > timedelta(0)]
-    return GAP_FACTOR * median(positive) if positive else timedelta(0)
+    positive = [step.total_seconds() for step in steps if step > timedelta(0)]
+    return timedelta(seconds=GAP_FACTOR * median(positive)) if positive else timedelta(0)
 
 
 def _wasted(weighted: Sequence[tuple[CapacitySample, float]]) -> tuple[float | None, Decimal | None]:

@@ -9,6 +9,7 @@ from clusters.analysis.packing.search import Bin, Search
 _ENOUGH = 1e-9
 _DROP_TARGETS = 80
 _GOOD_ENOUGH = 0.98
+_SHAPES_TRIED = 16
 
 
 class Improver:
@@ -152,7 +153,15 @@ class Improver:
             limit[b.shape] += 1
         value, liking = search.shaken(0.6), search.random.choice((0.0, 0.0, 4.0, 12.0))
         filled = search.fill_homes([-1 - b.shape for b in homes], left, value, liking)
-        opened = search.open_nodes(left, value, limit, liking, budget=search.cost(group), good_enough=_GOOD_ENOUGH)
+        opened = search.open_nodes(
+            left,
+            value,
+            limit,
+            liking,
+            budget=search.cost(group),
+            good_enough=_GOOD_ENOUGH,
+            among=self._some_shapes(group),
+        )
         if opened is None:
             return False
         saved = search.cost(group) - search.cost(opened)
@@ -166,6 +175,12 @@ class Improver:
             if shape is not None:
                 self._replace([b], [self._moved(b, shape)])
         return saved > _ENOUGH or gained > _ENOUGH
+
+    def _some_shapes(self, group: Sequence[Bin]) -> list[int]:
+        """The shapes of the group and a few others: more tries with less choice find more than the reverse."""
+        everything = range(len(self.problem.shapes))
+        some = self.search.random.sample(everything, min(len(everything), _SHAPES_TRIED))
+        return sorted({*some, *(b.shape for b in group)})
 
     def _rehome(self, new: Sequence[Bin]) -> None:
         for b in new:

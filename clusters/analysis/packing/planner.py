@@ -13,7 +13,7 @@ from clusters.analysis.packing.offers import offers_for
 from clusters.analysis.packing.prepare import Problem, prepare
 from clusters.analysis.packing.search import Bin, Search
 
-DEFAULT_EFFORT = 8_000_000
+DEFAULT_EFFORT = 6_000_000
 _RUNS = ((0.0, 0.0), (0.0, 4.0), (0.0, 16.0), (0.2, 0.0), (0.2, 4.0), (0.4, 8.0))  # shaking, liking
 
 

@@ -353,8 +353,10 @@ def _relevant_keys(facts: ClusterFacts) -> frozenset[str]:
     for pod in facts.pods:
         for selector in (pod.node_selector, *pod.node_affinity):
             keys.update(requirement.key for requirement in selector.requirements)
-        rules = (*pod.pod_affinity, *pod.pod_anti_affinity, *pod.topology_spread)
-        keys.update(rule.topology_key for rule in rules if rule.topology_key != HOSTNAME)
+        keys.update(
+            term.topology_key for term in (*pod.pod_affinity, *pod.pod_anti_affinity) if term.topology_key != HOSTNAME
+        )
+        keys.update(spread.topology_key for spread in pod.topology_spread if spread.topology_key != HOSTNAME)
     return frozenset(keys)
 
 

@@ -123,17 +123,19 @@ class Search:
         *,
         budget: float = math.inf,
         good_enough: float = 1.0,
+        among: Iterable[int] | None = None,
     ) -> list[Bin] | None:
         """Open nodes for what is `left` (which is used up), greedily by value per dollar.
 
         None when something has no place, or when it would cost more than the budget. A shape whose load is worth
         `good_enough` of its price is taken without looking at the others (no load is worth more than its price).
+        `among` narrows the choice of shapes.
         """
         bins: list[Bin] = []
         shapes = self.problem.shapes
         alive = [k for k, count in enumerate(left) if count]
         cache: dict[int, _Lists] = {}
-        heap = self._heap(left, alive, limit, good_enough)
+        heap = self._heap(left, alive, limit, good_enough, among)
         fresh = len(alive)
         while alive:
             chosen = self._best_shape(heap, left, value, alive, cache, limit, liking)
@@ -156,12 +158,18 @@ class Search:
         return bins
 
     def _heap(
-        self, left: Sequence[int], alive: Sequence[int], limit: Sequence[int], good_enough: float
+        self,
+        left: Sequence[int],
+        alive: Sequence[int],
+        limit: Sequence[int],
+        good_enough: float,
+        among: Iterable[int] | None,
     ) -> list[tuple[float, float, int]]:
         """Upper bounds of what a shape's load can be worth per dollar, as a heap; ties are broken by chance."""
         worth = sum(self.value[k] * left[k] for k in alive)
         heap = []
-        for index, shape in enumerate(self.problem.shapes):
+        for index in range(len(self.problem.shapes)) if among is None else among:
+            shape = self.problem.shapes[index]
             if limit[index] > 0 and shape.accepts:
                 most = min(good_enough, worth / max(shape.price, 1e-9))
                 heap.append((-most, self.random.random(), index))
@@ -208,7 +216,8 @@ class Search:
         those of the room, so that odd rooms get the odd loads.
         """
         cpu, memory = max(room[0], 1), max(room[1], 1)
-        heavy, light = [], []
+        heavy: list[tuple[float, int]] = []
+        light: list[tuple[float, int]] = []
         for k in classes:
             if k not in accepts:
                 continue

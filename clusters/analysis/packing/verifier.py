@@ -37,6 +37,8 @@ class _Check:
         self.after = {planned.node.name: planned for planned in plan.nodes}
         self.place = {key: planned.node.name for planned in plan.nodes for key in planned.pods}
         self.moved = {key for key, name in self.place.items() if key in self.pods and self.pods[key].node != name}
+        self.then = {name: node.topology() for name, node in self.now.items()}
+        self.counted: dict[object, Counter[str]] = {}
         self.by_space: dict[str, list[Pod]] = defaultdict(list)
         for key in self.place:
             if key in self.pods:
@@ -65,16 +67,20 @@ class _Check:
             if key not in self.pods:
                 yield f"{key} does not exist"
         for pod in self.facts.pods:
+            placed = pod.key in counts
             if pod.node not in self.now:
-                if pod.key in counts:
+                if placed:
                     yield f"{pod.key} was pending"
             elif pod.daemonset or pod.mirror:
-                if pod.key in counts and self.place[pod.key] != pod.node:
-                    yield f"{pod.key} belongs to node {pod.node}"
-                if pod.key not in counts and pod.node in self.after:
-                    yield f"{pod.key} is missing from its node"
-            elif pod.key not in counts:
+                yield from self._stays_with_its_node(pod, placed)
+            elif not placed:
                 yield f"{pod.key} has no place"
+
+    def _stays_with_its_node(self, pod: Pod, placed: bool) -> Iterator[str]:
+        if placed and self.place[pod.key] != pod.node:
+            yield f"{pod.key} belongs to node {pod.node}"
+        if not placed and pod.node in self.after:
+            yield f"{pod.key} is missing from its node"
 
     def nodes_are_real(self) -> Iterator[str]:
         for planned in self.plan.nodes:
@@ -164,34 +170,32 @@ class _Check:
                 yield pod, self.place[pod.key]
 
     def apart(self) -> Iterator[str]:
-        for key, name in self.place.items():
-            owner = self.pods.get(key)
-            for term in owner.pod_anti_affinity if owner else ():
+        for owner, name in list(self._residents(("*",))):
+            for term in owner.pod_anti_affinity:
                 domain = self.labels[name].get(term.topology_key)
                 for other, where in self._residents(term.namespaces or (owner.namespace,)):
-                    if other.key == key or domain is None or not {key, other.key} & self.moved:
+                    if other.key == owner.key or domain is None or not {owner.key, other.key} & self.moved:
                         continue
                     if self.labels[where].get(term.topology_key) == domain and term.selects(owner, other):
-                        yield f"{key} wants to be apart from {other.key}"
+                        yield f"{owner.key} wants to be apart from {other.key}"
 
     def together(self) -> Iterator[str]:
-        for key, name in self.place.items():
-            owner = self.pods.get(key)
-            for term in owner.pod_affinity if owner else ():
-                if key not in self.moved and not self._was_together(owner, term):
+        for owner, name in list(self._residents(("*",))):
+            for term in owner.pod_affinity:
+                if owner.key not in self.moved and not self._was_together(owner, term):
                     continue
                 domain = self.labels[name].get(term.topology_key)
                 if domain is None or not any(
                     self.labels[where].get(term.topology_key) == domain and term.selects(owner, other)
                     for other, where in self._residents(term.namespaces or (owner.namespace,))
                 ):
-                    yield f"{key} wants to be with another pod"
+                    yield f"{owner.key} wants to be with another pod"
 
     def _was_together(self, owner: Pod, term: PodTerm) -> bool:
         """Whether the affinity term was satisfied before."""
-        at = self.now[owner.node or ""].topology().get(term.topology_key)
+        at = self.then[owner.node or ""].get(term.topology_key)
         return at is not None and any(
-            self.now[other.node or ""].topology().get(term.topology_key) == at and term.selects(owner, other)
+            self.then[other.node or ""].get(term.topology_key) == at and term.selects(owner, other)
             for other, _ in self._residents(term.namespaces or (owner.namespace,))
         )
 
@@ -203,6 +207,15 @@ class _Check:
                     yield f"{key} is spread badly over {spread.topology_key}"
 
     def _skew(self, pod: Pod, spread: Spread) -> int:
+        rule = (pod.namespace, spread, pod.node_selector, pod.node_affinity)
+        if rule not in self.counted:
+            self.counted[rule] = self._spread_counts(pod, spread)
+        counts = self.counted[rule]
+        mine = self.labels[self.place[pod.key]].get(spread.topology_key, "")
+        return counts[mine] - min(counts.values(), default=0)
+
+    def _spread_counts(self, pod: Pod, spread: Spread) -> Counter[str]:
+        """How many pods of the rule each domain holds, domains that hold none included."""
         counts: Counter[str] = Counter()
         for labels in self.labels.values():
             domain = labels.get(spread.topology_key)
@@ -213,7 +226,6 @@ class _Check:
                 counts[domain] += 0
         for other, name in self._residents((pod.namespace,)):
             domain = self.labels[name].get(spread.topology_key)
-            if domain in counts and spread.selects(pod, other):
+            if domain is not None and domain in counts and spread.selects(pod, other):
                 counts[domain] += 1
-        mine = self.labels[self.place[pod.key]].get(spread.topology_key, "")
-        return counts[mine] - min(counts.values(), default=0)
+        return counts
