@@ -1,0 +1,114 @@
+"""The live socket: only one's own organization, only while one is a member, only from our own pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.testing import ApplicationCommunicator
+from channels.layers import channel_layers, get_channel_layer
+from django.conf import settings
+from django.test import Client
+
+from accounts.models import Membership
+from config.asgi import application
+from core.live import group_name
+from operations import consumers
+from tests.personas import Persona
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ORIGIN = (b"origin", b"http://localhost:8000")
+
+
+@pytest.fixture(autouse=True)
+def _own_layer() -> None:
+    """A channel layer of this test's own loop."""
+    channel_layers.backends.clear()
+
+
+class Socket(ApplicationCommunicator):
+    """One WebSocket to the whole application, as the web server would open it."""
+
+    def __init__(self, client: Client | None, origin: tuple[bytes, bytes] = ORIGIN) -> None:
+        cookie = client.cookies[settings.SESSION_COOKIE_NAME].value if client else "none"
+        headers = [origin, (b"host", b"localhost"), (b"cookie", f"{settings.SESSION_COOKIE_NAME}={cookie}".encode())]
+        scope = {"type": "websocket", "path": "/ws/live", "query_string": b"", "headers": headers, "subprotocols": []}
+        super().__init__(application, scope)
+
+    async def connect(self) -> dict[str, Any]:
+        await self.send_input({"type": "websocket.connect"})
+        return await self.receive_output(timeout=5)
+
+    async def hear(self) -> dict[str, Any]:
+        message = await self.receive_output(timeout=5)
+        return json.loads(message["text"]) if message["type"] == "websocket.send" else message
+
+    async def leave(self) -> None:
+        await self.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self.wait(timeout=5)
+
+
+async def _changed(persona: Persona, ids: list[str]) -> None:
+    message = {"type": "changed", "topic": "nodes", "ids": ids}
+    await get_channel_layer().group_send(group_name(persona.organization.id), message)
+
+
+def test_each_organization_hears_its_own_things_alone(
+    alice: Persona, mallory: Persona, client_of: Callable[..., Client]
+) -> None:
+    hers, theirs = client_of(alice), client_of(mallory)
+
+    async def talk() -> tuple[Any, bool]:
+        ours, foreign = Socket(hers), Socket(theirs)
+        for socket in (ours, foreign):
+            assert (await socket.connect())["type"] == "websocket.accept"
+            assert (await socket.hear())["topic"] == "hello"
+        await _changed(alice, ["node-1"])
+        heard = await ours.hear()
+        silent = await foreign.receive_nothing(timeout=0.5)
+        await ours.leave()
+        await foreign.leave()
+        return heard, silent
+
+    heard, silent = async_to_sync(talk)()
+    assert heard == {"topic": "nodes", "ids": ["node-1"]}
+    assert silent, "another organization heard of our node"
+
+
+def test_a_stranger_without_a_session_is_closed_with_4401(alice: Persona) -> None:
+    async def talk() -> dict[str, Any]:
+        socket = Socket(None)
+        await socket.connect()
+        return await socket.hear()
+
+    assert async_to_sync(talk)()["code"] == 4401
+
+
+def test_another_site_may_not_open_it(alice: Persona, client_of: Callable[..., Client]) -> None:
+    client = client_of(alice)
+
+    async def talk() -> str:
+        return (await Socket(client, (b"origin", b"https://evil.example")).connect())["type"]
+
+    assert async_to_sync(talk)() == "websocket.close"
+
+
+def test_who_is_no_longer_a_member_hears_nothing_more(
+    alice: Persona, bob: Persona, client_of: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.0)
+    client = client_of(bob)
+
+    async def talk() -> dict[str, Any]:
+        socket = Socket(client)
+        await socket.connect()
+        await socket.hear()
+        await sync_to_async(Membership.objects.for_org(alice.organization).filter(user=bob.user).delete)()
+        await _changed(alice, ["node-1"])
+        return await socket.hear()
+
+    answer = async_to_sync(talk)()
+    assert (answer["type"], answer["code"]) == ("websocket.close", 4403)
