@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cloudnodes.packages.format import PackageProblem
 from cloudnodes.packages.installer.archive import CHUNK, Entry, central_header, check_path, end_records, local_header
-from cloudnodes.packages.installer.contents import read_ahead
 from cloudnodes.packages.spool import Spooled
 
 
@@ -23,7 +24,7 @@ class ArchiveWriter:
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._entries: list[Entry] = []
-        self._digest = hashlib.sha256()
+        self._digest = _Digest()
         self.size = 0
 
     def __enter__(self) -> Self:
@@ -34,6 +35,7 @@ class ArchiveWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._digest.close()
         self._file.close()
         self._partial.unlink(missing_ok=True)
 
@@ -42,20 +44,22 @@ class ArchiveWriter:
         self._put(data)
 
     def add_file(self, path: str, found: Spooled, progress: Callable[[int], None]) -> None:
-        """Copy a file of the spool, hashing it once more; PackageProblem when it is not what it was."""
+        """Copy a file of the spool; PackageProblem when it is not what it was."""
         self._begin(path, found.size, found.crc32)
-        digest = hashlib.sha256()
-        for piece in read_ahead(_pieces(found.path)):
-            digest.update(piece)
+        checksum = size = 0
+        for piece in _pieces(found.path):
+            checksum = zlib.crc32(piece, checksum)
+            size += len(piece)
             self._put(piece)
             progress(len(piece))
-        if digest.hexdigest() != found.sha256:
+        if (checksum, size) != (found.crc32, found.size):
             raise PackageProblem("spool_damaged", f"{found.path} was damaged after it had been saved.", "Build again.")
 
     def finish(self) -> str:
         """Write the directory, bring everything to the disk, and give the file its name; the SHA-256 of the whole."""
         directory = b"".join(central_header(e) for e in self._entries)
         self._put(directory + end_records(len(self._entries), len(directory), self.size))
+        digest = self._digest.finish()
         os.fsync(self._file.fileno())
         self._partial.replace(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)
@@ -63,7 +67,7 @@ class ArchiveWriter:
             os.fsync(folder)
         finally:
             os.close(folder)
-        return self._digest.hexdigest()
+        return digest
 
     def _begin(self, path: str, size: int, crc32: int) -> None:
         entry = Entry(check_path(path), size, crc32, self.size)
@@ -76,6 +80,29 @@ class ArchiveWriter:
         while view:
             view = view[self._file.write(view) :]
         self.size += len(data)
+
+
+class _Digest:
+    """SHA-256 of a stream, reckoned in a thread of its own while the stream is written."""
+
+    def __init__(self, depth: int = 8) -> None:
+        self._digest = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="package-digest")
+        self._waiting: deque[Future[None]] = deque()
+        self._depth = depth
+
+    def update(self, data: bytes) -> None:
+        if len(self._waiting) >= self._depth:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._digest.update, data))
+
+    def finish(self) -> str:
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -159,19 +159,62 @@ def check_signature(source: Source, public_key: str = "", required: bool = False
 
 def verify_files(source: Source, manifest: Manifest, progress: Optional[Progress] = None) -> int:
     """Compare the SHA-256 of every file with the manifest; the number of bytes read. Refuses at the first that differs.
-    `progress` is called in the caller's own thread."""
+    Two files at a time; `progress` is called in the caller's own thread, and may raise to stop."""
     total = sum(f.size for f in manifest.files.values())
-    done = 0
-    for file in manifest.files.values():
-        digest = hashlib.sha256()
-        for piece in read_ahead(source.chunks(file.path)):
+    check = _Check(source, sorted(manifest.files.values(), key=lambda f: f.size, reverse=True))
+    workers = [threading.Thread(target=check.work, daemon=True) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(0.05)
+                if progress:
+                    progress(check.done(), total, "Verifying")
+    finally:
+        check.stopped.set()
+        for worker in workers:
+            worker.join()
+    if check.failures:
+        raise check.failures[0]
+    return total
+
+
+class _Check:
+    """Hashing files in several threads until one is not what it should be."""
+
+    def __init__(self, source: Source, files: List[File]) -> None:
+        self._source = source
+        self._waiting = files
+        self._lock = threading.Lock()
+        self._bytes: Dict[int, int] = {}
+        self.stopped = threading.Event()
+        self.failures: List[BaseException] = []
+
+    def done(self) -> int:
+        return sum(self._bytes.copy().values())
+
+    def work(self) -> None:
+        try:
+            while not self.stopped.is_set():
+                with self._lock:
+                    if not self._waiting:
+                        return
+                    file = self._waiting.pop(0)
+                self._hash(file)
+        except BaseException as failure:  # noqa: BLE001  raised by the thread that waits
+            self.failures.append(failure)
+            self.stopped.set()
+
+    def _hash(self, file: File) -> None:
+        digest, me = hashlib.sha256(), threading.get_ident()
+        for piece in read_ahead(self._source.chunks(file.path)):
             digest.update(piece)
-            done += len(piece)
-            if progress:
-                progress(done, total, "Verifying")
+            self._bytes[me] = self._bytes.get(me, 0) + len(piece)
+            if self.stopped.is_set():
+                return
         if digest.hexdigest() != file.sha256:
             raise refuse("damaged", "The package is damaged: %s is not what the manifest says." % file.path)
-    return total
 
 
 class _Ahead:

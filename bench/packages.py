@@ -1,0 +1,206 @@
+"""How fast install packages are written, verified and installed, beside the raw disk and beside Docker alone.
+
+    python -m bench.packages [--megabytes 2000] [--layers 4]
+
+Two engines of its own without a network: the package is built on the first and installed on the second. Every rate is of
+the package's bytes. "Raw" is 4 MB pieces to and from one file on the same disk, written with fsync and read after the page
+cache has dropped the file; it is measured before and after the rest, and the better of the two counts. Docker's own `save`
+and `load` of the same image are measured in the same run, since no package can be quicker than they are. Root and dockerd
+are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from bench.support import report
+from cloudnodes.packages.builder import PackageBuilder, Request
+from cloudnodes.packages.format import NodeSpec
+from cloudnodes.packages.images import EngineImages
+from cloudnodes.packages.installer.actions import Installation, Options, uninstall
+from cloudnodes.packages.installer.engine import Docker
+from cloudnodes.packages.verify import verify_package
+from tests.fakes.dockerd import DockerEngine
+
+PIECE = 4 * 1024 * 1024
+TAG = "bench/node:1"
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def forget(path: Path) -> None:
+    """Bring a file to the disk and out of the page cache, so that reading it is reading the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def raw(folder: Path, size: int) -> tuple[float, float]:
+    """Seconds to write (with fsync) and to read back `size` bytes."""
+    path, data = folder / "raw", os.urandom(PIECE)
+
+    def write() -> None:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(size // PIECE):
+                file.write(data)
+            os.fsync(file.fileno())
+
+    def read() -> None:
+        with path.open("rb", buffering=0) as file:
+            while file.read(PIECE):
+                continue
+
+    writing = timed(write)
+    forget(path)
+    reading = timed(read)
+    path.unlink()
+    return writing, reading
+
+
+def make_image(client: Any, size: int, layers: int, folder: Path) -> None:
+    """An image of incompressible layers, made without a registry."""
+    parent = ""
+    for number in range(layers):
+        context = folder / "context.tar"
+        text = f'FROM {parent or "scratch"}\nCOPY data /data{number}\nCMD ["/none"]\n'.encode()
+        with tarfile.open(context, "w") as tar:
+            entry = tarfile.TarInfo("Dockerfile")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text))
+            entry = tarfile.TarInfo("data")
+            entry.size = size // layers
+            with Path("/dev/urandom").open("rb") as noise:
+                tar.addfile(entry, noise)
+        parent = f"bench/layer{number}:1" if number < layers - 1 else TAG
+        with context.open("rb") as file:
+            for line in client.build(fileobj=file, custom_context=True, tag=parent, decode=True, rm=True):
+                if "error" in line:
+                    raise SystemExit(line["error"])
+        context.unlink()
+
+
+def build(client: Any, output: Path) -> dict[str, float]:
+    """Seconds of the two phases: saving from the engine, writing the package."""
+    phases: dict[str, float] = {}
+    began = time.monotonic()
+
+    def note(done: int, total: int, words: str) -> None:
+        if words == "Writing the package":
+            phases.setdefault("saving", time.monotonic() - began)
+
+    PackageBuilder(Request([NodeSpec("Bench", TAG, network="host")], output), EngineImages(client), note).build()
+    phases["whole"] = time.monotonic() - began
+    phases["writing"] = phases["whole"] - phases["saving"]
+    return phases
+
+
+def install(package: Path, home: Path, settings: dict[str, str]) -> dict[str, float]:
+    """Seconds of verifying and of loading; the machine is left as it was."""
+    command, options = Docker(settings=settings), Options(package=str(package), home=str(home))
+    began = time.monotonic()
+    run = Installation(options, command)
+    verified = time.monotonic()
+    found = run.run()
+    ended = time.monotonic()
+    if found["exit_code"]:
+        raise SystemExit(str(found))
+    uninstall(options._replace(action="uninstall"), command)
+    return {"verifying": verified - began, "loading": ended - verified, "whole": ended - began}
+
+
+def docker_alone(first: DockerEngine, second: DockerEngine, folder: Path) -> tuple[float, float]:
+    """Seconds of `docker save` to a file and of `docker load` from it."""
+    archive = folder / "saved.tar"
+    here, there = ({**os.environ, "DOCKER_HOST": f"unix://{e.socket}"} for e in (first, second))
+    saving = timed(lambda: subprocess.run(["docker", "save", "-o", str(archive), TAG], check=True, env=here))
+    forget(archive)
+    loading = timed(
+        lambda: subprocess.run(
+            ["docker", "load", "-q", "-i", str(archive)], check=True, env=there, stdout=subprocess.DEVNULL
+        )
+    )
+    subprocess.run(["docker", "rmi", TAG], check=True, env=there, stdout=subprocess.DEVNULL)
+    archive.unlink()
+    return saving, loading
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.packages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--megabytes", type=int, default=2000)
+    parser.add_argument("--layers", type=int, default=4)
+    options = parser.parse_args()
+    size = options.megabytes * 10**6
+    folder = Path(tempfile.mkdtemp(prefix="curfew-packages-", dir="/tmp"))
+    try:
+        figures = measure(folder, size, options.layers)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    report("packages", megabytes=options.megabytes, layers=options.layers, **figures)
+
+
+def measure(folder: Path, size: int, layers: int) -> dict[str, Any]:
+    """Every figure in MB/s of the package, and what share of the raw disk that is."""
+    before = raw(folder, size)
+    with DockerEngine(own=True) as first, DockerEngine(own=True) as second:
+        client = docker.APIClient(base_url=f"unix://{first.socket}", timeout=3600)
+        make_image(client, size, layers, folder)
+        os.sync()
+        package = folder / "package.zip"
+        building = build(client, package)
+        client.close()
+        forget(package)
+        processor = time.process_time()
+        verifying = timed(lambda: verify_package(package))
+        processor = time.process_time() - processor
+        forget(package)
+        os.sync()
+        installing = install(package, folder / "home", {"DOCKER_HOST": f"unix://{second.socket}"})
+        os.sync()
+        saving, loading = docker_alone(first, second, folder)
+        total = package.stat().st_size
+        package.unlink()
+    os.sync()
+    after = raw(folder, size)
+    writing, reading = (size / min(pair) / 1e6 for pair in zip(before, after, strict=True))
+    rates = {
+        "verify": total / verifying / 1e6,
+        "write_package": total / building["writing"] / 1e6,
+        "build": total / building["whole"] / 1e6,
+        "install": total / installing["whole"] / 1e6,
+        "install_loading": total / installing["loading"] / 1e6,
+        "docker_save_alone": total / saving / 1e6,
+        "docker_load_alone": total / loading / 1e6,
+    }
+    return {
+        "package_mb": round(total / 1e6, 1),
+        "raw_write_mb_s": round(writing),
+        "raw_read_mb_s": round(reading),
+        "mb_s": {name: round(rate) for name, rate in rates.items()},
+        "verify_share_of_raw_read": round(rates["verify"] / reading, 2),
+        "write_share_of_raw_write": round(rates["write_package"] / writing, 2),
+        "load_share_of_docker_load": round(rates["install_loading"] / rates["docker_load_alone"], 2),
+        "verify_processor_seconds": round(processor, 2),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
