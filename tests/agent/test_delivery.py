@@ -148,9 +148,11 @@ FATES = st.sampled_from(["arrives", "arrives", "arrives", "lost", "unanswered", 
 DEEDS = st.sampled_from(["change", "change", "change", "measure", "send", "send", "wait", "forget", "heartbeat"])
 
 
-@given(seed=st.integers(0, 50), deeds=st.lists(st.tuples(DEEDS, FATES), max_size=60))
+@given(
+    seed=st.integers(0, 50), may_forget=st.booleans(), deeds=st.lists(st.tuples(DEEDS, FATES), min_size=25, max_size=60)
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_platform_equals_cluster_whatever_happens(seed: int, deeds: list[tuple[str, str]]) -> None:
+def test_platform_equals_cluster_whatever_happens(seed: int, may_forget: bool, deeds: list[tuple[str, str]]) -> None:
     world = World(seed)
     forgot = False
     for deed, fate in deeds:
@@ -161,8 +163,8 @@ def test_platform_equals_cluster_whatever_happens(seed: int, deeds: list[tuple[s
         elif deed == "send":
             world.deliver(fate)
         elif deed == "wait":
-            world.time += 200
-        elif deed == "forget":
+            world.time += 301
+        elif deed == "forget" and may_forget:
             world.held, world.state, forgot = ingest.Held(), ingest.State(), True
         else:
             _heartbeat(world)
