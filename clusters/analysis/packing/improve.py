@@ -144,14 +144,14 @@ class Improver:
         """Take a few nodes apart and fill anew; keep the result when it costs less, or no more and the homes hold no less."""
         search = self.search
         group, homes = self._choose(), self._choose_homes()
-        left = [0] * len(search.need)
+        left: dict[int, int] = {}
         for b in (*group, *homes):
             for k, count in b.load.items():
-                left[k] += count
+                left[k] = left.get(k, 0) + count
         limit = [most - used for most, used in zip(search.limit, self.used, strict=True)]
         for b in group:
             limit[b.shape] += 1
-        value, liking = search.shaken(0.6), search.random.choice((0.0, 0.0, 4.0, 12.0))
+        value, liking = search.shaken(0.6, sorted(left)), search.random.choice((0.0, 0.0, 4.0, 12.0))
         filled = search.fill_homes([-1 - b.shape for b in homes], left, value, liking)
         opened = search.open_nodes(
             left,

@@ -83,14 +83,14 @@ class Search:
     def construct(self, shake: float, liking: float) -> list[Bin] | None:
         """Fill homes, then open nodes until everything has a place; None when something is left over."""
         left = [len(item.pods) for item in self.problem.classes]
-        value = self.shaken(shake)
+        value = self.shaken(shake, range(len(left)))
         homes = self.fill_homes(range(len(self.problem.homes)), left, value, liking)
         opened = self.open_nodes(left, value, list(self.limit), liking)
         return None if opened is None else homes + opened
 
-    def fill_homes(self, homes: Iterable[int], left: list[int], value: Sequence[float], liking: float) -> list[Bin]:
-        """Put what is `left` into empty homes, those of the strangest shape first."""
-        alive = [k for k, count in enumerate(left) if count]
+    def fill_homes(self, homes: Iterable[int], left: _Left, value: Mapping[int, float], liking: float) -> list[Bin]:
+        """Put what is `left` of the classes in `value` into empty homes, those of the strangest shape first."""
+        alive = [k for k in value if left[k]]
         cpu = sum(self.need[k][0] * left[k] for k in alive) + 1
         memory = sum(self.need[k][1] * left[k] for k in alive) + 1
 
@@ -109,15 +109,16 @@ class Search:
                 alive = [k for k in alive if left[k]]
         return bins
 
-    def shaken(self, shake: float) -> list[float]:
+    def shaken(self, shake: float, classes: Iterable[int]) -> dict[int, float]:
+        """The values of some classes, each up to half of `shake` higher or lower, by chance."""
         if not shake:
-            return self.value
-        return [value * (1 + shake * (self.random.random() - 0.5)) for value in self.value]
+            return {k: self.value[k] for k in classes}
+        return {k: self.value[k] * (1 + shake * (self.random.random() - 0.5)) for k in classes}
 
     def open_nodes(
         self,
-        left: list[int],
-        value: Sequence[float],
+        left: _Left,
+        value: Mapping[int, float],
         limit: list[int],
         liking: float,
         *,
@@ -125,7 +126,7 @@ class Search:
         good_enough: float = 1.0,
         among: Iterable[int] | None = None,
     ) -> list[Bin] | None:
-        """Open nodes for what is `left` (which is used up), greedily by value per dollar.
+        """Open nodes for what is `left` (and used up) of the classes in `value`, greedily by value per dollar.
 
         None when something has no place, or when it would cost more than the budget. A shape whose load is worth
         `good_enough` of its price is taken without looking at the others (no load is worth more than its price).
@@ -133,7 +134,7 @@ class Search:
         """
         bins: list[Bin] = []
         shapes = self.problem.shapes
-        alive = [k for k, count in enumerate(left) if count]
+        alive = [k for k in value if left[k]]
         cache: dict[int, _Lists] = {}
         heap = self._heap(left, alive, limit, good_enough, among)
         fresh = len(alive)
@@ -159,7 +160,7 @@ class Search:
 
     def _heap(
         self,
-        left: Sequence[int],
+        left: _Left,
         alive: Sequence[int],
         limit: Sequence[int],
         good_enough: float,
@@ -179,8 +180,8 @@ class Search:
     def _best_shape(
         self,
         heap: list[tuple[float, float, int]],
-        left: list[int],
-        value: Sequence[float],
+        left: _Left,
+        value: Mapping[int, float],
         alive: Sequence[int],
         cache: dict[int, _Lists],
         limit: list[int],
@@ -208,7 +209,7 @@ class Search:
     # Filling one node ------------------------------------------------------------------------------------------
 
     def _lists(
-        self, accepts: frozenset[int], classes: Sequence[int], value: Sequence[float], room: Amount, liking: float
+        self, accepts: frozenset[int], classes: Sequence[int], value: Mapping[int, float], room: Amount, liking: float
     ) -> _Lists:
         """The accepted classes, split into those heavier on CPU and those heavier on memory than the room.
 
@@ -226,13 +227,12 @@ class Search:
             if liking and (x or y):
                 score *= ((x + y) / (math.sqrt(2) * math.hypot(x, y))) ** liking
             (heavy if x >= y else light).append((-score, k))
+        self.steps += len(classes) // 2
         heavy.sort()
         light.sort()
         return [k for _, k in heavy], [k for _, k in light]
 
-    def fill(
-        self, room: Amount, held: Mapping[int, int], lists: _Lists, left: Sequence[int]
-    ) -> tuple[dict[int, int], float]:
+    def fill(self, room: Amount, held: Mapping[int, int], lists: _Lists, left: _Left) -> tuple[dict[int, int], float]:
         """What would be put into an empty node of that room, and what it is worth."""
         cpu, memory, pods, gpus = room
         total_cpu, total_memory = max(cpu, 1), max(memory, 1)
@@ -263,7 +263,7 @@ class Search:
         room: Amount,
         held: Mapping[int, int],
         load: Mapping[int, int],
-        left: Sequence[int],
+        left: _Left,
     ) -> int:
         """The first class from `ends[side]` on that still fits, or -1. What does not fit now never will again."""
         cpu, memory, pods, gpus = room
@@ -310,7 +310,7 @@ class Search:
         for token, each in self.tokens[k]:
             b.held[token] = b.held.get(token, 0) + each * count
 
-    def take(self, b: Bin, load: Mapping[int, int], left: list[int]) -> None:
+    def take(self, b: Bin, load: Mapping[int, int], left: _Left) -> None:
         """Add a load to a bin, out of what is left."""
         for k, count in load.items():
             self.put(b, k, count)
@@ -335,3 +335,4 @@ class Search:
 
 
 _Lists = tuple[list[int], list[int]]
+_Left = list[int] | dict[int, int]  # items of each class that have no place yet
