@@ -13,3 +13,4 @@ class AuditConfig(AppConfig):
         periodic.register("audit.seal", 2)
         periodic.register("audit.checkpoint", 300)
         periodic.register("audit.purge", 3600)
+        periodic.register("audit.ship", 5)

@@ -23,3 +23,9 @@ def purge() -> int:
 def checkpoint() -> int:
     """Every five minutes: the heads that moved are signed and anchored."""
     return services.checkpoint_all()
+
+
+@shared_task(name="audit.ship")
+def ship() -> int:
+    """Every five seconds: destinations get the lines that they lack."""
+    return services.ship_all()

@@ -82,7 +82,6 @@ def lead(options: argparse.Namespace) -> None:
 
 
 def work(options: argparse.Namespace, organization_id: str, begin: str) -> None:
-    sys.path.insert(0, os.getcwd())
     import django
 
     from tests import env as _test_environment  # noqa: F401

@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "audit",
     "accounts",
     "costs",
+    "notifications",
     "operations",
     "cloudnodes",
     "dashboard",

@@ -30,6 +30,7 @@ urlpatterns = [
     path("", include("cloudnodes.urls")),
     path("", include("audit.urls")),
     path("", include("costs.urls")),
+    path("", include("notifications.urls")),
 ]
 
 handler400 = "core.error_views.bad_request"

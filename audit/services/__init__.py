@@ -5,10 +5,13 @@ from audit.services.checkpoints import as_anchor, checkpoint_all, make_checkpoin
 from audit.services.exports import Download, get_export, operator, start_export
 from audit.services.recording import record, record_alone
 from audit.services.retention import change_settings, purge, purge_all, settings_of
+from audit.services.saved_views import remove_view, save_view
 from audit.services.sealing import seal_all, seal_organization
+from audit.services.shipping import add_sink, remove_sink, replay_sink, set_sink_enabled, ship_all, ship_to, test_sink
 
 __all__ = [
     "Download",
+    "add_sink",
     "as_anchor",
     "as_mapping",
     "change_settings",
@@ -20,8 +23,16 @@ __all__ = [
     "purge_all",
     "record",
     "record_alone",
+    "remove_sink",
+    "remove_view",
+    "replay_sink",
+    "save_view",
     "seal_all",
     "seal_organization",
+    "set_sink_enabled",
     "settings_of",
+    "ship_all",
+    "ship_to",
     "start_export",
+    "test_sink",
 ]

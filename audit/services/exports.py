@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -150,7 +151,7 @@ def _as_csv(rows: list[Line]) -> bytes:
     writer = csv.writer(out)
     for row in rows:
         content = row.content or {}
-        values = {**content, "changes": chain.json.dumps(content.get("changes", {}), ensure_ascii=False, sort_keys=True)}
+        values = {**content, "changes": json.dumps(content.get("changes", {}), ensure_ascii=False, sort_keys=True)}
         writer.writerow([row.line, *(safe_cell(values.get(name)) for name in chain.FIELDS), row.prev_hash, row.hash])
     return out.getvalue().encode()
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Verify an exported Curfew audit log. Needs nothing but Python 3.9; talks to nobody.
 
     python audit_verify.py audit.jsonl                        the sidecar is audit.jsonl.sidecar.json
@@ -24,6 +23,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any, Tuple  # noqa: UP035
 
 LINE = re.compile(rb'\{"line":([1-9][0-9]{0,18}),"prev_hash":"([0-9a-f]{64})","hash":"([0-9a-f]{64})","entry":(\{.*\})\}\n')
 
@@ -31,6 +31,7 @@ LINE = re.compile(rb'\{"line":([1-9][0-9]{0,18}),"prev_hash":"([0-9a-f]{64})","h
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
+Point = Tuple[int, int, int, int]  # noqa: UP006  Python 3.8 reads this too
 ROOT = pow(2, (P - 1) // 4, P)
 
 
@@ -38,7 +39,7 @@ class Broken(Exception):
     """A finding; the text says what and where."""
 
 
-def _x_of(y, odd):
+def _x_of(y: int, odd: int) -> int | None:
     """The x of a point with this y and parity; None when there is none."""
     if y >= P:
         return None
@@ -51,7 +52,7 @@ def _x_of(y, odd):
     return x if x % 2 == odd else P - x
 
 
-def _point(data):
+def _point(data: bytes) -> Point | None:
     """Extended coordinates of an encoded point, or None."""
     number = int.from_bytes(data, "little")
     y = number % 2**255
@@ -59,7 +60,7 @@ def _point(data):
     return None if x is None else (x, y, 1, x * y % P)
 
 
-def _add(p, q):
+def _add(p: Point, q: Point) -> Point:
     a = (p[1] - p[0]) * (q[1] - q[0]) % P
     b = (p[1] + p[0]) * (q[1] + q[0]) % P
     c = 2 * p[3] * q[3] * D % P
@@ -68,8 +69,8 @@ def _add(p, q):
     return (e * f % P, g * h % P, f * g % P, e * h % P)
 
 
-def _times(number, point):
-    total = (0, 1, 1, 0)
+def _times(number: int, point: Point) -> Point:
+    total: Point = (0, 1, 1, 0)
     while number:
         if number & 1:
             total = _add(total, point)
@@ -78,10 +79,12 @@ def _times(number, point):
     return total
 
 
-BASE = _point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
+_BASE_Y = 4 * pow(5, P - 2, P) % P
+_BASE_X = _x_of(_BASE_Y, 0) or 0
+BASE: Point = (_BASE_X, _BASE_Y, 1, _BASE_X * _BASE_Y % P)
 
 
-def is_signed(public_key, message, signature):
+def is_signed(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the Ed25519 signature (64 bytes) of the message was made with the key (32 bytes)."""
     if len(public_key) != 32 or len(signature) != 64:
         return False
@@ -94,28 +97,28 @@ def is_signed(public_key, message, signature):
     return (left[0] * right[2] - right[0] * left[2]) % P == 0 and (left[1] * right[2] - right[1] * left[2]) % P == 0
 
 
-def link(organization, line, previous, content):
+def link(organization: bytes, line: bytes, previous: bytes, content: bytes) -> bytes:
     """Hash of a line whose content has the SHA-256 `content` and that follows `previous`."""
     return hashlib.sha256(b"curfew-audit-1\n%s\n%s\n%s\n%s" % (organization, line, previous, content)).hexdigest().encode()
 
 
-def statement(kind, organization, line, hash_, at):
+def statement(kind: str, organization: str, line: int, hash_: str, at: str) -> bytes:
     return f"curfew-{kind}-1\n{organization}\n{line}\n{hash_}\n{at}".encode()
 
 
-def sidecar_message(sidecar):
+def sidecar_message(sidecar: dict[str, Any]) -> bytes:
     """The signed bytes of a sidecar: all of it but the signature, sorted, without spaces."""
     unsigned = {name: value for name, value in sidecar.items() if name != "signature"}
     return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def check_chain(path, organization, first_line, prev_hash, wanted):
+def check_chain(path: str, organization: str, first_line: int, prev_hash: str, wanted: dict[int, str]) -> tuple[int, str, str, int]:
     """Walk a JSON Lines file; `wanted` maps lines to hashes that witnesses remember. Returns count, last hash, SHA-256 and size."""
     owner, whole = organization.encode(), hashlib.sha256()
     sha256, size, count, expected, previous = hashlib.sha256, 0, 0, first_line, prev_hash.encode()
     left, match = dict(wanted), LINE.fullmatch
     mark = b'"organization":"%s"' % owner
-    with open(path, "rb", buffering=1 << 20) as file:
+    with Path(path).open("rb", buffering=1 << 20) as file:
         for raw in file:
             whole.update(raw)
             size += len(raw)
@@ -135,10 +138,10 @@ def check_chain(path, organization, first_line, prev_hash, wanted):
     return count, previous.decode(), whole.hexdigest(), size
 
 
-def check_file(path):
+def check_file(path: str) -> tuple[str, int]:
     """SHA-256 and size of any file."""
     whole, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while True:
             block = file.read(1 << 20)
             if not block:
@@ -147,9 +150,9 @@ def check_file(path):
             size += len(block)
 
 
-def read_anchors(path, organization, key, key_id):
+def read_anchors(path: str, organization: str, key: bytes, key_id: str) -> dict[int, str]:
     """`{line: hash}` of a file of signed checkpoints; every one of them must be signed."""
-    found = {}
+    found: dict[int, str] = {}
     for number, text in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         anchor = json.loads(text)
         if anchor["organization"] != organization or anchor["key_id"] != key_id:
@@ -161,7 +164,7 @@ def read_anchors(path, organization, key, key_id):
     return found
 
 
-def verify(path, sidecar, key_hex="", anchors_path=""):
+def verify(path: str, sidecar: dict[str, Any], key_hex: str = "", anchors_path: str = "") -> str:
     """Check everything; returns words about what holds. Raises Broken with the first finding."""
     key = bytes.fromhex(key_hex or sidecar["public_key"])
     if not is_signed(key, sidecar_message(sidecar), bytes.fromhex(sidecar["signature"])):
@@ -189,7 +192,7 @@ def verify(path, sidecar, key_hex="", anchors_path=""):
     return f"{count} lines of {organization}, from {sidecar['first_line']} to {sidecar['last_line']}: unbroken, SHA-256 {digest}"
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--sidecar", help="default: the file's name with .sidecar.json")

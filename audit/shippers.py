@@ -1,0 +1,151 @@
+"""How lines leave for a destination: one attempt for one batch. Who calls keeps order, cursor and retries.
+
+Every event carries the id of its entry, the same at each attempt, so that the other side can drop what comes twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+from audit import chain, ocsf
+from audit.enums import Shipping, SinkKind
+from audit.verification import Line
+from core import clock, ssrf
+from core.errors import CurfewError
+
+DATADOG_SITES = ("datadoghq.com", "us3.datadoghq.com", "us5.datadoghq.com", "datadoghq.eu", "ap1.datadoghq.com", "ddog-gov.com")
+
+
+class NotShipped(CurfewError):
+    """The batch was not confirmed; the message says why, without secrets."""
+
+    status = 503
+    code = "not_shipped"
+
+
+def ship(kind: str, shape: str, options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line]) -> None:
+    """Send the lines in order and return when the other side has confirmed them. Raises NotShipped."""
+    bodies = [ocsf.event(line) if shape == Shipping.OCSF else _native(line) for line in lines]
+    try:
+        _SENDERS[SinkKind(kind)](options, secrets, lines, bodies)
+    except (ssrf.Refused, ssrf.Unreachable) as away:
+        raise NotShipped(away.message) from away
+    except OSError as broken:
+        raise NotShipped(f"The connection broke: {type(broken).__name__}") from broken
+
+
+def _native(line: Line) -> dict[str, Any]:
+    return {"line": line.line, "prev_hash": line.prev_hash, "hash": line.hash, "entry": line.content}
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+def _check(answer: ssrf.Answer) -> None:
+    if not 200 <= answer.status < 300:
+        raise NotShipped(f"It answered {answer.status}.")
+
+
+def _datadog(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+    logs = [{"ddsource": "curfew", "service": "curfew-audit", "id": str(line.entry_id), "message": _dump(body)} for line, body in zip(lines, bodies, strict=True)]
+    url = f"https://http-intake.logs.{options['site']}/api/v2/logs"
+    _check(ssrf.post(url, _dump(logs).encode(), {"Content-Type": "application/json", "DD-API-KEY": str(secrets["api_key"])}))
+
+
+def _splunk(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+    events = []
+    for line, body in zip(lines, bodies, strict=True):
+        at = datetime.fromisoformat(str((line.content or {})["at"])).timestamp()
+        events.append(_dump({"time": at, "source": "curfew", "sourcetype": "curfew:audit", "fields": {"event_id": str(line.entry_id)}, "event": body}))
+    url = f"{str(options['url']).rstrip('/')}/services/collector/event"
+    _check(ssrf.post(url, "\n".join(events).encode(), {"Content-Type": "application/json", "Authorization": f"Splunk {secrets['token']}"}))
+
+
+def _webhook(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+    data = "".join(f"{_dump(body)}\n" for body in bodies).encode()
+    moment = int(time.time())
+    made = hmac.new(str(secrets["secret"]).encode(), f"{moment}.".encode() + data, hashlib.sha256).hexdigest()
+    headers = {"Content-Type": "application/x-ndjson", "Curfew-Signature": f"t={moment},v1={made}", "Curfew-Lines": f"{lines[0].line}-{lines[-1].line}"}
+    _check(ssrf.post(str(options["url"]), data, headers))
+
+
+def _syslog(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+    """RFC 5424 over TCP, with TLS unless the options say no; each message with its length before it (RFC 6587)."""
+    del secrets
+    frames = []
+    for line, body in zip(lines, bodies, strict=True):
+        content = line.content or {}
+        head = f"<{13 * 8 + (6 if content.get('outcome') == 'success' else 4)}>1 {content.get('at')} curfew audit - {str(line.entry_id)[:32]} - "
+        data = (head + _dump(body)).encode()
+        frames.append(f"{len(data)} ".encode() + data)
+    host, port = str(options["host"]), int(options["port"])
+    with socket.create_connection((ssrf.resolve(host, port), port), ssrf.TIMEOUT) as plain:
+        if options.get("tls", True):
+            with ssl.create_default_context().wrap_socket(plain, server_hostname=host) as tls:
+                tls.sendall(b"".join(frames))
+                tls.unwrap()
+        else:
+            plain.sendall(b"".join(frames))
+            plain.shutdown(socket.SHUT_WR)
+            plain.recv(1)  # the end of the other side's stream, or its reset
+
+
+def _s3(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+    """One object a batch, named by its lines: sent again, it replaces itself."""
+    data = "".join(f"{_dump(body)}\n" for body in bodies).encode()
+    organization = (lines[0].content or {}).get("organization", "unknown")
+    key = f"{str(options.get('prefix') or 'curfew-audit').strip('/')}/{organization}/{lines[0].line:020d}-{lines[-1].line:020d}.jsonl"
+    base = str(options.get("endpoint") or f"https://s3.{options['region']}.amazonaws.com").rstrip("/")
+    url = f"{base}/{options['bucket']}/{quote(key)}"
+    _check(ssrf.post(url, data, signed_headers(url, data, str(options["region"]), secrets), method="PUT"))
+
+
+def signed_headers(url: str, data: bytes, region: str, secrets: Mapping[str, Any]) -> dict[str, str]:
+    """Headers of an AWS Signature Version 4 PUT to S3."""
+    parts = urlsplit(url)
+    moment = clock.now().strftime("%Y%m%dT%H%M%SZ")
+    content = hashlib.sha256(data).hexdigest()
+    headers = {"host": parts.netloc, "x-amz-content-sha256": content, "x-amz-date": moment}
+    names = ";".join(sorted(headers))
+    request = "\n".join(["PUT", parts.path, "", *(f"{n}:{headers[n]}" for n in sorted(headers)), "", names, content])
+    scope = f"{moment[:8]}/{region}/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{secrets['secret_access_key']}".encode()
+    for part in (moment[:8], region, "s3", "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    made = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    credential = f"AWS4-HMAC-SHA256 Credential={secrets['access_key_id']}/{scope}, SignedHeaders={names}, Signature={made}"
+    return {"x-amz-content-sha256": content, "x-amz-date": moment, "Authorization": credential}
+
+
+_SENDERS = {SinkKind.DATADOG: _datadog, SinkKind.SPLUNK: _splunk, SinkKind.WEBHOOK: _webhook, SinkKind.SYSLOG: _syslog, SinkKind.S3: _s3}
+
+
+def probe(organization: str) -> Line:
+    """A harmless line for the test button; its line is 0, which no chain has."""
+    content: dict[str, Any] = dict.fromkeys(chain.FIELDS, "") | {
+        "id": "00000000-0000-0000-0000-000000000000",
+        "organization": organization,
+        "seq": 0,
+        "at": clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "actor_kind": "system",
+        "actor_id": "curfew",
+        "actor_label": "Curfew",
+        "verb": "sink.tested",
+        "outcome": "success",
+        "changes": {},
+        "detail": "Test message: nothing has happened",
+        "operation_id": None,
+    }
+    return Line(0, chain.GENESIS, chain.GENESIS, UUID(int=0), content)

@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+
+
+class NotificationsConfig(AppConfig):
+    name = "notifications"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from core import menu, periodic
+        from notifications import audit_verbs, events  # noqa: F401  registers the verbs and events
+
+        periodic.register("notifications.deliver", 5)
+        menu.register_settings(menu.Entry(35, "Notifications", "notifications:settings", "bell", permission="notifications.view"))

@@ -1,0 +1,49 @@
+"""Forms of the notifications page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from notifications import events
+from notifications.enums import ChannelKind
+
+DIGESTS = ((0, "At once"), (15, "Every 15 minutes"), (60, "Every hour"), (1440, "Once a day"))
+
+
+def _events() -> list[tuple[str, str]]:
+    return [(e.name, e.label) for e in events.all_events() if e.name != "notifications.test"]
+
+
+class TimingForm(forms.Form):
+    """What is heard and when."""
+
+    events = forms.MultipleChoiceField(required=False, choices=_events, widget=forms.CheckboxSelectMultiple, label="Tell about", help_text="None chosen: everything.")
+    digest_minutes = forms.TypedChoiceField(coerce=int, choices=DIGESTS, initial=0, label="How often")
+    quiet_start = forms.TimeField(required=False, widget=forms.TimeInput(attrs={"type": "time"}), label="Quiet from")
+    quiet_end = forms.TimeField(required=False, widget=forms.TimeInput(attrs={"type": "time"}), label="Quiet until", help_text="What is urgent comes all the same.")
+
+
+class ChannelForm(TimingForm):
+    """A new channel."""
+
+    name = forms.CharField(max_length=80, label="Name")
+    kind = forms.ChoiceField(choices=ChannelKind.choices, label="Kind")
+    url = forms.CharField(required=False, max_length=500, label="Address of the webhook", help_text="For Slack: the incoming webhook of a channel.")
+    addresses = forms.CharField(required=False, max_length=2000, label="E-mail addresses", help_text="For e-mail: separated by commas.")
+    hourly_limit = forms.IntegerField(min_value=1, max_value=1000, initial=60, label="Messages an hour at most")
+    field_order = ["name", "kind", "url", "addresses", "events", "digest_minutes", "quiet_start", "quiet_end", "hourly_limit"]
+
+    def facts(self, timezone: str) -> dict[str, Any]:
+        """What `add_channel` takes."""
+        given = dict(self.cleaned_data)
+        given["addresses"] = [a.strip() for a in given["addresses"].split(",") if a.strip()]
+        return {**given, "url": given["url"].strip(), "timezone": timezone}
+
+
+class PreferenceForm(TimingForm):
+    """What one person wants."""
+
+    enabled = forms.BooleanField(required=False, label="Send me e-mails")
+    field_order = ["enabled", "events", "digest_minutes", "quiet_start", "quiet_end"]

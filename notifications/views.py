@@ -1,0 +1,137 @@
+"""Settings, Notifications: channels, one's own e-mails, messages that were given up, the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.access import caller_of, signed_in
+from accounts.forms import show_error
+from accounts.views.common import done, settings_page
+from core.errors import InvalidInput
+from core.htmx import redirect
+from notifications import selectors, services
+from notifications.enums import State
+from notifications.forms import ChannelForm, PreferenceForm
+from notifications.services.channels import MANAGE
+
+
+def _page(request: HttpRequest, *, status: int = 200, **changed: Any) -> HttpResponse:
+    caller = caller_of(request)
+    actor = caller.actor
+    wishes = selectors.preference(actor=actor)
+    initial = {name: getattr(wishes, name) for name in ("enabled", "events", "digest_minutes", "quiet_start", "quiet_end")}
+    context = {
+        "page_title": "Notifications",
+        "channels": selectors.channels(actor=actor),
+        "form": ChannelForm(prefix="channel"),
+        "mine": PreferenceForm(initial=initial, prefix="mine"),
+        "dead": selectors.dead_count(actor=actor),
+        "email": caller.user.email,
+        "may_manage": actor.can(MANAGE),
+        **changed,
+    }
+    return settings_page(request, "notifications/settings.html", context, status=status)
+
+
+@signed_in
+@require_safe
+def settings(request: HttpRequest) -> HttpResponse:
+    """The page."""
+    return _page(request)
+
+
+@require_POST
+@signed_in
+def channel_add(request: HttpRequest) -> HttpResponse:
+    """Add a channel; a webhook's signing secret is shown on the answer, this once."""
+    caller = caller_of(request)
+    caller.actor.require(MANAGE, "add notification channels")
+    form = ChannelForm(request.POST, prefix="channel")
+    if not form.is_valid():
+        return _page(request, status=422, form=form)
+    try:
+        channel, secret = services.add_channel(actor=caller.actor, **form.facts(caller.organization.timezone))
+    except InvalidInput as refused:
+        show_error(form, refused)
+        return _page(request, status=422, form=form)
+    if secret:
+        return _page(request, made=channel, made_secret=secret)
+    return done(request, reverse("notifications:settings"), f"{channel.name} is added. Send it a test message.")
+
+
+@require_POST
+@signed_in
+def channel_change(request: HttpRequest, channel_id: UUID, what: str) -> HttpResponse:
+    """`what` is test, on, off or remove."""
+    actor = caller_of(request).actor
+    back = reverse("notifications:settings")
+    if what == "test":
+        row = services.test_channel(actor=actor, channel_id=channel_id)
+        if row.state == State.SENT:
+            return done(request, back, "The test message was delivered.")
+        messages.error(request, f"The test message was not delivered. {row.error}")
+        return redirect(request, back)
+    if what in {"on", "off"}:
+        channel = services.set_channel_enabled(actor=actor, channel_id=channel_id, enabled=what == "on")
+        return done(request, back, f"{channel.name} is {what}.")
+    if what == "remove":
+        services.remove_channel(actor=actor, channel_id=channel_id)
+        return done(request, back, "The channel is removed.")
+    raise Http404
+
+
+@require_POST
+@signed_in
+def preferences(request: HttpRequest) -> HttpResponse:
+    """Save one's own wishes."""
+    caller = caller_of(request)
+    form = PreferenceForm(request.POST, prefix="mine")
+    if not form.is_valid():
+        return _page(request, status=422, mine=form)
+    try:
+        services.save_preference(actor=caller.actor, timezone=caller.organization.timezone, **form.cleaned_data)
+    except InvalidInput as refused:
+        show_error(form, refused)
+        return _page(request, status=422, mine=form)
+    return done(request, reverse("notifications:settings"), "Your wishes are saved.")
+
+
+@signed_in
+@require_safe
+def messages_page(request: HttpRequest) -> HttpResponse:
+    """The newest messages, or (?dead=1) those that were given up."""
+    actor = caller_of(request).actor
+    dead = request.GET.get("dead") == "1"
+    context = {
+        "page_title": "Messages",
+        "rows": selectors.deliveries(actor=actor, dead=dead),
+        "dead": dead,
+        "dead_count": selectors.dead_count(actor=actor),
+        "may_manage": actor.can(MANAGE),
+    }
+    return settings_page(request, "notifications/messages.html", context)
+
+
+@require_POST
+@signed_in
+def message_retry(request: HttpRequest, delivery_id: UUID) -> HttpResponse:
+    """Put one back into the outbox."""
+    services.retry_delivery(actor=caller_of(request).actor, delivery_id=delivery_id)
+    return done(request, reverse("notifications:messages"), "The message is sent again.")
+
+
+@csrf_exempt  # mail programs send the one-click POST; the signed token can do nothing but end these e-mails
+@require_http_methods(["GET", "HEAD", "POST"])
+def stop(request: HttpRequest, token: str) -> HttpResponse:
+    """The link of an e-mail: GET asks, POST ends the e-mails. Needs no sign-in."""
+    address = services.stop(token=token, really=request.method == "POST")
+    context = {"page_title": "Stop e-mails", "address": address, "stopped": request.method == "POST"}
+    return render(request, "notifications/stop.html", context)
