@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+
+
+class HibernationConfig(AppConfig):
+    name = "hibernation"
+    verbose_name = "Hibernation"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from core import periodic
+        from hibernation import audit_verbs  # noqa: F401  registers the verbs
+
+        periodic.register("hibernation.tick", 15)
