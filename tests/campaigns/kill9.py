@@ -204,6 +204,7 @@ class Campaign:
         """The whole campaign as JSON values."""
         figures = self.compare()
         tally = self.tally
+        tally.findings += self.curfew.inspector.verdict()
         return {
             "campaign": "kill9",
             "mode": self.curfew.mode,

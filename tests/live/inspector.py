@@ -56,6 +56,10 @@ class Inspector:
         """`{entries, checked, problems}`; entries that were found whole before are not read again."""
         return dict(self.ask("audit"))
 
+    def verdict(self) -> list[str]:
+        """What Curfew's own check of every audit chain finds, from the first line on."""
+        return list(self.ask("verdict"))
+
     def dump(self) -> str:
         """Every column of every row of every table, as text: to look for secrets in."""
         return str(self.ask("dump"))
@@ -108,6 +112,12 @@ class _Answers:
                 problems.append(f"{head.organization_id}: the head says {head.seq}, the entries end at {known.seq}")
             total += known.seq
         return {"entries": total, "checked": checked, "problems": problems}
+
+    def verdict(self) -> list[str]:
+        from audit import verification
+
+        verdicts = [verification.verify_chain(organization_id=i) for i in verification.organizations_with_chains()]
+        return [f"{v.organization_id}, line {v.seq}: {v.reason}" for v in verdicts if not v.ok]
 
     def dump(self) -> str:
         from django.db import connection
