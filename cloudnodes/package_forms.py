@@ -62,7 +62,13 @@ class PackageForm(forms.Form):
                 max_length=380,
                 initial=choice.image,
                 widget=forms.TextInput(
-                    attrs={"placeholder": choice.suggestion, "spellcheck": "false", "autocomplete": "off"}
+                    attrs={
+                        "class": "form-control",
+                        "aria-label": f"Image of {choice.name}",
+                        "placeholder": choice.suggestion,
+                        "spellcheck": "false",
+                        "autocomplete": "off",
+                    }
                 ),
             )
 
