@@ -10,6 +10,7 @@ api = [
     path("", include("accounts.api.urls")),
     path("", include("operations.api.urls")),
     path("", include("cloudnodes.api.urls")),
+    path("", include("clusters.api.urls")),
     path("", include("costs.api.urls")),
     path("", include("audit.api.urls")),
 ]
@@ -28,6 +29,7 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("", include("operations.urls")),
     path("", include("cloudnodes.urls")),
+    path("", include("clusters.urls")),
     path("", include("audit.urls")),
     path("", include("costs.urls")),
     path("", include("notifications.urls")),

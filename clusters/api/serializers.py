@@ -1,0 +1,58 @@
+"""What the cluster API reads."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from clusters.enums import Environment
+from clusters.selectors.registry import HIGH_COST, PILLS, SORTS
+
+MOST_COMPARED = 6
+MOST_AT_ONCE = 200
+ORDERS = tuple(sign + name for name in SORTS for sign in ("", "-"))
+
+
+class ClusterQuerySerializer(serializers.Serializer):
+    search = serializers.CharField(max_length=120, required=False, allow_blank=True)
+    pill = serializers.ChoiceField(choices=(*PILLS, HIGH_COST), required=False, allow_blank=True)
+    ordering = serializers.ChoiceField(choices=ORDERS, required=False)
+
+
+class ClusterChangeSerializer(serializers.Serializer):
+    """Fields to change; the others stay."""
+
+    name = serializers.CharField(max_length=120, required=False)
+    environment = serializers.ChoiceField(choices=Environment.choices, required=False, allow_blank=True)
+    region = serializers.CharField(max_length=60, required=False, allow_blank=True)
+    team = serializers.CharField(max_length=80, required=False, allow_blank=True)
+    owner = serializers.CharField(max_length=120, required=False, allow_blank=True)
+    tags = serializers.DictField(child=serializers.CharField(max_length=256), required=False)
+
+
+class ClusterWriteSerializer(ClusterChangeSerializer):
+    """A new cluster. With a kubeconfig it is read through its API server, without one an agent reports it."""
+
+    name = serializers.CharField(max_length=120)
+    account_id = serializers.UUIDField(required=False)
+    external_id = serializers.CharField(max_length=300, required=False, allow_blank=True)
+    kubeconfig_text = serializers.CharField(max_length=300_000, required=False, write_only=True, trim_whitespace=False)
+
+
+class MaintenanceSerializer(serializers.Serializer):
+    on = serializers.BooleanField()
+    reason = serializers.CharField(max_length=300, required=False, allow_blank=True)
+
+
+class CompareSerializer(serializers.Serializer):
+    ids = serializers.ListField(child=serializers.UUIDField(), min_length=2, max_length=MOST_COMPARED)
+
+
+class BulkSerializer(serializers.Serializer):
+    ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MOST_AT_ONCE)
+    action = serializers.ChoiceField(choices=("sync", "maintenance_on", "maintenance_off"))
+    reason = serializers.CharField(max_length=300, required=False, allow_blank=True)
+
+
+class HistoryQuerySerializer(serializers.Serializer):
+    span = serializers.ChoiceField(choices=("5m", "1h", "1d"), required=False)
+    hours = serializers.IntegerField(min_value=1, max_value=24 * 400, required=False)

@@ -1,0 +1,23 @@
+from django.apps import AppConfig
+
+
+class ClustersConfig(AppConfig):
+    name = "clusters"
+    verbose_name = "Clusters"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from accounts import services as accounts
+        from accounts import vault
+        from clusters import audit_verbs, services  # noqa: F401  registers the verbs
+        from core import hooks, menu, periodic
+
+        vault.register_sealed("cluster", services.reseal_credentials)
+        accounts.blast_radius.subscribe(services.disconnect_effects)
+        hooks.cloud_account_disconnecting.subscribe(services.release_account)
+        periodic.register("clusters.mark_lost", 5)
+        periodic.register("clusters.refigure", 15)
+        periodic.register("clusters.poll", 15)
+        periodic.register("clusters.reprice", 3600)
+        periodic.register("clusters.roll_up", 300)
+        menu.register(menu.Entry(50, "Clusters", "clusters:registry", "hexagons", prefix="/clusters"))

@@ -1,0 +1,41 @@
+"""Forms of the Add-cluster wizard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from clusters.enums import Environment
+from clusters.providers import kubeconfig
+
+
+class ClusterForm(forms.Form):
+    """What a person says about a cluster."""
+
+    name = forms.CharField(max_length=120)
+    environment = forms.ChoiceField(choices=Environment.choices, required=False)
+    region = forms.CharField(max_length=60, required=False)
+    team = forms.CharField(max_length=80, required=False)
+    owner = forms.CharField(max_length=120, required=False)
+
+
+class KubeconfigForm(ClusterForm):
+    """The same, with the file or its text; what is dangerous in it is refused by the service with the reason."""
+
+    file = forms.FileField(required=False, label="Kubeconfig file")
+    kubeconfig = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false"}), label="or its text"
+    )
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        upload = data.get("file")
+        if upload is not None:
+            if upload.size > kubeconfig.LARGEST:
+                self.add_error("file", f"A kubeconfig of more than {kubeconfig.LARGEST // 1024} KiB is not taken.")
+            else:
+                data["kubeconfig"] = upload.read().decode("utf-8", "replace")
+        if not data.get("kubeconfig") and "file" not in self.errors:
+            self.add_error("kubeconfig", "Choose a file or paste its text.")
+        return data

@@ -1,0 +1,1 @@
+"""Ways to reach clusters: kubeconfig files, the EKS API."""

@@ -1,0 +1,57 @@
+"""Every write of clusters: connecting, reports and heartbeats, money, figures, history, steering."""
+
+from clusters.services.connecting import (
+    Connected,
+    create_cluster,
+    disconnect_cluster,
+    disconnect_effects,
+    from_tags,
+    manifest_url,
+    mint_for_manifest,
+    release_account,
+    reseal_credentials,
+    update_cluster,
+)
+from clusters.services.figuring import refigure, refigure_dirty
+from clusters.services.heartbeats import mark_lost, record_heartbeat
+from clusters.services.history import add_quiet_looks, forget_old
+from clusters.services.money import reprice_all
+from clusters.services.polling import poll_cluster, poll_due
+from clusters.services.reports import ingest_snapshot
+from clusters.services.steering import (
+    act_on_many,
+    begin_maintenance,
+    end_maintenance,
+    mark_asleep,
+    mark_awake,
+    sync_now,
+)
+
+__all__ = [
+    "Connected",
+    "act_on_many",
+    "add_quiet_looks",
+    "begin_maintenance",
+    "create_cluster",
+    "disconnect_cluster",
+    "disconnect_effects",
+    "end_maintenance",
+    "forget_old",
+    "from_tags",
+    "ingest_snapshot",
+    "manifest_url",
+    "mark_asleep",
+    "mark_awake",
+    "mark_lost",
+    "mint_for_manifest",
+    "poll_cluster",
+    "poll_due",
+    "record_heartbeat",
+    "refigure",
+    "refigure_dirty",
+    "release_account",
+    "reprice_all",
+    "reseal_credentials",
+    "sync_now",
+    "update_cluster",
+]

@@ -1,0 +1,250 @@
+"""Clusters come and go: connected with a token shown once, changed, disconnected; sealed credentials; their account."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from accounts import selectors as accounts
+from accounts import services as access
+from accounts.actors import own_organization
+from accounts.models import AgentToken, CloudAccount
+from accounts.vault import Resealed
+from audit import services as audit
+from clusters.enums import Distribution, Environment, Method, environment_of
+from clusters.models import Cluster
+from clusters.providers import kubeconfig
+from clusters.services.money import note_phase
+from clusters.services.steering import MANAGE, locked
+from core import clock, encryption
+from core.actor import Actor
+from core.errors import Conflict, InvalidInput, NotFound
+from core.live import publish
+from core.providers import InvalidRequest
+from core.tasks import send_on_commit
+from costs.enums import Phase
+
+ENROLMENT_HOURS = 24
+MOST_TAGS = 50
+CHANGEABLE = ("name", "environment", "region", "team", "owner", "tags")
+_REGION = re.compile(r"[A-Za-z0-9 _.-]{0,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A new cluster. `token` and `enrolment` are shown once, and empty where no agent reports."""
+
+    cluster: Cluster
+    token: str = ""
+    enrolment: str = ""
+
+
+def create_cluster(
+    *,
+    actor: Actor,
+    name: str,
+    environment: str = "",
+    region: str = "",
+    team: str = "",
+    owner: str = "",
+    tags: Mapping[str, str] | None = None,
+    account_id: UUID | None = None,
+    external_id: str = "",
+    distribution: str = "",
+    version: str = "",
+    kubeconfig_text: str = "",
+) -> Connected:
+    """Register a cluster. With a kubeconfig it is polled; without, an agent reports it, whose token is in the answer.
+
+    Raises Forbidden, InvalidInput (fields; `kubeconfig` with the reason of its refusal), Conflict for a cluster that is
+    connected already.
+    """
+    actor.require(MANAGE, "connect clusters")
+    facts = clean(name=name, environment=environment, region=region, team=team, owner=owner, tags=tags or {})
+    access_facts = _read_kubeconfig(kubeconfig_text) if kubeconfig_text else None
+    account = accounts.get_account(actor=actor, account_id=account_id) if account_id else None
+    known = distribution if distribution in Distribution.values else ""
+    row = Cluster(
+        organization_id=own_organization(actor),
+        account=account,
+        external_id=external_id[:300],
+        distribution=known,
+        version=version[:60],
+        cloud=account.provider if account else "",
+        method=Method.KUBECONFIG if access_facts else Method.AGENT,
+        created_at=clock.now(),
+        state_since=clock.now(),
+        **facts,
+    )
+    if access_facts:
+        row.credentials = encryption.seal(access_facts.values(), bound_to=row.seal_name)
+        row.server = access_facts.server[:300]
+    try:
+        with transaction.atomic():
+            return _create(actor, row)
+    except IntegrityError:
+        raise Conflict(f"{row.name} is connected already.", code="already_connected") from None
+
+
+def _create(actor: Actor, row: Cluster) -> Connected:
+    made = Connected(row)
+    row.save(force_insert=True)
+    if row.method == Method.AGENT:
+        enrolment, text = access.create_enrolment_token(
+            actor=actor, kind="cluster", name=row.name, hours=ENROLMENT_HOURS
+        )
+        _, token = access.mint_agent_token(enrolment=text, name=row.name, resource_id=row.id)
+        row.enrolment_id = enrolment.id
+        row.save(update_fields=["enrolment_id"])
+        made = Connected(row, token, text)
+    else:
+        send_on_commit("clusters.poll_one", cluster_id=str(row.id))
+    audit.record(actor=actor, verb="cluster.connected", target=row, changes={"method": [None, row.method]})
+    publish(row.organization_id, "clusters", [row.id])
+    return made
+
+
+def _read_kubeconfig(text: str) -> kubeconfig.KubeAccess:
+    try:
+        return kubeconfig.read(text).access
+    except InvalidRequest as refused:
+        words = f"{refused.message} {refused.next_step}".strip()
+        raise InvalidInput(errors={"kubeconfig": [words]}, code=refused.code) from None
+
+
+def clean(**given: Any) -> dict[str, Any]:
+    """The descriptive fields, checked; only those that are given. Raises InvalidInput."""
+    errors: dict[str, list[str]] = {}
+    facts: dict[str, Any] = {}
+    for field, most in (("name", 120), ("team", 80), ("owner", 120)):
+        if field in given:
+            facts[field] = str(given[field]).strip()
+            if len(facts[field]) > most or (field == "name" and not facts[field]):
+                errors[field] = [f"Give {'1 to' if field == 'name' else 'at most'} {most} characters."]
+    if "environment" in given:
+        facts["environment"] = str(given["environment"])
+        if facts["environment"] not in Environment.values:
+            errors["environment"] = ["Choose prod, staging or dev, or nothing."]
+    if "region" in given:
+        facts["region"] = str(given["region"]).strip()
+        if not _REGION.fullmatch(facts["region"]):
+            errors["region"] = ["A region has at most 60 letters, digits and hyphens."]
+    if "tags" in given:
+        facts["tags"] = _tags(given["tags"], errors)
+        facts["tag_text"] = " ".join(f"{key}={value}" for key, value in facts["tags"].items())[:1000]
+    if errors:
+        raise InvalidInput(errors=errors)
+    return facts
+
+
+def _tags(given: Any, errors: dict[str, list[str]]) -> dict[str, str]:
+    pairs = given if isinstance(given, Mapping) else {}
+    if (
+        pairs != given
+        or len(pairs) > MOST_TAGS
+        or any(len(str(k)) > 128 or len(str(v)) > 256 for k, v in pairs.items())
+    ):
+        errors["tags"] = [f"Give at most {MOST_TAGS} tags, with keys of 128 and values of 256 characters at most."]
+        return {}
+    return {str(key): str(value) for key, value in pairs.items()}
+
+
+def from_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Team, owner and environment as the cloud's tags have them, whatever their spelling."""
+    lower = {key.lower(): value for key, value in tags.items()}
+    place = next((lower[key] for key in ("environment", "env", "stage") if key in lower), "")
+    return {"team": lower.get("team", ""), "owner": lower.get("owner", ""), "environment": environment_of(place)}
+
+
+def update_cluster(*, actor: Actor, cluster_id: UUID, **given: Any) -> Cluster:
+    """Change name, environment, region, team, owner or tags."""
+    actor.require(MANAGE, "change clusters")
+    facts = clean(**{name: value for name, value in given.items() if name in CHANGEABLE})
+    with transaction.atomic():
+        row = locked(actor, cluster_id)
+        changed = {name: [getattr(row, name), value] for name, value in facts.items() if getattr(row, name) != value}
+        if changed:
+            for name, (_, value) in changed.items():
+                setattr(row, name, value)
+            row.save(update_fields=list(changed))
+            told = {name: pair for name, pair in changed.items() if name != "tag_text"}
+            audit.record(actor=actor, verb="cluster.changed", target=row, changes=told)
+            publish(row.organization_id, "clusters", [row.id])
+    return row
+
+
+def disconnect_cluster(*, actor: Actor, cluster_id: UUID) -> None:
+    """Forget a cluster, its credentials and its history, and end its tokens. Nothing in the cluster is touched; the
+    money already counted and the audit log stay."""
+    actor.require(MANAGE, "disconnect clusters")
+    with transaction.atomic():
+        row = locked(actor, cluster_id)
+        if row.price_seq:
+            note_phase(actor=actor, cluster=row, phase=Phase.GONE, at=clock.now(), seq=row.price_seq)
+        tokens = AgentToken.objects.for_org(row.organization_id).filter(kind="cluster", revoked_at=None)
+        mine = list(tokens.filter(resource_id=row.id).values_list("id", flat=True))
+        for token_id in [*mine, *([row.enrolment_id] if row.enrolment_id else [])]:
+            access.revoke_agent_token(actor=actor, token_id=token_id)
+        audit.record(actor=actor, verb="cluster.disconnected", target=row)
+        publish(row.organization_id, "clusters", [row.id])
+        row.delete()
+
+
+def manifest_url(enrolment: str) -> str:
+    """The address that `kubectl apply -f` takes; it works for a day, and until the cluster is heard."""
+    return f"{settings.CURFEW_BASE_URL}/install/cluster/{enrolment}.yaml"
+
+
+def mint_for_manifest(*, enrolment: str) -> tuple[Cluster, str]:
+    """The cluster of an enrolment token and a fresh agent token for its manifest. NotFound when it is not live."""
+    parent = accounts.agent_token(enrolment)
+    if parent is None or not parent.enrolment or parent.kind != "cluster":
+        raise NotFound("This address is not valid any more. Make a new one on the cluster's page.")
+    with transaction.atomic():
+        rows = Cluster.objects.for_org(parent.organization_id).select_for_update(of=("self",))
+        row = rows.filter(enrolment_id=parent.id, heard_at=None).first()
+        if row is None:
+            raise NotFound("This cluster reports already. Make a new address on its page.")
+        _, token = access.mint_agent_token(enrolment=enrolment, name=row.name, resource_id=row.id)
+        audit.record(actor=accounts.actor_of_agent(parent), verb="cluster.manifest_fetched", target=row)
+    return row, token
+
+
+def disconnect_effects(*, actor: Actor, account: CloudAccount) -> list[str]:
+    """What disconnecting a cloud account means for its clusters, in words."""
+    count = Cluster.objects.for_org(account.organization_id).filter(account=account).count()
+    if not count:
+        return []
+    return [f"{count} cluster{'s stay' if count != 1 else ' stays'} in the registry: the agents report on their own."]
+
+
+def release_account(*, actor: Actor, account: CloudAccount) -> None:
+    """A cloud account is being disconnected: clusters stay, without it."""
+    Cluster.objects.for_org(account.organization_id).filter(account=account).update(account=None)
+
+
+def reseal_credentials() -> Resealed:
+    """Seal the credentials of every polled cluster under the ring's first key, each in its own transaction."""
+    active = encryption.key_ring().active_id
+    done = fresh = failed = 0
+    for pk in list(Cluster.objects.all_orgs().exclude(credentials="").order_by("id").values_list("id", flat=True)):
+        with transaction.atomic():
+            row = Cluster.objects.all_orgs().select_for_update(of=("self",)).filter(id=pk).first()
+            if row is None or not row.credentials or encryption.key_id_of(row.credentials) == active:
+                fresh += 1
+                continue
+            try:
+                values = encryption.unseal(row.credentials, bound_to=row.seal_name)
+            except encryption.CannotDecrypt:
+                failed += 1
+                continue
+            row.credentials = encryption.seal(values, bound_to=row.seal_name)
+            row.save(update_fields=["credentials"])
+            done += 1
+    return Resealed("cluster", done, fresh, failed)

@@ -1,0 +1,176 @@
+"""Signs of life: what an agent's heartbeat changes, and what silence means."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from accounts.models import AgentToken
+from clusters.enums import LOST_AFTER, Method, State
+from clusters.inventory import ingest
+from clusters.models import Cluster
+from clusters.services.moves import WATCHER, move
+from core import clock
+from core.actor import Actor
+from core.live import publish
+
+log = logging.getLogger(__name__)
+INTERVALS = {"heartbeat": 15, "snapshot": 10, "usage": 60}
+Answer = tuple[int, dict[str, Any]]
+REPORTING = (State.CONNECTING, State.LIVE, State.LOST, State.ERROR)
+# What a heartbeat or a report reads of a cluster's row; the figures stay in the database.
+HELD_FIELDS = (
+    "id",
+    "organization_id",
+    "name",
+    "uid",
+    "method",
+    "state",
+    "cause",
+    "agent_version",
+    "api_ms",
+    "session",
+    "sequence",
+    "digest",
+    "digest_total",
+    "last_sample",
+    "former_sessions",
+    "report_heard_at",
+    "reported_at",
+    "sync_wanted_at",
+    "enrolment_id",
+    "node_count",
+)
+
+
+def cluster_of(token: AgentToken) -> Cluster | None:
+    """The cluster that a token reports for, with what reports need of it."""
+    if token.kind != "cluster" or token.resource_id is None:
+        return None
+    rows = Cluster.objects.for_org(token.organization_id).filter(id=token.resource_id)
+    found: Cluster | None = rows.only(*HELD_FIELDS).first()
+    return found
+
+
+def held_of(cluster: Cluster) -> ingest.Held:
+    """Where the cluster's report stands."""
+    return ingest.Held(
+        session=cluster.session,
+        sequence=cluster.sequence,
+        digest=cluster.digest,
+        sample=cluster.last_sample,
+        former=tuple(cluster.former_sessions),
+        heard_at=cluster.report_heard_at,
+    )
+
+
+def record_heartbeat(*, token: AgentToken, body: bytes) -> Answer:
+    """Note a sign of life and answer it: status and body. Two queries when nothing has changed.
+
+    A standby agent's heartbeat is answered but changes nothing. An agent of another cluster is refused (403).
+    """
+    cluster = cluster_of(token)
+    if cluster is None:
+        return 404, {"code": "not_found", "detail": "The cluster of this token was disconnected."}
+    try:
+        beat = ingest.read_heartbeat(body)
+    except ingest.BadMessage as bad:
+        return ingest.refusal(bad)
+    refused = refuse_other(cluster, beat.cluster_uid)
+    if refused:
+        return refused
+    now = clock.now()
+    held = held_of(cluster)
+    reply = ingest.heartbeat_reply(
+        held, beat, now, intervals=INTERVALS, sync_now=cluster.sync_wanted_at is not None, orders=[]
+    )
+    if reply["standby"]:
+        return 200, reply
+    state, cause = judge(beat)
+    fields = _fields(cluster, held, beat, now)
+    if cluster.state == State.ASLEEP:
+        state, cause = State.ASLEEP, cluster.cause
+    quiet = (cluster.state, cluster.cause) == (state, cause)
+    rows = Cluster.objects.for_org(cluster.organization_id).filter(id=cluster.id, state=cluster.state)
+    if not (quiet and rows.update(**fields)):
+        actor = Actor.system(WATCHER, cluster.organization_id)
+        move(actor=actor, cluster=cluster, to=state, at=now, cause=cause, allowed=REPORTING, **fields)
+    return 200, reply
+
+
+def refuse_other(cluster: Cluster, uid: str) -> Answer | None:
+    """The answer to an agent that runs in another cluster than the one its token is for; learns the uid at first."""
+    if not uid or cluster.uid == uid:
+        return None
+    if not cluster.uid:
+        try:
+            with transaction.atomic():
+                Cluster.objects.for_org(cluster.organization_id).filter(id=cluster.id, uid="").update(uid=uid)
+        except IntegrityError:
+            other = Cluster.objects.for_org(cluster.organization_id).filter(uid=uid).first()
+            name = other.name if other else "another name"
+            return _other(f"This cluster is connected already, as {name}. Disconnect one of the two.")
+        cluster.uid = uid
+        return None
+    return _other(f"This token belongs to {cluster.name}, which is another cluster.")
+
+
+def _other(detail: str) -> Answer:
+    return 403, {"code": "other_cluster", "detail": detail}
+
+
+def judge(beat: ingest.Beat) -> tuple[str, str]:
+    """State and cause that a heartbeat speaks for: live, or an error whose cause it names."""
+    server = beat.raw.get("api_server")
+    if isinstance(server, dict) and server.get("problem"):
+        return State.ERROR, f"The agent cannot read the API server: {str(server['problem'])[:300]}"
+    nodes = beat.sources.get("nodes")
+    if nodes is not None and nodes.state in ("unauthorized", "forbidden", "error"):
+        return State.ERROR, f"The agent may not list nodes ({nodes.state}): {nodes.detail[:300]}"
+    return State.LIVE, missing_words({name: source.state for name, source in beat.sources.items()})
+
+
+def missing_words(states: dict[str, str]) -> str:
+    """What a live cluster does not let us read, as a sentence; "" when nothing is kept from us."""
+    refused = sorted(name for name, state in states.items() if state in ("forbidden", "unauthorized"))
+    return f"Not allowed to read: {', '.join(refused)}." if refused else ""
+
+
+def _fields(cluster: Cluster, held: ingest.Held, beat: ingest.Beat, now: datetime) -> dict[str, Any]:
+    fields: dict[str, Any] = {"heard_at": now}
+    if beat.session == held.session:
+        fields["report_heard_at"] = now
+    if cluster.sync_wanted_at is not None:
+        fields["sync_wanted_at"] = None
+    agent, server = beat.raw.get("agent"), beat.raw.get("api_server")
+    version = str(agent.get("version") or "")[:40] if isinstance(agent, dict) else ""
+    if version and version != cluster.agent_version:
+        fields["agent_version"] = version
+    milliseconds = server.get("milliseconds") if isinstance(server, dict) else None
+    if isinstance(milliseconds, int) and 0 <= milliseconds < 1_000_000:
+        fields["api_ms"] = milliseconds
+    nodes = beat.counts.get("nodes", 0)
+    if not cluster.reported_at and nodes != cluster.node_count and nodes < 1_000_000:
+        fields["node_count"] = nodes  # until the first report says more
+        publish(cluster.organization_id, "clusters", [cluster.id])
+    return fields
+
+
+def mark_lost() -> int:
+    """Clusters that were not heard for too long become lost; asleep ones never do. Returns how many."""
+    now = clock.now()
+    silent = Cluster.objects.all_orgs().filter(
+        state__in=[State.LIVE, State.ERROR], heard_at__lt=now - LOST_AFTER, method=Method.AGENT
+    )
+    lost = 0
+    for cluster in silent.only("id", "organization_id", "name", "heard_at").order_by("heard_at")[:2000]:
+        actor = Actor.system(WATCHER, cluster.organization_id)
+        heard = f"{cluster.heard_at:%Y-%m-%d %H:%M:%S} UTC" if cluster.heard_at else "ever"
+        cause = f"Its agent has not been heard since {heard}."
+        lost += move(
+            actor=actor, cluster=cluster, to=State.LOST, at=now, cause=cause, allowed=(State.LIVE, State.ERROR)
+        )
+    return lost

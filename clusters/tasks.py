@@ -1,0 +1,52 @@
+"""Celery's side of clusters: ids in, one service call."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from clusters import services
+from core.actor import Actor
+
+
+@shared_task(name="clusters.mark_lost")
+def mark_lost() -> int:
+    """Every five seconds: clusters that were silent for too long become lost."""
+    return services.mark_lost()
+
+
+@shared_task(name="clusters.refigure")
+def refigure() -> int:
+    """Every fifteen seconds: what a lost hint left undone."""
+    return sum(services.refigure(cluster_id=cluster_id) for cluster_id in services.refigure_dirty())
+
+
+@shared_task(name="clusters.refigure_one")
+def refigure_one(cluster_id: str) -> bool:
+    """After a report: figures of one cluster."""
+    return services.refigure(cluster_id=UUID(cluster_id))
+
+
+@shared_task(name="clusters.reprice")
+def reprice() -> int:
+    """Every hour: list prices that changed count from now on."""
+    return services.reprice_all(actor=Actor.system("price_book"))
+
+
+@shared_task(name="clusters.roll_up")
+def roll_up() -> int:
+    """Every five minutes: quiet clusters get their look, old history goes."""
+    return services.add_quiet_looks() + services.forget_old()
+
+
+@shared_task(name="clusters.poll")
+def poll() -> int:
+    """Every fifteen seconds: hand clusters that are read without an agent to workers."""
+    return services.poll_due()
+
+
+@shared_task(name="clusters.poll_one")
+def poll_one(cluster_id: str) -> bool:
+    """Read one cluster through its API server."""
+    return services.poll_cluster(cluster_id=UUID(cluster_id))

@@ -1,0 +1,25 @@
+"""Routes of the pages, of the agent's manifest and of the chart repository."""
+
+from django.urls import path
+
+from clusters import install_views, overview_views, views, wizard_views
+
+app_name = "clusters"
+urlpatterns = [
+    path("clusters/", views.registry, name="registry"),
+    path("clusters/overview", overview_views.overview, name="overview"),
+    path("clusters/compare", views.compare_page, name="compare"),
+    path("clusters/bulk", views.bulk, name="bulk"),
+    path("clusters/connect", wizard_views.choose, name="connect"),
+    path("clusters/connect/agent", wizard_views.agent, name="connect-agent"),
+    path("clusters/connect/kubeconfig", wizard_views.kubeconfig, name="connect-kubeconfig"),
+    path("clusters/<uuid:cluster_id>/", views.detail, name="detail"),
+    path("clusters/<uuid:cluster_id>/waiting", wizard_views.waiting, name="waiting"),
+    path("clusters/<uuid:cluster_id>/sync", views.sync, name="sync"),
+    path("clusters/<uuid:cluster_id>/maintenance", views.maintenance, name="maintenance"),
+    path("clusters/<uuid:cluster_id>/disconnect", views.disconnect, name="disconnect"),
+    path("install/cluster/<str:token>.yaml", install_views.manifest, name="manifest"),
+    path("charts/", install_views.charts, name="charts"),
+    path("charts/index.yaml", install_views.charts, name="charts-index"),
+    path("charts/<str:file_name>", install_views.chart_file, name="chart-file"),
+]

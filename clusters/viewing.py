@@ -1,0 +1,234 @@
+"""What the pages of clusters show, made from rows: states as words, bytes and cores, links that keep the query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.http import QueryDict
+
+from clusters.enums import HOURS_PER_MONTH, State
+from clusters.models import Cluster, ClusterNode, Sample
+from clusters.selectors import Registry
+
+GIB = 1024**3
+MILLI = 1000
+# The eight words of the interface for our states; connecting and maintenance have a chip of their own.
+BADGES: dict[str, str] = {
+    State.LIVE: "awake",
+    State.ASLEEP: "asleep",
+    State.LOST: "lost",
+    State.ERROR: "trouble",
+}
+CLOUD_ICONS = {"aws": "brand-aws", "gcp": "brand-google", "azure": "brand-azure"}
+LOW_USE = 0.3
+MOST_TABLE = 48
+MOST_TOPOLOGY = 400
+MOST_SQUARES = 40
+GROUP_KINDS = {"eks": "EKS managed", "karpenter": "Karpenter", "gke": "GKE", "aks": "AKS", "kops": "kOps", "": "None"}
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """A line for a picture of 100 x 24: SVG paths; "" when fewer than two hours are known."""
+
+    line: str
+    fill: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cluster of the registry."""
+
+    cluster: Cluster
+    badge: str
+    icon: str
+    spark: Spark
+    trend: str
+    change: float | None
+    gauge: str
+
+
+def spark_of(values: Sequence[float | None], label: str) -> Spark:
+    """Known values joined by lines; unknown hours are left out, never drawn as zero."""
+    points = [(index, value) for index, value in enumerate(values) if value is not None]
+    if len(points) < 2:
+        return Spark("", "", label)
+    least, most = min(v for _, v in points), max(v for _, v in points)
+    height = (most - least) or 1.0
+    steps = max(1, len(values) - 1)
+    spots = [f"{100 * i / steps:.1f} {21 - 18 * (v - least) / height if most > least else 12:.1f}" for i, v in points]
+    line = "M" + "L".join(spots)
+    first, last = spots[0].split()[0], spots[-1].split()[0]
+    return Spark(line, f"{line}L{last} 24L{first} 24Z", label)
+
+
+def badge_of(cluster: Cluster) -> str:
+    """The word of the interface, "" for connecting."""
+    return BADGES.get(cluster.state, "")
+
+
+def gauge_of(health: int | None) -> str:
+    """The colour class of a health ring."""
+    if health is None:
+        return ""
+    return "ring--good" if health >= 80 else "ring--mid" if health >= 50 else "ring--bad"
+
+
+def row_of(cluster: Cluster) -> Row:
+    """One line of the registry, without further reads."""
+    change = cluster.cost_change
+    trend = "" if change is None else "flat" if abs(change) < 0.02 else "up" if change > 0 else "down"
+    return Row(
+        cluster,
+        badge_of(cluster),
+        CLOUD_ICONS.get(cluster.cloud, "hexagons"),
+        spark_of(cluster.spark, f"Nodes over 24 hours, now {cluster.node_count}"),
+        trend,
+        None if change is None else abs(100 * change),
+        gauge_of(cluster.health),
+    )
+
+
+def link(query: QueryDict, **changes: str) -> str:
+    """The query with other values, from the first page on."""
+    kept = query.copy()
+    kept.pop("page", None)
+    for key, value in changes.items():
+        kept[key] = value
+        if not value:
+            del kept[key]
+    return f"?{kept.urlencode()}"
+
+
+def toolbar(query: QueryDict, registry: Registry, url: str) -> dict[str, Any]:
+    """The registry's search and pills."""
+    pills = [
+        {"label": p.label, "count": p.count, "current": p.current, "url": link(query, pill=p.key)}
+        for p in registry.pills
+    ]
+    return {
+        "url": url,
+        "target": "#clusters-grid",
+        "search": query.get("search", ""),
+        "search_label": "Name, id, tag or region",
+        "filters": [{"label": "Quick filters", "options": pills}],
+        "noun": "clusters",
+    }
+
+
+def area_chart(chart_id: str, samples: Sequence[Sample], resource: str) -> dict[str, Any] | None:
+    """Capacity, requested and used in cores or GiB; None without two looks."""
+    if len(samples) < 2:
+        return None
+    unit, size = ("vCPU", MILLI) if resource == "cpu" else ("GiB", GIB)
+    field = "cpu_milli" if resource == "cpu" else "memory_bytes"
+
+    def column(name: str) -> list[float | None]:
+        values = [getattr(s, name) for s in samples]
+        return [None if v is None else round(v / size, 2) for v in values]
+
+    columns = {"Capacity": column(field), "Requested": column(f"requested_{field}"), "Used": column(f"used_{field}")}
+    every = max(1, len(samples) // MOST_TABLE)
+    table = [[f"{s.at:%H:%M}", *values] for s, *values in zip(samples, *columns.values(), strict=True)][::every]
+    return {
+        "id": chart_id,
+        "kind": "area",
+        "size": "l" if resource == "cpu" else "m",
+        "label": f"Capacity, requested and used {unit} over 24 hours",
+        "data": {
+            "unit": f" {unit}",
+            "x": [s.at.isoformat() for s in samples],
+            "series": [{"name": name, "data": values} for name, values in columns.items()],
+        },
+        "table": {"head": ["Time (UTC)", f"Capacity, {unit}", "Requested", "Used"], "rows": table},
+    }
+
+
+def group_rows(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Node groups for the table."""
+    return [
+        {
+            "name": group["name"] or "No group",
+            "kind": GROUP_KINDS.get(group["kind"], "Other"),
+            "nodes": group["nodes"],
+            "spot": group["spot"],
+            "types": ", ".join(group["types"]),
+            "zones": ", ".join(group["zones"]),
+            "monthly": None if group["hourly"] is None else Decimal(group["hourly"]) * HOURS_PER_MONTH,
+        }
+        for group in groups
+    ]
+
+
+def topology(nodes: Sequence[ClusterNode], groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups with their nodes as squares, coloured by how they are bought; the table of nodes holds them all."""
+    found: dict[str, list[ClusterNode]] = {}
+    for node in nodes:
+        found.setdefault(node.group, []).append(node)
+    counts = {group["name"]: group["nodes"] for group in groups}
+    rows = []
+    for name, members in found.items():
+        shown = members[:MOST_SQUARES]
+        rows.append(
+            {
+                "name": name or "No group",
+                "types": ", ".join(sorted({n.instance_type for n in members} - {""})),
+                "more": max(0, counts.get(name, len(members)) - len(shown)),
+                "nodes": [
+                    {
+                        "mark": node.zone[-1:] or "?",
+                        "css": "tnode--spot" if node.lifecycle == "spot" else "tnode--od",
+                        "title": f"{node.name}, {node.instance_type or 'unknown type'}, {node.lifecycle}"
+                        + ("" if node.ready else ", not ready"),
+                    }
+                    for node in shown
+                ],
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """A namespace or workload with what it asks for and uses. `advice` is a sentence, "" when there is none."""
+
+    name: str
+    detail: str
+    pods: int
+    cpu: float
+    used_cpu: float | None
+    memory: float
+    used_memory: float | None
+    monthly: Any
+    advice: str
+
+
+def usage_rows(rows: Sequence[dict[str, Any]]) -> list[UsageRow]:
+    """Rows of a summary for the page; sizes in cores and GiB, money by the month."""
+    return [_usage_row(row) for row in rows]
+
+
+def _usage_row(row: dict[str, Any]) -> UsageRow:
+    cpu, memory = row["cpu_milli"] / MILLI, row["memory_bytes"] / GIB
+    used_cpu = None if row["used_cpu_milli"] is None else row["used_cpu_milli"] / MILLI
+    used_memory = None if row["used_memory_bytes"] is None else row["used_memory_bytes"] / GIB
+    advice = ""
+    if used_cpu is not None and cpu >= 1 and used_cpu < cpu * LOW_USE:
+        advice = f"Requests {cpu:,.1f} CPUs and uses {used_cpu:,.1f}: right-size it."
+    elif used_memory is not None and memory >= 1 and used_memory < memory * LOW_USE:
+        advice = f"Requests {memory:,.1f} GiB and uses {used_memory:,.1f}: right-size it."
+    return UsageRow(
+        name=row["name"],
+        detail=f"{row['kind']} in {row['namespace']}" if "kind" in row else "",
+        pods=row["pods"],
+        cpu=cpu,
+        used_cpu=used_cpu,
+        memory=memory,
+        used_memory=used_memory,
+        monthly=None if row["hourly"] is None else Decimal(row["hourly"]) * HOURS_PER_MONTH,
+        advice=advice,
+    )

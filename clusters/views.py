@@ -1,0 +1,197 @@
+"""Pages of clusters: the registry, one cluster in four tabs, side by side, and what their buttons do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.access import signed_in
+from clusters import selectors, services, viewing
+from clusters.enums import Span
+from clusters.models import Cluster, Summary
+from clusters.selectors.compare import compare
+from core import clock
+from core.actor import Actor
+from core.errors import Conflict, InvalidInput
+from core.htmx import redirect, render_page
+
+SIZES = (25, 50, 100, 200)
+TABS = (
+    ("overview", "Overview and health"),
+    ("nodes", "Node groups"),
+    ("workloads", "Workloads"),
+    ("compliance", "Compliance and drift"),
+)
+MOST_ROWS = 50
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    actor: Actor = request.actor  # type: ignore[attr-defined]
+    return actor
+
+
+def _say(text: str, kind: str = "good") -> dict[str, Any]:
+    return {"toast": {"text": text, "kind": kind}}
+
+
+@signed_in
+@require_GET
+def registry(request: HttpRequest) -> HttpResponse:
+    """Every cluster; the address holds the whole state of the list."""
+    query = request.GET
+    filters = selectors.Filters(query.get("search", ""), query.get("pill", ""), query.get("sort", "-cost"))
+    size = int(query.get("page_size", "")) if query.get("page_size", "") in {str(s) for s in SIZES} else 50
+    found = selectors.get_registry(actor=actor_of(request), filters=filters, number=query.get("page", "1"), size=size)
+    context = {
+        "page_title": "Clusters",
+        "heads_up": found.heads_up,
+        "page": found.page,
+        "rows": [viewing.row_of(cluster) for cluster in found.page.object_list],
+        "grid": viewing.toolbar(query, found, reverse("clusters:registry")),
+        "sizes": SIZES,
+        "size": size,
+        "narrowed": bool(filters.search or filters.pill),
+        "may_manage": actor_of(request).can("clusters.manage"),
+        "may_operate": actor_of(request).can("clusters.operate"),
+    }
+    return render_page(request, "clusters/registry.html", context, fragment="grid")
+
+
+@signed_in
+@require_GET
+def detail(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """One cluster; `?tab=` chooses what of it."""
+    return _show_detail(request, selectors.get_cluster(actor=actor_of(request), cluster_id=cluster_id))
+
+
+def _show_detail(request: HttpRequest, cluster: Cluster, trigger: dict[str, Any] | None = None) -> HttpResponse:
+    actor = actor_of(request)
+    tab = request.GET.get("tab", "overview")
+    tab = tab if tab in dict(TABS) else "overview"
+    summary = selectors.summary_of(actor=actor, cluster=cluster)
+    alerts = selectors.alerts_of(actor=actor, cluster=cluster)
+    context = {
+        "page_title": cluster.name,
+        "cluster": cluster,
+        "row": viewing.row_of(cluster),
+        "tab": tab,
+        "tabs": [{"key": key, "label": label, "current": key == tab} for key, label in TABS],
+        "summary": summary,
+        "alerts": alerts,
+        "may_operate": actor.can("clusters.operate"),
+        "may_manage": actor.can("clusters.manage"),
+        **_tab_context(request, cluster, tab, summary),
+    }
+    return render_page(request, "clusters/detail.html", context, fragment="cluster", trigger=trigger)
+
+
+def _tab_context(request: HttpRequest, cluster: Cluster, tab: str, summary: Summary | None) -> dict[str, Any]:
+    actor = actor_of(request)
+    if tab == "overview":
+        since = clock.now() - timedelta(hours=24)
+        samples = selectors.samples_of(actor=actor, cluster=cluster, span=Span.FIVE_MINUTES, since=since)
+        nodes = selectors.nodes_of(actor=actor, cluster=cluster, sort="group")[: viewing.MOST_TOPOLOGY]
+        return {
+            "cpu_chart": viewing.area_chart("capacity-cpu", samples, "cpu"),
+            "memory_chart": viewing.area_chart("capacity-memory", samples, "memory"),
+            "topology": viewing.topology(list(nodes), summary.groups if summary else []),
+        }
+    if tab == "nodes":
+        rows = selectors.nodes_of(
+            actor=actor, cluster=cluster, search=request.GET.get("search", ""), sort=request.GET.get("sort", "name")
+        )
+        page = Paginator(rows, MOST_ROWS).get_page(request.GET.get("page", "1"))
+        page.object_list = list(page.object_list)
+        return {"page": page, "groups": viewing.group_rows(summary.groups if summary else [])}
+    if tab == "workloads":
+        return {
+            "namespaces": viewing.usage_rows(summary.namespaces[:MOST_ROWS]) if summary else [],
+            "workloads": viewing.usage_rows(summary.workloads[:MOST_ROWS]) if summary else [],
+        }
+    return {"sources": [{"name": name, **told} for name, told in sorted(cluster.sources.items())]}
+
+
+@signed_in
+@require_POST
+def sync(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """Sync now."""
+    try:
+        row = services.sync_now(actor=actor_of(request), cluster_id=cluster_id)
+    except Conflict as refused:
+        cluster = selectors.get_cluster(actor=actor_of(request), cluster_id=cluster_id)
+        return _answer(request, cluster, refused.message, "warn")
+    return _answer(request, row, f"{row.name} will report with its next heartbeat.")
+
+
+@signed_in
+@require_POST
+def maintenance(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """The maintenance switch."""
+    actor = actor_of(request)
+    if request.POST.get("on") == "1":
+        row = services.begin_maintenance(actor=actor, cluster_id=cluster_id, reason=request.POST.get("reason", ""))
+        return _answer(request, row, f"Automated actions on {row.name} are paused.")
+    row = services.end_maintenance(actor=actor, cluster_id=cluster_id)
+    return _answer(request, row, f"Automated actions on {row.name} go on.")
+
+
+def _answer(request: HttpRequest, row: Cluster, words: str, kind: str = "good") -> HttpResponse:
+    if not getattr(request, "htmx", None):
+        return redirect(request, row.get_absolute_url())
+    cluster = selectors.get_cluster(actor=actor_of(request), cluster_id=row.id)
+    return _show_detail(request, cluster, _say(words, kind))
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def disconnect(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """Ask first, naming what happens; then forget the cluster."""
+    actor = actor_of(request)
+    actor.require("clusters.manage", "disconnect clusters")
+    cluster = selectors.get_cluster(actor=actor, cluster_id=cluster_id)
+    errors: list[str] = []
+    if request.method == "POST":
+        if request.POST.get("name", "").strip() == cluster.name:
+            services.disconnect_cluster(actor=actor, cluster_id=cluster_id)
+            return redirect(request, reverse("clusters:registry"))
+        errors = [f"Type the cluster's name, {cluster.name}, to disconnect it."]
+    context = {"page_title": f"Disconnect {cluster.name}", "cluster": cluster, "errors": errors}
+    return render_page(request, "clusters/disconnect.html", context, status=422 if errors else 200)
+
+
+def _ids(texts: list[str]) -> list[UUID]:
+    try:
+        return [UUID(text) for text in texts]
+    except ValueError:
+        raise InvalidInput("The form names something that is not a cluster. Reload the page and try again.") from None
+
+
+@signed_in
+@require_GET
+def compare_page(request: HttpRequest) -> HttpResponse:
+    """Two to six clusters side by side."""
+    ids = _ids(request.GET.getlist("id"))
+    if not 2 <= len(ids) <= 6:
+        raise InvalidInput("Choose two to six clusters to compare.")
+    found = compare(actor=actor_of(request), ids=ids)
+    return render_page(request, "clusters/compare.html", {"page_title": "Compare clusters", "found": found})
+
+
+@signed_in
+@require_POST
+def bulk(request: HttpRequest) -> HttpResponse:
+    """One action on the chosen clusters; Compare leads to its page."""
+    ids = _ids(request.POST.getlist("id"))
+    action = request.POST.get("action", "")
+    if action == "compare":
+        return redirect(request, f"{reverse('clusters:compare')}?{'&'.join(f'id={i}' for i in ids)}")
+    if not ids or action not in ("sync", "maintenance_on", "maintenance_off"):
+        raise InvalidInput("Choose clusters and what to do with them.")
+    services.act_on_many(actor=actor_of(request), ids=ids, action=action)
+    return redirect(request, reverse("clusters:registry"))
