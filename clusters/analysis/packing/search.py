@@ -21,6 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from clusters.analysis.packing.duals import resource_prices
 from clusters.analysis.packing.prepare import Amount, Problem
 
+_FEW = 64
+_CENT_PART = 1e-9
 _EXISTING_BONUS = 1 + 1e-9  # of two equal choices, keep the node that is there
 
 
@@ -55,6 +57,8 @@ class Search:
             keys.setdefault((shape.accepts, shape.room[0] / (shape.room[1] or 1)), len(keys))
             for shape in problem.shapes
         ]
+        rooms = [shape.room for shape in problem.shapes if shape.accepts]
+        self.largest = [max((room[r] for room in rooms), default=0) for r in range(4)]
         self.by_price = sorted(range(len(problem.shapes)), key=lambda s: (problem.shapes[s].price, self.limit[s]))
 
     def _worth(self, need: Amount) -> float:
@@ -130,23 +134,27 @@ class Search:
 
         None when something has no place, or when it would cost more than the budget. A shape whose load is worth
         `good_enough` of its price is taken without looking at the others (no load is worth more than its price).
-        `among` narrows the choice of shapes.
+        Where one last node for all the rest makes it cheaper than going on, that is the answer. `among` narrows the choice of shapes.
         """
         bins: list[Bin] = []
-        shapes = self.problem.shapes
+        shapes, spent = self.problem.shapes, 0.0
         alive = [k for k in value if left[k]]
         cache: dict[int, _Lists] = {}
         heap = self._heap(left, alive, limit, good_enough, among)
         fresh = len(alive)
+        ending: list[Bin] | None = None
         while alive:
+            last = self._last_node(left, alive, limit)
+            if last is not None and spent + shapes[last.shape].price < budget + _CENT_PART:
+                ending, budget = [*bins, last], spent + shapes[last.shape].price
             chosen = self._best_shape(heap, left, value, alive, cache, limit, liking)
             if chosen is None:
-                return None
+                return ending
             index, load = chosen
             times = min(limit[index], *(left[k] // n for k, n in load.items()))
-            budget -= times * shapes[index].price
-            if budget < -1e-9:
-                return None
+            spent += times * shapes[index].price
+            if spent > budget + _CENT_PART:
+                return ending
             for _ in range(times):
                 b = Bin(index, shapes[index].room, shapes[index].held)
                 self.take(b, load, left)
@@ -157,6 +165,30 @@ class Search:
                 fresh = len(alive)
                 cache.clear()
         return bins
+
+    def _last_node(self, left: _Left, alive: Sequence[int], limit: Sequence[int]) -> Bin | None:
+        """The cheapest single node that holds everything that is left, if there is one."""
+        if len(alive) > _FEW:
+            return None
+        need = [sum(self.need[k][r] * left[k] for k in alive) for r in range(4)]
+        if any(amount > most for amount, most in zip(need, self.largest, strict=True)):
+            return None
+        for index in self.by_price:
+            shape = self.problem.shapes[index]
+            self.steps += 1
+            if limit[index] <= 0 or any(amount > room for amount, room in zip(need, shape.room, strict=True)):
+                continue
+            if self.accepts[index].issuperset(alive):
+                b = Bin(index, shape.room, shape.held)
+                if all(self._put_one(b, k) for k in alive for _ in range(left[k])):
+                    return b
+        return None
+
+    def _put_one(self, b: Bin, k: int) -> bool:
+        if not self.fits(b, k):
+            return False
+        self.put(b, k, 1)
+        return True
 
     def _heap(
         self,
@@ -175,6 +207,7 @@ class Search:
                 most = min(good_enough, worth / max(shape.price, 1e-9))
                 heap.append((-most, self.random.random(), index))
         heapq.heapify(heap)
+        self.steps += 20 + len(heap)
         return heap
 
     def _best_shape(
@@ -239,6 +272,7 @@ class Search:
         load: dict[int, int] = {}
         tokens = dict(held)
         worth, ends = 0.0, [0, 0]
+        self.steps += 10  # what every fill costs
         while pods > 0:
             side = 0 if cpu * total_memory >= memory * total_cpu else 1
             space = (cpu, memory, pods, gpus)

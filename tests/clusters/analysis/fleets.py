@@ -117,7 +117,7 @@ class _Cluster:
         batch = TOLERATES_BATCH in pod.tolerations
         pool = [node for node in self.nodes if (node.pool == "batch") == batch]
         sample = self.random.sample(pool, min(len(pool), 12)) if pool else []
-        if any(spread.hard for spread in pod.topology_spread):
+        if pool and any(spread.hard for spread in pod.topology_spread):
             least = min(self.in_zone[pod.workload][zone] for zone in {node.zone for node in pool})
             sample = [node for node in sample if self.in_zone[pod.workload][node.zone] == least]
         if pod.pod_anti_affinity:
@@ -222,9 +222,14 @@ def _workload(rng: random.Random, number: int, replicas: int, rules: bool) -> Po
         pod = replace(pod, tolerations=(TOLERATES_BATCH,), node_selector=Selector.of(pool="batch"))
     elif dice < 0.2:
         pod = replace(pod, node_selector=Selector((Requirement(CAPACITY_TYPE, "In", ("on-demand",)),)))
+    return _hindered(rng, pod)
+
+
+def _hindered(rng: random.Random, pod: Pod) -> Pod:
+    """Perhaps a reason not to move it."""
     dice = rng.random()
     if dice < 0.03:
-        pod = replace(pod, do_not_disrupt=True)
+        return replace(pod, do_not_disrupt=True)
     elif dice < 0.05:
         pod = replace(pod, local_volume=True)
     elif dice < 0.06:
