@@ -63,7 +63,7 @@ class PackageForm(forms.Form):
                 initial=choice.image,
                 widget=forms.TextInput(
                     attrs={
-                        "class": "form-control",
+                        "class": "form-control form-control-sm",
                         "aria-label": f"Image of {choice.name}",
                         "placeholder": choice.suggestion,
                         "spellcheck": "false",

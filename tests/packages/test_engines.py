@@ -190,6 +190,7 @@ def test_one_node_of_several_and_another_port(build: Any, station: Engine, insta
     assert install("--package", str(built.path), "--node", "SDXL", expect=2)["error"]["code"] == "unknown_node"
     install("--package", str(built.path))
     install("uninstall", "--node", "flux-canny")
+    assert install("uninstall", "--node", "flux-canny", expect=2)["error"]["code"] == "unknown_node"
     assert [c["Names"] for c in station.client.containers(all=True)] == [["/curfew-flux-dev"]]
     assert "studio/flux-canny:1.0" not in station.tags()
     install("uninstall")

@@ -19,7 +19,7 @@ from tests.packages.conftest import Engine, Installer, node
 from tests.stack import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.docker, pytest.mark.slow]
-KILLS = 8
+KILLS = 5
 PORT, OTHER_PORT = free_port(), free_port()
 
 

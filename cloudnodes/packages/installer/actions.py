@@ -340,6 +340,11 @@ def uninstall(options: Options, docker: Docker) -> Dict[str, Any]:
     """
     home = Home(options.home)
     slugs = [s for s, n in home.nodes.items() if not options.nodes or s in options.nodes or n["name"] in options.nodes]
+    known = {name for slug, node in home.nodes.items() for name in (slug, node["name"])}
+    if not options.force and not set(options.nodes) <= known:
+        raise InstallProblem(
+            "unknown_node", "%s is not installed." % ", ".join(sorted(set(options.nodes) - known)), USAGE
+        )
     report: Dict[str, Any] = {
         "action": "uninstall",
         "dry_run": options.dry_run,
