@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 from django.core.cache import cache
 from django.db import connections
@@ -14,6 +15,11 @@ from rest_framework.test import APIClient
 from accounts import tokens
 from tests.audit.unsealed import flush_may_empty_the_audit_log  # noqa: F401  a fixture for every test
 from tests.personas import Persona, make_organization, make_person
+
+
+# A loaded machine is no finding: examples may be slow to make, and each may take its time.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

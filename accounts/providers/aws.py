@@ -17,7 +17,7 @@ from core.providers import AuthenticationFailed, InvalidRequest, PermissionDenie
 SESSION_NAME = "curfew"
 SESSION_SECONDS = 3600
 RENEW_BEFORE_SECONDS = 300
-_ARN = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/([\w+=,.@/-]{1,512})")
+_ARN = re.compile(r"arn:(aws[a-z-]*):iam::([0-9]{12}):role/([\w+=,.@/-]{1,512})")
 
 
 class AwsConnection:
@@ -167,7 +167,7 @@ class AwsConnection:
 
     def _check_values(self) -> None:
         number = self.credentials.get("aws_account_id")
-        if number and not re.fullmatch(r"\d{12}", number):
+        if number and not re.fullmatch(r"[0-9]{12}", number):
             raise InvalidRequest(
                 "An AWS account number has exactly 12 digits.",
                 code="bad_account_number",

@@ -73,7 +73,7 @@ def cloudformation_template(
     instance when the person who launches it chooses SwitchScope `all`; it can neither create nor
     terminate machines, nor read data, secrets or identities.
     """
-    if not re.fullmatch(r"\d{12}", platform_account_id):
+    if not re.fullmatch(r"[0-9]{12}", platform_account_id):
         raise InvalidRequest("The platform's AWS account number has exactly 12 digits.", code="bad_account_number")
     if not re.fullmatch(r"[\w+=,.@:/-]{2,1224}", external_id):
         raise InvalidRequest("An external ID has 2 to 1224 letters, digits and +=,.@:/-", code="bad_external_id")

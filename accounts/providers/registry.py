@@ -129,7 +129,7 @@ _GUID_PATTERN = "[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 _AWS_NUMBER = CredentialField(
     "aws_account_id",
     "AWS account number",
-    pattern=r"\d{12}",
+    pattern=r"[0-9]{12}",
     help="12 digits, from the top right corner of the AWS console.",
 )
 

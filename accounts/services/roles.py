@@ -83,7 +83,7 @@ def role_arn(partition: str, number: str) -> str:
 def _checked(aws_account_id: str, region: str) -> tuple[str, str]:
     errors: dict[str, list[str]] = {}
     number = re.sub(r"[\s-]", "", aws_account_id)
-    if not re.fullmatch(r"\d{12}", number):
+    if not re.fullmatch(r"[0-9]{12}", number):
         errors["aws_account_id"] = ["An AWS account number has exactly 12 digits."]
     partition = ""
     try:

@@ -103,7 +103,7 @@ def _field_problem(field: CredentialField, text: str) -> str:
         return f"{field.label} is too long."
     if field.kind == "choice" and text not in field.choices:
         return f"Choose one of {', '.join(field.choices)}."
-    if field.name == "aws_account_id" and not re.fullmatch(r"\d{12}", text):
+    if field.name == "aws_account_id" and not re.fullmatch(r"[0-9]{12}", text):
         return "An AWS account number has exactly 12 digits."
     if field.pattern and not re.fullmatch(field.pattern, text):
         return f"This does not look like {_article(field.label)}. {field.help}".strip()

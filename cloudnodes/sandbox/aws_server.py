@@ -124,8 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     server = make_server("127.0.0.1", options.port, layer, threaded=True, request_handler=Quiet)
     sandbox.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True, name="sandbox").start()
-    _same_ids_after_a_restart()
     sandbox.prepare()
+    _same_ids_after_a_restart()
     if options.seed:
         sandbox.seed()
     sys.stdout.write(f"{server.server_port}\n")

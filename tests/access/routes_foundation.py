@@ -137,8 +137,8 @@ ROUTES = [
         "/api/client/accounts/role-setup",
         viewer=403,
         operator=403,
-        owner=200,
-        stranger=200,
+        owner=201,
+        stranger=201,
         body={"provider": "aws", "aws_account_id": "123456789012", "region": "us-east-1"},
     ),
     api(

@@ -64,13 +64,14 @@ def _judge(route: Route, role: str, world: World) -> str:
     answer = getattr(_caller(world, role), route.method.lower())(path, body, **kwargs)
     allowed = {wanted, *(route.anyof if wanted < 300 else ())}
     if answer.status_code not in allowed:
-        return f"{answer.status_code} instead of {wanted}: {answer.content[:300]!r}"
+        return f"{answer.status_code} instead of {wanted}: {answer.getvalue()[:300]!r}"
     if role == "stranger" and wanted == 200:
+        content = answer.getvalue()  # of a stream too
         ours = {name: value for name, value in world.ids.items() if name != "theirs"}
         leaked = [
             name
             for name, value in {**ours, "organization": str(world.alice.organization.id)}.items()
-            if value.encode() in answer.content
+            if value.encode() in content
         ]
         return f"a stranger's answer names our {leaked}" if leaked else ""
     return ""

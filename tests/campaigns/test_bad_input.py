@@ -131,7 +131,7 @@ def test_a_second_organization_cannot_claim_a_connected_account(trial: Trial) ->
 def _prepared(trial: Trial, api: Api) -> dict[str, str]:
     wanted = {"provider": "aws", "aws_account_id": trial.cloud.keys()["account_id"], "region": "us-east-1"}
     answer = api.post("/api/client/accounts/role-setup", wanted)
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 

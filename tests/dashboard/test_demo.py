@@ -16,7 +16,7 @@ from django.core.management import call_command
 
 from accounts import selectors as accounts
 from accounts.models import Membership, Organization, User
-from audit import selectors as audit
+from audit import verification as audit
 from audit.models import AuditEntry
 from cloudnodes import services
 from cloudnodes.models import CloudNode
