@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 from django import forms
 
 from audit import verbs
-from audit.enums import Outcome
+from audit.enums import ExportFormat, Outcome, Shipping, SinkKind
+from audit.models import AuditSettings
 from audit.selectors import SINCE, WHO, Filters
 
 
@@ -27,6 +28,7 @@ class FilterForm(forms.Form):
     target = forms.CharField(required=False, max_length=130)
     outcome = forms.ChoiceField(required=False, choices=_choices(Outcome.values))
     operation = forms.UUIDField(required=False)
+    request = forms.CharField(required=False, max_length=64)
     since = forms.ChoiceField(required=False, choices=_choices(SINCE))
     start = forms.DateField(required=False)
     end = forms.DateField(required=False)
@@ -46,6 +48,7 @@ class FilterForm(forms.Form):
             target_id=target_id,
             outcome=given.get("outcome", ""),
             operation_id=given.get("operation"),
+            request_id=given.get("request", ""),
             since=given.get("since", ""),
             start=_midnight(given.get("start"), timezone),
             end=_midnight(end + timedelta(days=1) if end else None, timezone),
@@ -59,3 +62,69 @@ def _midnight(day: date | None, timezone: str) -> datetime | None:
 def verb_choices() -> list[tuple[str, str]]:
     """Every verb with its sentence, for the select."""
     return [(v.name, v.sentence.replace(" {target}", "").replace("{target}", "it")) for v in verbs.all_verbs()]
+
+
+class ExportForm(forms.Form):
+    """Which lines, in which form."""
+
+    format = forms.ChoiceField(choices=((ExportFormat.CSV.value, "CSV, for spreadsheets"), (ExportFormat.JSONL.value, "JSON Lines, verifiable")), label="Format")
+    period = forms.ChoiceField(
+        choices=(("30d", "Last 30 days"), ("quarter", "Last quarter"), ("all", "Everything"), ("custom", "Custom range")), label="Time range"
+    )
+    start = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}), label="From", help_text="For a custom range.")
+    end = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}), label="To")
+
+    def facts(self, timezone: str) -> dict[str, Any]:
+        """What `start_export` takes; days are days of `timezone`, the last one included."""
+        given = self.cleaned_data
+        end = given["end"]
+        return {
+            "file_format": given["format"],
+            "period": given["period"],
+            "start": _midnight(given["start"], timezone),
+            "end": _midnight(end + timedelta(days=1) if end else None, timezone),
+        }
+
+
+class SettingsForm(forms.Form):
+    """How long the log is kept."""
+
+    retention_days = forms.TypedChoiceField(
+        required=False,
+        empty_value=None,
+        coerce=int,
+        choices=((30, "30 days"), (90, "90 days"), (180, "180 days"), (365, "1 year"), (730, "2 years"), (2555, "7 years"), ("", "For ever")),
+        label="Keep the log",
+        help_text="Keeping more than a year takes more storage, which may cost extra.",
+    )
+    legal_hold = forms.BooleanField(required=False, label="Legal hold", help_text="Nothing is removed while it stands.")
+    hold_reason = forms.CharField(required=False, max_length=300, label="Reason of the hold")
+
+    @classmethod
+    def of(cls, kept: AuditSettings) -> SettingsForm:
+        return cls(initial={"retention_days": kept.retention_days or "", "legal_hold": kept.legal_hold, "hold_reason": kept.hold_reason})
+
+
+class SinkForm(forms.Form):
+    """A new destination; which fields are needed depends on the kind."""
+
+    name = forms.CharField(max_length=80, label="Name")
+    kind = forms.ChoiceField(choices=SinkKind.choices, label="Kind")
+    shape = forms.ChoiceField(choices=Shipping.choices, label="Form of the events")
+    url = forms.CharField(required=False, max_length=500, label="Address", help_text="Splunk HEC, webhook.")
+    site = forms.CharField(required=False, max_length=60, label="Datadog site", help_text="datadoghq.com, datadoghq.eu, …")
+    api_key = forms.CharField(required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), label="Datadog API key")
+    token = forms.CharField(required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), label="Splunk HEC token")
+    bucket = forms.CharField(required=False, max_length=63, label="S3 bucket", help_text="With object lock, nobody can take back what was sent.")
+    region = forms.CharField(required=False, max_length=30, label="S3 region")
+    access_key_id = forms.CharField(required=False, max_length=128, label="AWS access key id")
+    secret_access_key = forms.CharField(required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), label="AWS secret access key")
+    host = forms.CharField(required=False, max_length=253, label="Syslog host")
+    port = forms.IntegerField(required=False, min_value=1, max_value=65535, label="Syslog port, TLS")
+
+    def facts(self) -> dict[str, Any]:
+        """What `add_sink` takes."""
+        given = self.cleaned_data
+        hidden = ("api_key", "token", "access_key_id", "secret_access_key")
+        options = {name: value for name, value in given.items() if name not in {*hidden, "name", "kind", "shape"} and value not in ("", None)}
+        return {"name": given["name"], "kind": given["kind"], "shape": given["shape"], "options": options, "secrets": {n: given[n] for n in hidden if given[n]}}

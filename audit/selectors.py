@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.db.models import Count, Q
@@ -13,7 +14,7 @@ from django.urls import reverse
 
 from audit import chain, verbs
 from audit.enums import Outcome
-from audit.models import AuditEntry, AuditHead, AuditPending, AuditSeal
+from audit.models import AuditEntry, AuditExport, AuditHead, AuditPending, AuditSeal, SavedView, Sink
 from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import NotFound
@@ -251,3 +252,38 @@ def as_mapping(entry: AuditEntry) -> dict[str, Any]:
     """The content of the entry in the form that is hashed, exported and verified."""
     values = {name: getattr(entry, name) for name in chain.FIELDS if name != "organization"}
     return canonical_form({**values, "organization": entry.organization_id})
+
+
+def exports(*, actor: Actor, limit: int = 20) -> list[AuditExport]:
+    """The newest exports of the organization."""
+    actor.require("audit.export", "export the audit log")
+    return list(AuditExport.objects.visible_to(actor).order_by("-created_at")[:limit])
+
+
+def saved_views(*, actor: Actor) -> list[SavedView]:
+    """The actor's own views by name."""
+    return list(SavedView.objects.visible_to(actor).filter(user_id=actor.id).order_by("name")) if actor.kind == ActorKind.USER else []
+
+
+@dataclass(frozen=True, slots=True)
+class SinkView:
+    """A destination with what it lacks: lines, and the age of the oldest of them."""
+
+    sink: Sink
+    host: str
+    behind: int
+    since: datetime | None
+
+
+def sinks(*, actor: Actor) -> list[SinkView]:
+    """The organization's destinations by name, with their lag."""
+    actor.require("audit.manage", "see where the audit log is sent")
+    found = []
+    for sink in Sink.objects.visible_to(actor).order_by("name"):
+        head = AuditHead.objects.filter(organization_id=sink.organization_id).first()
+        behind = max(0, head.seq - sink.line) if head else 0
+        oldest = AuditSeal.objects.visible_to(actor).filter(line__gt=sink.line).order_by("line").select_related("entry").first() if behind else None
+        options = sink.options
+        host = options.get("bucket") or options.get("host") or options.get("site") or urlsplit(str(options.get("url", ""))).hostname or ""
+        found.append(SinkView(sink, str(host), behind, oldest.entry.at if oldest else None))
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from audit import verbs
-from audit.enums import Outcome
+from audit.enums import ExportFormat, Outcome
 from audit.models import AuditEntry
 from audit.selectors import WHO, as_mapping, seal_of
 
@@ -72,3 +72,33 @@ class AuditVerdictSerializer(serializers.Serializer):
     broken_seq = serializers.IntegerField(allow_null=True)
     broken_id = serializers.UUIDField(allow_null=True)
     reason = serializers.CharField(allow_blank=True)
+
+
+class AuditExportSerializer(serializers.Serializer):
+    """Which lines to export, in which form."""
+
+    format = serializers.ChoiceField(choices=ExportFormat.choices)
+    period = serializers.ChoiceField(choices=["30d", "quarter", "all", "custom"], default="30d")
+    start = serializers.DateTimeField(required=False, help_text="for custom: not earlier than")
+    end = serializers.DateTimeField(required=False, help_text="for custom: earlier than")
+
+
+class AuditExportStateSerializer(serializers.Serializer):
+    """An export with its signed sidecar, once the last byte was sent."""
+
+    id = serializers.UUIDField()
+    format = serializers.CharField()
+    first_line = serializers.IntegerField()
+    last_line = serializers.IntegerField()
+    sha256 = serializers.CharField(allow_blank=True)
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+    sidecar = serializers.JSONField(allow_null=True)
+
+
+class AuditSettingsSerializer(serializers.Serializer):
+    """How long the log is kept; `retention_days` null: for ever."""
+
+    retention_days = serializers.IntegerField(allow_null=True, min_value=30, max_value=3650)
+    legal_hold = serializers.BooleanField()
+    hold_reason = serializers.CharField(required=False, allow_blank=True, max_length=300, default="")

@@ -12,7 +12,6 @@ import secrets as random_text
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from django.db import transaction
@@ -212,9 +211,3 @@ def _ship_batch(sink: Sink, mine: Any) -> int:
 
 def _secrets(sink: Sink) -> dict[str, Any]:
     return unseal(sink.secrets, bound_to=f"sink:{sink.id}")
-
-
-def host_of(sink: Sink) -> str:
-    """Where it goes, in a word, without secrets."""
-    options = sink.options
-    return str(options.get("bucket") or options.get("host") or options.get("site") or urlsplit(str(options.get("url", ""))).hostname or "")

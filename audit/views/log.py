@@ -12,9 +12,9 @@ from django.views.decorators.http import require_GET
 from audit import selectors, services, verification
 from audit.enums import Outcome
 from audit.forms import FilterForm, verb_choices
+from audit.views.common import actor_of
 from core import htmx
 from core.actor import Actor
-from core.errors import NotSignedIn
 
 SIZE = 50
 PILLS: tuple[tuple[dict[str, str], str, str], ...] = (
@@ -26,13 +26,6 @@ PILLS: tuple[tuple[dict[str, str], str, str], ...] = (
     ({"outcome": Outcome.DENIED.value}, "Denied", Outcome.DENIED.value),
 )
 PERIODS = (("", "All time"), ("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days"))
-
-
-def _actor(request: HttpRequest) -> Actor:
-    actor: Actor | None = getattr(request, "actor", None)
-    if actor is None:
-        raise NotSignedIn("Log in to see the audit log.")
-    return actor
 
 
 def link(query: QueryDict, **changes: str | None) -> str:
@@ -70,7 +63,7 @@ def _toolbar(request: HttpRequest, actor: Actor, filters: selectors.Filters) -> 
 @require_GET
 def entry_list(request: HttpRequest) -> HttpResponse:
     """The log, newest first; the address holds filters and place."""
-    actor = _actor(request)
+    actor = actor_of(request)
     filters = FilterForm(request.GET).filters(request.organization.timezone)  # type: ignore[attr-defined]
     found = selectors.window(actor=actor, filters=filters, before=request.GET.get("before", ""), after=request.GET.get("after", ""), size=SIZE)
     narrowed = any(getattr(filters, name) for name in filters.__slots__)
@@ -85,6 +78,7 @@ def entry_list(request: HttpRequest) -> HttpResponse:
         "narrowed": narrowed,
         "verbs": verb_choices(),
         "kept": query.urlencode(),
+        "views": selectors.saved_views(actor=actor),
     }
     return htmx.render_page(request, "audit/list.html", context, fragment="grid")
 
@@ -92,7 +86,7 @@ def entry_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 def entry_detail(request: HttpRequest, entry_id: UUID) -> HttpResponse:
     """One line: before and after, where it came from, its place in the chain. A drawer beside the list, or a page."""
-    shown = selectors.get_entry(actor=_actor(request), entry_id=entry_id)
+    shown = selectors.get_entry(actor=actor_of(request), entry_id=entry_id)
     context = {"page_title": shown.sentence, "entry": shown, "changes": selectors.changes_of(shown.entry)}
     return htmx.render_page(request, "audit/detail.html", context, fragment="entry")
 
@@ -100,7 +94,7 @@ def entry_detail(request: HttpRequest, entry_id: UUID) -> HttpResponse:
 @require_GET
 def chain_check(request: HttpRequest) -> HttpResponse:
     """Recomputes the organization's chain and says what it found."""
-    actor = _actor(request)
+    actor = actor_of(request)
     actor.require(selectors.PERMISSION, "verify the audit log")
     services.seal_organization(organization_id=request.organization.id)  # type: ignore[attr-defined]
     verdict = verification.verify_chain(organization_id=request.organization.id)  # type: ignore[attr-defined]
