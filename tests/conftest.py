@@ -16,7 +16,6 @@ from accounts import tokens
 from tests.audit.unsealed import flush_may_empty_the_audit_log  # noqa: F401  a fixture for every test
 from tests.personas import Persona, make_organization, make_person
 
-
 # A loaded machine is no finding: examples may be slow to make, and each may take its time.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
