@@ -11,6 +11,7 @@ api = [
     path("", include("operations.api.urls")),
     path("", include("cloudnodes.api.urls")),
     path("", include("clusters.api.urls")),
+    path("", include("hibernation.api.urls")),
     path("", include("costs.api.urls")),
     path("", include("audit.api.urls")),
 ]
@@ -30,6 +31,7 @@ urlpatterns = [
     path("", include("operations.urls")),
     path("", include("cloudnodes.urls")),
     path("", include("clusters.urls")),
+    path("", include("hibernation.urls")),
     path("", include("audit.urls")),
     path("", include("costs.urls")),
     path("", include("notifications.urls")),

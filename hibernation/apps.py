@@ -7,7 +7,18 @@ class HibernationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from core import periodic
+        from core import menu, periodic
         from hibernation import audit_verbs  # noqa: F401  registers the verbs
 
         periodic.register("hibernation.tick", 15)
+        menu.register(
+            menu.Entry(
+                70,
+                "Hibernation",
+                "hibernation:list",
+                "calendar-time",
+                prefix="/hibernation",
+                gap=True,
+                permission="hibernation.view",
+            )
+        )

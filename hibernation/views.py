@@ -1,0 +1,256 @@
+"""Pages of schedules: the list, a new one, and the command centre of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.access import signed_in
+from core import clock
+from core.actor import Actor
+from core.errors import Conflict, CurfewError, InvalidInput
+from core.htmx import redirect, render_page
+from hibernation import schedule as engine
+from hibernation import selectors, services
+from hibernation.enums import PERMISSION_MANAGE, PERMISSION_OPERATE, Order
+from hibernation.forms import ScheduleForm, read_resources
+from hibernation.models import Schedule
+
+CURRENCY = "USD"
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+PAINT_PRESETS = (
+    ("office", "Nights and weekends asleep"),
+    ("weekend", "Only weekends asleep"),
+    ("long", "Long days, 06:00 to 23:00"),
+    ("always", "Always awake"),
+    ("never", "Always asleep"),
+)
+DURATIONS = (("1h", "1 hour"), ("4h", "4 hours"), ("until_monday", "Until Monday"))
+
+
+def _actor(request: HttpRequest) -> Actor:
+    actor: Actor = request.actor  # type: ignore[attr-defined]
+    return actor
+
+
+def _timezone(request: HttpRequest) -> str:
+    zone: str = request.organization.timezone  # type: ignore[attr-defined]
+    return zone
+
+
+@signed_in
+@require_GET
+def schedules(request: HttpRequest) -> HttpResponse:
+    """Every schedule with its next change and what it saved this month."""
+    actor = _actor(request)
+    context = {
+        "page_title": "Hibernation",
+        "rows": selectors.list_schedules(actor=actor, timezone=_timezone(request)),
+        "may_manage": actor.can(PERMISSION_MANAGE),
+        "currency": CURRENCY,
+    }
+    return render_page(request, "hibernation/list.html", context)
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def create(request: HttpRequest) -> HttpResponse:
+    """A new schedule: painted, named and saved in one form; its resources are chosen on its page."""
+    actor = _actor(request)
+    actor.require(PERMISSION_MANAGE, "make schedules")
+    zone = _timezone(request)
+    grid = engine.PRESETS["office_hours"].grid
+    form = ScheduleForm(
+        request.POST if request.method == "POST" else None, initial={"zone": zone, "prewarm": True, "enabled": True}
+    )
+    if request.method == "POST" and form.is_valid():
+        saved = _save(request, form, None)
+        if saved is not None:
+            messages.success(request, f"{saved.name} is saved. Choose what follows it.")
+            return redirect(request, saved.get_absolute_url())
+    context = {
+        "page_title": "New schedule",
+        "form": form,
+        "paint": _paint(_shown_grid(form, grid), zone, zone, None),
+        "may_manage": True,
+        "zones": sorted(engine.zone_names()),
+    }
+    return render_page(request, "hibernation/new.html", context, status=422 if form.errors else 200)
+
+
+def _save(request: HttpRequest, form: ScheduleForm, old: Schedule | None) -> Schedule | None:
+    """Save what the form holds; None when the service refuses, with its words in the form."""
+    data = form.cleaned_data
+    grid = data["grid"] or (old.grid if old else engine.PRESETS["office_hours"].grid.to_json())
+    try:
+        return services.save_schedule(
+            actor=_actor(request),
+            schedule_id=old.id if old else None,
+            name=data["name"],
+            zone=data["zone"],
+            grid=grid,
+            prewarm=data["prewarm"],
+            night_belongs_to_start_day=old.night_belongs_to_start_day if old else True,
+            enabled=data["enabled"],
+        )
+    except InvalidInput as wrong:
+        form.refuse(wrong)
+    except Conflict as refused:
+        form.add_error(None, refused.message)
+    return None
+
+
+def _shown_grid(form: ScheduleForm, saved: engine.Grid) -> engine.Grid:
+    """What the grid shows: what was just sent, where that can be read."""
+    try:
+        return engine.Grid.from_json(str(form.data.get("week", "")).split(",")) if form.data.get("week") else saved
+    except engine.InvalidSchedule:
+        return saved
+
+
+def _paint(grid: engine.Grid, zone: str, viewer: str, rate: Any) -> dict[str, Any]:
+    """The paint grid: rows of cells, and both clocks' hours. `week` is None for half hours, which it cannot paint."""
+    hourly = grid.with_hours()
+    now = clock.now()
+    ahead = _offset(viewer) - _offset(zone)
+    local = now.astimezone(ZoneInfo(zone))
+    return {
+        "rows": [(d, DAYS[d], list(enumerate(row)), row.count("1")) for d, row in enumerate(hourly.rows)],
+        "hours": [(f"{h:02d}", f"{(h * 60 + ahead) // 60 % 24:02d}") for h in range(24)],
+        "by_hand": [(d, name, words) for d, (name, words) in enumerate(hourly.describe())],
+        "week": ",".join(hourly.rows) if hourly.cell_minutes == 60 else None,
+        "rate": rate,
+        "presets": PAINT_PRESETS,
+        "zone_words": f"{zone}, UTC{local:%z}",
+        "differs": ahead != 0,
+    }
+
+
+def _offset(zone: str) -> int:
+    """Minutes ahead of UTC now."""
+    offset = clock.now().astimezone(ZoneInfo(zone)).utcoffset()
+    return round(offset.total_seconds() / 60) if offset else 0
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def detail(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """The command centre of one schedule; a POST saves the painted week."""
+    actor = _actor(request)
+    row = selectors.get_schedule(actor=actor, schedule_id=schedule_id)
+    facts = {"name": row.name, "zone": row.zone, "prewarm": row.prewarm, "enabled": row.enabled}
+    form = ScheduleForm(request.POST if request.method == "POST" else None, initial=facts)
+    if request.method == "POST":
+        actor.require(PERMISSION_MANAGE, "change schedules")
+        if form.is_valid() and _save(request, form, row) is not None:
+            messages.success(request, "Saved; it holds from now on.")
+            return redirect(request, row.get_absolute_url())
+    found = selectors.get_detail(actor=actor, schedule_id=schedule_id, timezone=_timezone(request))
+    context = {
+        "page_title": found.schedule.name,
+        "d": found,
+        "form": form,
+        "paint": _paint(_shown_grid(form, found.plan.grid), found.schedule.zone, _timezone(request), found.rate),
+        "durations": DURATIONS,
+        "may_manage": actor.can(PERMISSION_MANAGE),
+        "may_operate": actor.can(PERMISSION_OPERATE),
+        "zones": sorted(engine.zone_names()),
+        "countries": engine.holiday_countries(),
+        "clock": _clock(found.next.seconds) if found.next else None,
+        "currency": CURRENCY,
+    }
+    return render_page(request, "hibernation/detail.html", context, status=422 if form.errors else 200)
+
+
+def _clock(seconds: int) -> tuple[str, str, str]:
+    return f"{seconds // 3600:02d}", f"{seconds // 60 % 60:02d}", f"{seconds % 60:02d}"
+
+
+def _act(
+    request: HttpRequest, schedule_id: UUID, act: Callable[[Actor, Schedule], str], back: str = ""
+) -> HttpResponse:
+    """Do one thing to a schedule the actor may see, say how it went, and show its page."""
+    actor = _actor(request)
+    row = selectors.get_schedule(actor=actor, schedule_id=schedule_id)
+    try:
+        messages.success(request, act(actor, row))
+    except (Conflict, InvalidInput) as refused:
+        words = [word for found in getattr(refused, "errors", {}).values() for word in found]
+        messages.warning(request, " ".join(words) or refused.message)
+        return redirect(request, row.get_absolute_url())
+    return redirect(request, back or row.get_absolute_url())
+
+
+@signed_in
+@require_POST
+def switch(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """Wake or put to sleep everything on the schedule, or what `resources` names, for a while."""
+
+    def act(actor: Actor, row: Schedule) -> str:
+        actor.require(PERMISSION_OPERATE, "wake and put to sleep")
+        order = Order.WAKE if request.POST.get("order") == Order.WAKE else Order.SLEEP
+        named = read_resources(request.POST, "resources") or [
+            (a.resource_kind, a.resource_id) for a in row.assignments.all()
+        ]
+        done, refused = 0, []
+        for kind, resource_id in named:
+            try:
+                services.set_override(
+                    actor=actor, kind=kind, resource_id=resource_id, order=order, until=request.POST.get("for", "")
+                )
+                done += 1
+            except InvalidInput:
+                raise
+            except CurfewError as error:
+                refused.append(error.message)
+        if refused or not done:
+            raise Conflict(" ".join([f"{done} of {len(named)} ordered.", *refused[:3]]))
+        return f"{done} {'waking' if order == Order.WAKE else 'falling asleep'}"
+
+    return _act(request, schedule_id, act)
+
+
+@signed_in
+@require_POST
+def resources(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """Put resources on the schedule (`add`) and take others off it (`remove`)."""
+
+    def act(actor: Actor, row: Schedule) -> str:
+        actor.require(PERMISSION_MANAGE, "put resources on schedules")
+        added = services.assign(actor=actor, schedule_id=row.id, resources=read_resources(request.POST, "add"))
+        removed = services.unassign(actor=actor, schedule_id=row.id, resources=read_resources(request.POST, "remove"))
+        return f"{added} put on {row.name}, {removed} taken off"
+
+    return _act(request, schedule_id, act)
+
+
+@signed_in
+@require_POST
+def holidays(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """Import a country's public holidays."""
+
+    def act(actor: Actor, row: Schedule) -> str:
+        country, region = request.POST.get("country", ""), request.POST.get("subdivision", "").strip()
+        _, added = services.import_holidays(actor=actor, schedule_id=row.id, country=country, subdivision=region)
+        return f"{added} holidays added"
+
+    return _act(request, schedule_id, act)
+
+
+@signed_in
+@require_POST
+def delete(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """Wake what sleeps because of the schedule, then delete it."""
+
+    def act(actor: Actor, row: Schedule) -> str:
+        services.delete_schedule(actor=actor, schedule_id=row.id)
+        return f"{row.name} is deleted"
+
+    return _act(request, schedule_id, act, reverse("hibernation:list"))
