@@ -95,8 +95,8 @@ def _problems(name: str, kind: str, shape: str, options: Mapping[str, Any], secr
 def _address_problem(kind: str, options: Mapping[str, Any]) -> dict[str, list[str]]:
     field = {SinkKind.SYSLOG: "host", SinkKind.DATADOG: "site", SinkKind.S3: "endpoint"}.get(SinkKind(kind), "url")
     try:
-        if kind == SinkKind.DATADOG and options["site"] not in shippers.DATADOG_SITES:
-            return {"site": ["This is no site of Datadog."]}
+        if kind == SinkKind.DATADOG:
+            return {} if options["site"] in shippers.DATADOG_SITES else {"site": ["This is no site of Datadog."]}
         if kind == SinkKind.SYSLOG:
             ssrf.resolve(str(options["host"]), int(options["port"]))
         elif options.get(field):

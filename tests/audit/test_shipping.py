@@ -17,7 +17,7 @@ import pytest
 from audit import ocsf, services, shippers
 from audit.models import AuditEntry, Sink
 from audit.verification import lines_between
-from core import clock
+from core import clock, ssrf
 from core.errors import Forbidden, InvalidInput, NotFound
 from tests.audit.test_append_only import write
 from tests.notifications.test_ssrf import Server
@@ -157,6 +157,24 @@ def test_the_forms_of_splunk_and_s3(alice: Persona, server: Server) -> None:
     assert [e["event"]["metadata"]["sequence"] for e in events] == [1, 2, 3, 4]
     made = shippers.signed_headers("https://s3.eu-west-1.amazonaws.com/logs/a.jsonl", b"x", "eu-west-1", {"access_key_id": "AK", "secret_access_key": "SK"})
     assert made["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=AK/")
+
+
+def test_datadog_gets_an_array_with_the_key_in_its_header(alice: Persona, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, bytes, Any]] = []
+
+    def post(url: str, body: bytes, headers: Any, **more: Any) -> ssrf.Answer:
+        sent.append((url, body, headers))
+        return ssrf.Answer(202, {}, b"{}")
+
+    monkeypatch.setattr(ssrf, "post", post)
+    sink, _ = services.add_sink(actor=alice.actor, name="dd", kind="datadog", options={"site": "datadoghq.eu"}, secrets={"api_key": "dd-key"})
+    write(alice, 2)
+    assert services.ship_all() == 3
+    ((url, body, headers),) = sent
+    assert (url, headers["DD-API-KEY"]) == ("https://http-intake.logs.datadoghq.eu/api/v2/logs", "dd-key")
+    logs = json.loads(body)
+    assert [json.loads(entry["message"])["metadata"]["uid"] for entry in logs] == [entry["id"] for entry in logs]
+    assert "dd-key" not in repr(vars(sink))
 
 
 def test_the_signature_is_the_one_of_the_sdk() -> None:
