@@ -83,7 +83,7 @@ def _port(value: str | None) -> int | None:
 
 def _safe_port(parts: object) -> int | None:
     try:
-        return parts.port  # type: ignore[attr-defined, no-any-return]
+        return parts.port  # type: ignore[attr-defined]
     except ValueError:
         return None
 
