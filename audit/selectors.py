@@ -163,13 +163,13 @@ def window(*, actor: Actor, filters: Filters, before: str = "", after: str = "",
     older_than, newer_than = _parsed(before), _parsed(after)
     if newer_than:
         at, seq = newer_than
-        found = list(rows.filter(Q(at__gt=at) | Q(at=at, seq__gt=seq)).order_by("at", "seq")[: size + 1])
+        found = list(rows.filter(Q(at__gt=at) | Q(seq__gt=seq), at__gte=at).order_by("at", "seq")[: size + 1])
         more_newer, entries = len(found) > size, found[:size][::-1]
         more_older = True
     else:
         if older_than:
             at, seq = older_than
-            rows = rows.filter(Q(at__lt=at) | Q(at=at, seq__lt=seq))
+            rows = rows.filter(Q(at__lt=at) | Q(seq__lt=seq), at__lte=at)  # the last condition is what the index serves
         found = list(rows[: size + 1])
         more_older, entries = len(found) > size, found[:size]
         more_newer = older_than is not None
