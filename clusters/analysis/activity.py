@@ -9,9 +9,13 @@ hours: `low` is their 10th percentile (what the cluster does by itself), `high` 
 the way from low to high, but not below `CPU_FLOOR` (5 % of capacity). Both are order statistics: single bursts do not
 move them. Where high is less than twice low the signal has no day and night, and only the floor counts as idle.
 
-**A cell is blue** when it was observed in at least half of the weeks (and twice), and was idle in all of them; from ten
-weeks on, one busy week in ten is forgiven. What was not observed is not blue, and a blue run shorter than `MINIMUM_RUN`
-hours is not worth a sleep. The week is a circle: Sunday's night runs into Monday's.
+**A cell is blue** when it was observed in at least half of the weeks (and twice) and was idle in all of them, and so were
+the hours before and after it: people come early and stay late. What was not observed is not blue, and a blue run shorter
+than `MINIMUM_RUN` hours is not worth a sleep. The week is a circle: Sunday's night runs into Monday's.
+
+Why so strict: learned from twelve weeks of commits and judged on the four weeks after (80 times, seven public
+repositories), these rules leave 60 blue hours a week, in which 3.4 % of the later commits fall. Forgiving one busy week in ten makes it
+94 hours and 9.9 %; without the hours before and after, 109 hours and 16 %. Give it the last 8 to 12 weeks.
 """
 
 from __future__ import annotations
@@ -112,7 +116,8 @@ def activity(
         message = "not enough data yet (the samples carry neither API requests nor CPU)"
         return Activity(_cells(hours, (), weeks, frozenset()), (), None, 0, len(days), weeks, message)
     cells = _cells(hours, thresholds, weeks, frozenset())
-    blue = _long_runs(frozenset(_index(cell) for cell in cells if _idle(cell, weeks)), minimum_run)
+    idle = frozenset(_index(cell) for cell in cells if _idle(cell, weeks))
+    blue = _long_runs(frozenset(n for n in idle if {(n - 1) % HOURS, (n + 1) % HOURS} <= idle), minimum_run)
     marks = "".join("0" if index in blue else "1" for index in range(HOURS))
     return Activity(
         cells=_cells(hours, thresholds, weeks, blue),
@@ -200,8 +205,7 @@ def _heat(hour: _Hour, thresholds: Sequence[Threshold]) -> float:
 
 
 def _idle(cell: Cell, weeks: int) -> bool:
-    enough = cell.observed >= max(2, weeks / 2)
-    return enough and cell.busy <= cell.observed // 10
+    return cell.observed >= max(2, weeks / 2) and not cell.busy
 
 
 def _index(cell: Cell) -> int:

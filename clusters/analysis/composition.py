@@ -11,7 +11,7 @@ from decimal import Decimal
 from clusters.analysis.facts import Node
 
 UNKNOWN_TYPE = "unknown"
-_AZURE = re.compile(r"^(?:Standard|Basic)_([A-Z]+)\d+(?:-\d+)?([a-z]*)(?:_([A-Za-z]\w*?))?(?:_v(\d+))?$")
+_AZURE = re.compile(r"^(?:Standard|Basic)_([A-Z]+)\d+(?:-\d+)?([a-z]*)(?:_((?!v\d)[A-Za-z]\w*?))?(?:_v(\d+))?$")
 _AWS = re.compile(r"^([a-z][a-z0-9-]*)\.(?:\d+x)?[a-z0-9-]+$")
 
 
