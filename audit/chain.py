@@ -12,13 +12,34 @@ from collections.abc import Mapping
 from typing import Any
 
 GENESIS = "0" * 64
-FIELDS = ["id", "organization", "seq", "at", "actor_kind", "actor_id", "actor_label", "verb", "target_kind", "target_id", "target_label", "outcome", "changes", "detail", "ip", "user_agent", "request_id", "operation_id"]
+FIELDS = [
+    "id",
+    "organization",
+    "seq",
+    "at",
+    "actor_kind",
+    "actor_id",
+    "actor_label",
+    "verb",
+    "target_kind",
+    "target_id",
+    "target_label",
+    "outcome",
+    "changes",
+    "detail",
+    "ip",
+    "user_agent",
+    "request_id",
+    "operation_id",
+]
 _MAX_DEPTH = 12
 
 
 def canonical(entry: Mapping[str, Any]) -> bytes:
     """JSON of FIELDS with sorted keys, no spaces, UTF-8; times as ISO 8601 UTC with milliseconds; ids as text."""
-    return json.dumps({name: entry[name] for name in FIELDS}, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(
+        {name: entry[name] for name in FIELDS}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    ).encode()
 
 
 def digest(entry: Mapping[str, Any]) -> str:
@@ -51,7 +72,11 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return text(value)
     if isinstance(value, float):
-        return value if repr(value).lstrip("-").replace(".", "", 1).isdigit() and value != 0 else (0 if value == 0 else repr(value))
+        return (
+            value
+            if repr(value).lstrip("-").replace(".", "", 1).isdigit() and value != 0
+            else (0 if value == 0 else repr(value))
+        )
     if depth >= _MAX_DEPTH:
         return text(str(value))[:200]
     if isinstance(value, Mapping):

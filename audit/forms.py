@@ -67,11 +67,25 @@ def verb_choices() -> list[tuple[str, str]]:
 class ExportForm(forms.Form):
     """Which lines, in which form."""
 
-    format = forms.ChoiceField(choices=((ExportFormat.CSV.value, "CSV, for spreadsheets"), (ExportFormat.JSONL.value, "JSON Lines, verifiable")), label="Format")
-    period = forms.ChoiceField(
-        choices=(("30d", "Last 30 days"), ("quarter", "Last quarter"), ("all", "Everything"), ("custom", "Custom range")), label="Time range"
+    format = forms.ChoiceField(
+        choices=(
+            (ExportFormat.CSV.value, "CSV, for spreadsheets"),
+            (ExportFormat.JSONL.value, "JSON Lines, verifiable"),
+        ),
+        label="Format",
     )
-    start = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}), label="From", help_text="For a custom range.")
+    period = forms.ChoiceField(
+        choices=(
+            ("30d", "Last 30 days"),
+            ("quarter", "Last quarter"),
+            ("all", "Everything"),
+            ("custom", "Custom range"),
+        ),
+        label="Time range",
+    )
+    start = forms.DateField(
+        required=False, widget=forms.DateInput(attrs={"type": "date"}), label="From", help_text="For a custom range."
+    )
     end = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}), label="To")
 
     def facts(self, timezone: str) -> dict[str, Any]:
@@ -93,7 +107,15 @@ class SettingsForm(forms.Form):
         required=False,
         empty_value=None,
         coerce=int,
-        choices=((30, "30 days"), (90, "90 days"), (180, "180 days"), (365, "1 year"), (730, "2 years"), (2555, "7 years"), ("", "For ever")),
+        choices=(
+            (30, "30 days"),
+            (90, "90 days"),
+            (180, "180 days"),
+            (365, "1 year"),
+            (730, "2 years"),
+            (2555, "7 years"),
+            ("", "For ever"),
+        ),
         label="Keep the log",
         help_text="Keeping more than a year takes more storage, which may cost extra.",
     )
@@ -102,7 +124,13 @@ class SettingsForm(forms.Form):
 
     @classmethod
     def of(cls, kept: AuditSettings) -> SettingsForm:
-        return cls(initial={"retention_days": kept.retention_days or "", "legal_hold": kept.legal_hold, "hold_reason": kept.hold_reason})
+        return cls(
+            initial={
+                "retention_days": kept.retention_days or "",
+                "legal_hold": kept.legal_hold,
+                "hold_reason": kept.hold_reason,
+            }
+        )
 
 
 class SinkForm(forms.Form):
@@ -112,13 +140,35 @@ class SinkForm(forms.Form):
     kind = forms.ChoiceField(choices=SinkKind.choices, label="Kind")
     shape = forms.ChoiceField(choices=Shipping.choices, label="Form of the events")
     url = forms.CharField(required=False, max_length=500, label="Address", help_text="Splunk HEC, webhook.")
-    site = forms.CharField(required=False, max_length=60, label="Datadog site", help_text="datadoghq.com, datadoghq.eu, …")
-    api_key = forms.CharField(required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), label="Datadog API key")
-    token = forms.CharField(required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), label="Splunk HEC token")
-    bucket = forms.CharField(required=False, max_length=63, label="S3 bucket", help_text="With object lock, nobody can take back what was sent.")
+    site = forms.CharField(
+        required=False, max_length=60, label="Datadog site", help_text="datadoghq.com, datadoghq.eu, …"
+    )
+    api_key = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        label="Datadog API key",
+    )
+    token = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        label="Splunk HEC token",
+    )
+    bucket = forms.CharField(
+        required=False,
+        max_length=63,
+        label="S3 bucket",
+        help_text="With object lock, nobody can take back what was sent.",
+    )
     region = forms.CharField(required=False, max_length=30, label="S3 region")
     access_key_id = forms.CharField(required=False, max_length=128, label="AWS access key id")
-    secret_access_key = forms.CharField(required=False, max_length=200, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), label="AWS secret access key")
+    secret_access_key = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        label="AWS secret access key",
+    )
     host = forms.CharField(required=False, max_length=253, label="Syslog host")
     port = forms.IntegerField(required=False, min_value=1, max_value=65535, label="Syslog port, TLS")
 
@@ -126,5 +176,15 @@ class SinkForm(forms.Form):
         """What `add_sink` takes."""
         given = self.cleaned_data
         hidden = ("api_key", "token", "access_key_id", "secret_access_key")
-        options = {name: value for name, value in given.items() if name not in {*hidden, "name", "kind", "shape"} and value not in ("", None)}
-        return {"name": given["name"], "kind": given["kind"], "shape": given["shape"], "options": options, "secrets": {n: given[n] for n in hidden if given[n]}}
+        options = {
+            name: value
+            for name, value in given.items()
+            if name not in {*hidden, "name", "kind", "shape"} and value not in ("", None)
+        }
+        return {
+            "name": given["name"],
+            "kind": given["kind"],
+            "shape": given["shape"],
+            "options": options,
+            "secrets": {n: given[n] for n in hidden if given[n]},
+        }

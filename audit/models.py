@@ -67,7 +67,9 @@ class AuditPending(OrgOwned):
 class AuditSeal(OrgOwned):
     """The place of an entry in the chain of its organization. Written once; triggers refuse UPDATE and DELETE."""
 
-    entry = models.OneToOneField(AuditEntry, on_delete=models.DO_NOTHING, db_constraint=False, primary_key=True, related_name="seal")
+    entry = models.OneToOneField(
+        AuditEntry, on_delete=models.DO_NOTHING, db_constraint=False, primary_key=True, related_name="seal"
+    )
     line = models.PositiveBigIntegerField()
     prev_hash = models.CharField(max_length=64)
     hash = models.CharField(max_length=64)
@@ -82,7 +84,9 @@ class AuditSeal(OrgOwned):
 class AuditHead(models.Model):
     """The tail of one organization's chain; the sealer that holds its lock is the only one that adds to the chain."""
 
-    organization = models.OneToOneField("accounts.Organization", on_delete=models.CASCADE, primary_key=True, related_name="+")
+    organization = models.OneToOneField(
+        "accounts.Organization", on_delete=models.CASCADE, primary_key=True, related_name="+"
+    )
     seq = models.PositiveBigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
 

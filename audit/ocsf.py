@@ -25,7 +25,12 @@ def event(line: Line) -> dict[str, Any]:
     is_sign_in = verb in {"user.signed_in", "user.sign_in_failed", "user.signed_out"}
     class_uid, activity = (3002, 2 if verb == "user.signed_out" else 1) if is_sign_in else (6003, _activity(verb))
     status_id, status = _STATUS.get(outcome, (0, "Unknown"))
-    user = {"uid": content.get("actor_id"), "name": content.get("actor_label"), "type": content.get("actor_kind"), "type_id": 1 if content.get("actor_kind") == "user" else 3}
+    user = {
+        "uid": content.get("actor_id"),
+        "name": content.get("actor_label"),
+        "type": content.get("actor_kind"),
+        "type_id": 1 if content.get("actor_kind") == "user" else 3,
+    }
     found: dict[str, Any] = {
         "class_uid": class_uid,
         "category_uid": class_uid // 1000,
@@ -50,7 +55,11 @@ def event(line: Line) -> dict[str, Any]:
     }
     if is_sign_in:
         return {**found, "user": user}
-    resource = {"uid": content.get("target_id"), "name": content.get("target_label"), "type": content.get("target_kind")}
+    resource = {
+        "uid": content.get("target_id"),
+        "name": content.get("target_label"),
+        "type": content.get("target_kind"),
+    }
     return {**found, "api": {"operation": verb, "request": {"uid": content.get("request_id")}}, "resources": [resource]}
 
 

@@ -28,7 +28,12 @@ WHO: dict[str, tuple[str, ...]] = {
     "programs": (ActorKind.API_KEY, ActorKind.AGENT),
 }
 SINCE: dict[str, timedelta] = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
-ICONS: dict[str, str] = {ActorKind.USER: "user", ActorKind.SYSTEM: "robot", ActorKind.API_KEY: "key", ActorKind.AGENT: "plug"}
+ICONS: dict[str, str] = {
+    ActorKind.USER: "user",
+    ActorKind.SYSTEM: "robot",
+    ActorKind.API_KEY: "key",
+    ActorKind.AGENT: "plug",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +197,13 @@ def _length(actor: Actor) -> int:
 def counts(*, actor: Actor, filters: Filters) -> tuple[dict[str, int], bool]:
     """Lines by group of actors and by outcome among the newest 10,000 that match, and whether there are more."""
     newest = query(actor=actor, filters=filters).values("id")[:COUNTED]
-    rows = AuditEntry.objects.visible_to(actor).filter(id__in=newest).order_by().values("actor_kind", "outcome").annotate(n=Count("id"))
+    rows = (
+        AuditEntry.objects.visible_to(actor)
+        .filter(id__in=newest)
+        .order_by()
+        .values("actor_kind", "outcome")
+        .annotate(n=Count("id"))
+    )
     result = dict.fromkeys(["", *WHO, *Outcome.values], 0)
     for row in rows:
         result[""] += row["n"]
@@ -262,7 +273,11 @@ def exports(*, actor: Actor, limit: int = 20) -> list[AuditExport]:
 
 def saved_views(*, actor: Actor) -> list[SavedView]:
     """The actor's own views by name."""
-    return list(SavedView.objects.visible_to(actor).filter(user_id=actor.id).order_by("name")) if actor.kind == ActorKind.USER else []
+    return (
+        list(SavedView.objects.visible_to(actor).filter(user_id=actor.id).order_by("name"))
+        if actor.kind == ActorKind.USER
+        else []
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +297,22 @@ def sinks(*, actor: Actor) -> list[SinkView]:
     for sink in Sink.objects.visible_to(actor).order_by("name"):
         head = AuditHead.objects.filter(organization_id=sink.organization_id).first()
         behind = max(0, head.seq - sink.line) if head else 0
-        oldest = AuditSeal.objects.visible_to(actor).filter(line__gt=sink.line).order_by("line").select_related("entry").first() if behind else None
+        oldest = (
+            AuditSeal.objects.visible_to(actor)
+            .filter(line__gt=sink.line)
+            .order_by("line")
+            .select_related("entry")
+            .first()
+            if behind
+            else None
+        )
         options = sink.options
-        host = options.get("bucket") or options.get("host") or options.get("site") or urlsplit(str(options.get("url", ""))).hostname or ""
+        host = (
+            options.get("bucket")
+            or options.get("host")
+            or options.get("site")
+            or urlsplit(str(options.get("url", ""))).hostname
+            or ""
+        )
         found.append(SinkView(sink, str(host), behind, oldest.entry.at if oldest else None))
     return found

@@ -23,7 +23,14 @@ from audit.verification import Line
 from core import clock, ssrf
 from core.errors import CurfewError
 
-DATADOG_SITES = ("datadoghq.com", "us3.datadoghq.com", "us5.datadoghq.com", "datadoghq.eu", "ap1.datadoghq.com", "ddog-gov.com")
+DATADOG_SITES = (
+    "datadoghq.com",
+    "us3.datadoghq.com",
+    "us5.datadoghq.com",
+    "datadoghq.eu",
+    "ap1.datadoghq.com",
+    "ddog-gov.com",
+)
 
 
 class NotShipped(CurfewError):
@@ -57,30 +64,65 @@ def _check(answer: ssrf.Answer) -> None:
         raise NotShipped(f"It answered {answer.status}.")
 
 
-def _datadog(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
-    logs = [{"ddsource": "curfew", "service": "curfew-audit", "id": str(line.entry_id), "message": _dump(body)} for line, body in zip(lines, bodies, strict=True)]
+def _datadog(
+    options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
+) -> None:
+    logs = [
+        {"ddsource": "curfew", "service": "curfew-audit", "id": str(line.entry_id), "message": _dump(body)}
+        for line, body in zip(lines, bodies, strict=True)
+    ]
     url = f"https://http-intake.logs.{options['site']}/api/v2/logs"
-    _check(ssrf.post(url, _dump(logs).encode(), {"Content-Type": "application/json", "DD-API-KEY": str(secrets["api_key"])}))
+    _check(
+        ssrf.post(
+            url, _dump(logs).encode(), {"Content-Type": "application/json", "DD-API-KEY": str(secrets["api_key"])}
+        )
+    )
 
 
-def _splunk(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+def _splunk(
+    options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
+) -> None:
     events = []
     for line, body in zip(lines, bodies, strict=True):
         at = datetime.fromisoformat(str((line.content or {})["at"])).timestamp()
-        events.append(_dump({"time": at, "source": "curfew", "sourcetype": "curfew:audit", "fields": {"event_id": str(line.entry_id)}, "event": body}))
+        events.append(
+            _dump(
+                {
+                    "time": at,
+                    "source": "curfew",
+                    "sourcetype": "curfew:audit",
+                    "fields": {"event_id": str(line.entry_id)},
+                    "event": body,
+                }
+            )
+        )
     url = f"{str(options['url']).rstrip('/')}/services/collector/event"
-    _check(ssrf.post(url, "\n".join(events).encode(), {"Content-Type": "application/json", "Authorization": f"Splunk {secrets['token']}"}))
+    _check(
+        ssrf.post(
+            url,
+            "\n".join(events).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Splunk {secrets['token']}"},
+        )
+    )
 
 
-def _webhook(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+def _webhook(
+    options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
+) -> None:
     data = "".join(f"{_dump(body)}\n" for body in bodies).encode()
     moment = int(time.time())
     made = hmac.new(str(secrets["secret"]).encode(), f"{moment}.".encode() + data, hashlib.sha256).hexdigest()
-    headers = {"Content-Type": "application/x-ndjson", "Curfew-Signature": f"t={moment},v1={made}", "Curfew-Lines": f"{lines[0].line}-{lines[-1].line}"}
+    headers = {
+        "Content-Type": "application/x-ndjson",
+        "Curfew-Signature": f"t={moment},v1={made}",
+        "Curfew-Lines": f"{lines[0].line}-{lines[-1].line}",
+    }
     _check(ssrf.post(str(options["url"]), data, headers))
 
 
-def _syslog(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+def _syslog(
+    options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
+) -> None:
     """RFC 5424 over TCP, with TLS unless the options say no; each message with its length before it (RFC 6587)."""
     del secrets
     frames = []
@@ -101,7 +143,9 @@ def _syslog(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Seque
             plain.recv(1)  # the end of the other side's stream, or its reset
 
 
-def _s3(options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]) -> None:
+def _s3(
+    options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
+) -> None:
     """One object a batch, named by its lines: sent again, it replaces itself."""
     data = "".join(f"{_dump(body)}\n" for body in bodies).encode()
     organization = (lines[0].content or {}).get("organization", "unknown")
@@ -125,11 +169,19 @@ def signed_headers(url: str, data: bytes, region: str, secrets: Mapping[str, Any
     for part in (moment[:8], region, "s3", "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     made = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-    credential = f"AWS4-HMAC-SHA256 Credential={secrets['access_key_id']}/{scope}, SignedHeaders={names}, Signature={made}"
+    credential = (
+        f"AWS4-HMAC-SHA256 Credential={secrets['access_key_id']}/{scope}, SignedHeaders={names}, Signature={made}"
+    )
     return {"x-amz-content-sha256": content, "x-amz-date": moment, "Authorization": credential}
 
 
-_SENDERS = {SinkKind.DATADOG: _datadog, SinkKind.SPLUNK: _splunk, SinkKind.WEBHOOK: _webhook, SinkKind.SYSLOG: _syslog, SinkKind.S3: _s3}
+_SENDERS = {
+    SinkKind.DATADOG: _datadog,
+    SinkKind.SPLUNK: _splunk,
+    SinkKind.WEBHOOK: _webhook,
+    SinkKind.SYSLOG: _syslog,
+    SinkKind.S3: _s3,
+}
 
 
 def probe(organization: str) -> Line:

@@ -57,7 +57,9 @@ class SigningRing:
 
     def public_keys(self) -> dict[str, str]:
         """Key id to public key in hexadecimal: what an auditor notes down."""
-        return {name: key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex() for name, key in self.keys.items()}
+        return {
+            name: key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex() for name, key in self.keys.items()
+        }
 
 
 def ring() -> SigningRing:

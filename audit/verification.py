@@ -75,13 +75,19 @@ def verify_chain(*, organization_id: UUID) -> Verdict:
     if verdict.ok:
         reason = purge_reason or signature_reason or _unsealed(organization_id)
         if reason:
-            return Verdict(organization_id, verdict.checked, ok=False, seq=verdict.checked + start[0] + 1, reason=reason)
+            return Verdict(
+                organization_id, verdict.checked, ok=False, seq=verdict.checked + start[0] + 1, reason=reason
+            )
     waiting = AuditPending.objects.for_org(organization_id).count()
     anchored = max((w.line for w in remembered if w.who == "an anchor"), default=0)
-    return Verdict(organization_id, verdict.checked, verdict.ok, verdict.seq, verdict.reason, verdict.entry_id, waiting, anchored)
+    return Verdict(
+        organization_id, verdict.checked, verdict.ok, verdict.seq, verdict.reason, verdict.entry_id, waiting, anchored
+    )
 
 
-def judge(organization_id: UUID, lines: Iterable[Line], start: tuple[int, str], witnesses: Iterable[Witness]) -> Verdict:
+def judge(
+    organization_id: UUID, lines: Iterable[Line], start: tuple[int, str], witnesses: Iterable[Witness]
+) -> Verdict:
     """The first line that is missing, moved or altered, if any; witnesses tell whether the end was cut off."""
     wanted: dict[int, list[Witness]] = {}
     for witness in witnesses:
@@ -90,15 +96,30 @@ def judge(organization_id: UUID, lines: Iterable[Line], start: tuple[int, str], 
     for row in lines:
         reason = _wrong(organization_id, row, last + 1, previous) or _contradiction(row, wanted.pop(row.line, ()))
         if reason:
-            return Verdict(organization_id, last - start[0] + 1, ok=False, seq=min(last + 1, row.line), reason=reason, entry_id=row.entry_id)
+            return Verdict(
+                organization_id,
+                last - start[0] + 1,
+                ok=False,
+                seq=min(last + 1, row.line),
+                reason=reason,
+                entry_id=row.entry_id,
+            )
         last, previous = row.line, row.hash
     count = last - start[0]
     for witness in wanted.pop(start[0], ()):
         if witness.hash != start[1]:
-            return Verdict(organization_id, count, ok=False, seq=start[0], reason=f"{witness.who} remembers another hash")
+            return Verdict(
+                organization_id, count, ok=False, seq=start[0], reason=f"{witness.who} remembers another hash"
+            )
     late = [w for line, group in sorted(wanted.items()) if line > last for w in group]
     if late:
-        return Verdict(organization_id, count, ok=False, seq=last + 1, reason=f"the chain ends at line {last} but {late[-1].who} says {late[-1].line}")
+        return Verdict(
+            organization_id,
+            count,
+            ok=False,
+            seq=last + 1,
+            reason=f"the chain ends at line {last} but {late[-1].who} says {late[-1].line}",
+        )
     return Verdict(organization_id, count, ok=True)
 
 
@@ -125,7 +146,10 @@ def _start(organization_id: UUID) -> tuple[tuple[int, str], str]:
         return (0, chain.GENESIS), ""
     message = signing.statement("purge", str(organization_id), purge.line, purge.hash, iso(purge.at))
     good = signing.ring().is_signed(message, purge.key_id, purge.signature)
-    return (purge.line, purge.hash), "" if good else f"the removal up to line {purge.line} is not signed by this installation"
+    return (
+        purge.line,
+        purge.hash,
+    ), "" if good else f"the removal up to line {purge.line} is not signed by this installation"
 
 
 def _witnesses(organization_id: UUID, after: int) -> tuple[list[Witness], str]:
@@ -143,7 +167,11 @@ def _witnesses(organization_id: UUID, after: int) -> tuple[list[Witness], str]:
 
 def _unsealed(organization_id: UUID) -> str:
     """What is wrong with the entries that have no seal."""
-    late = AuditPending.objects.for_org(organization_id).filter(since__lt=datetime.now(tz=clock.now().tzinfo) - UNSEALED_FOR).count()
+    late = (
+        AuditPending.objects.for_org(organization_id)
+        .filter(since__lt=datetime.now(tz=clock.now().tzinfo) - UNSEALED_FOR)
+        .count()
+    )
     if late:
         return f"{late} entries wait for their seal for more than a minute"
     queued = AuditPending.objects.for_org(organization_id).filter(entry_id=OuterRef("id"))
@@ -156,7 +184,9 @@ def lines_between(organization_id: UUID, after: int, until: int | None = None) -
 
     Some thousand lines are in memory at a time; a gone entry still has its line, without content.
     """
-    seals = AuditSeal.objects.for_org(organization_id).order_by("line").values_list("line", "prev_hash", "hash", "entry_id")
+    seals = (
+        AuditSeal.objects.for_org(organization_id).order_by("line").values_list("line", "prev_hash", "hash", "entry_id")
+    )
     if until is not None:
         seals = seals.filter(line__lte=until)
     entries = AuditEntry.objects.for_org(organization_id)
@@ -165,6 +195,12 @@ def lines_between(organization_id: UUID, after: int, until: int | None = None) -
         contents = {row[0]: row for row in here.values_list("id", *_CONTENT)}
         for line, prev_hash, hash_, entry_id in chunk:
             row = contents.get(entry_id)
-            content = canonical_form({**dict(zip(_CONTENT, row[1:], strict=True)), "id": entry_id, "organization": organization_id}) if row else None
+            content = (
+                canonical_form(
+                    {**dict(zip(_CONTENT, row[1:], strict=True)), "id": entry_id, "organization": organization_id}
+                )
+                if row
+                else None
+            )
             yield Line(line, prev_hash, hash_, entry_id, content)
         after = chunk[-1][0]

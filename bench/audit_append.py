@@ -23,7 +23,9 @@ from bench.support import report, setup_django, summary
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.audit_append", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.audit_append", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--writers", type=int, default=64)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--rate", type=float, default=500.0, help="appends a second, of all writers together")
@@ -48,9 +50,28 @@ def lead(options: argparse.Namespace) -> None:
     live._send = lambda group, message: None  # type: ignore[assignment]
     organization = make_organization("Bench")
     begin = time.time() + 8
-    command = [sys.executable, "-m", "bench.audit_append", "--writers", str(options.writers), "--processes", str(options.processes)]
-    command += ["--rate", str(options.rate), "--seconds", str(options.seconds), "--worker", str(organization.id), str(begin)]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) for _ in range(options.processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.audit_append",
+        "--writers",
+        str(options.writers),
+        "--processes",
+        str(options.processes),
+    ]
+    command += [
+        "--rate",
+        str(options.rate),
+        "--seconds",
+        str(options.seconds),
+        "--worker",
+        str(organization.id),
+        str(begin),
+    ]
+    workers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+        for _ in range(options.processes)
+    ]
     backlog, seal_seconds = 0, 0.0
     while any(worker.poll() is None for worker in workers) and time.time() < begin + options.seconds + 60:
         time.sleep(2)
@@ -94,11 +115,23 @@ def work(options: argparse.Namespace, organization_id: str, begin: str) -> None:
     from core.actor import Actor, ActorKind
 
     live._send = lambda group, message: None  # type: ignore[assignment]
-    actor = Actor(ActorKind.USER, "bench", "Bench Writer", UUID(organization_id), frozenset({"*"}), "req-bench-0001", "203.0.113.24", "Bench/1")
+    actor = Actor(
+        ActorKind.USER,
+        "bench",
+        "Bench Writer",
+        UUID(organization_id),
+        frozenset({"*"}),
+        "req-bench-0001",
+        "203.0.113.24",
+        "Bench/1",
+    )
     count = options.writers // options.processes
     latency: list[float] = []
     service: list[float] = []
-    threads = [threading.Thread(target=write, args=(actor, float(begin), number / count, options, latency, service)) for number in range(count)]
+    threads = [
+        threading.Thread(target=write, args=(actor, float(begin), number / count, options, latency, service))
+        for number in range(count)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -106,7 +139,9 @@ def work(options: argparse.Namespace, organization_id: str, begin: str) -> None:
     print(json.dumps({"latency": latency, "service": service, "end": time.time()}))
 
 
-def write(actor: Any, begin: float, phase: float, options: argparse.Namespace, latency: list[float], service: list[float]) -> None:
+def write(
+    actor: Any, begin: float, phase: float, options: argparse.Namespace, latency: list[float], service: list[float]
+) -> None:
     from django.db import connection
 
     from audit.services import record_alone
@@ -117,7 +152,14 @@ def write(actor: Any, begin: float, phase: float, options: argparse.Namespace, l
         due = begin + (number + phase) * every
         time.sleep(max(0.0, due - time.time()))
         started = time.time()
-        record_alone(actor=actor, verb="access.denied", target_kind="node", target_id=str(number), target_label=f"node {number}", changes={"size": [number, number + 1]})
+        record_alone(
+            actor=actor,
+            verb="access.denied",
+            target_kind="node",
+            target_id=str(number),
+            target_label=f"node {number}",
+            changes={"size": [number, number + 1]},
+        )
         ended = time.time()
         latency.append(ended - due)
         service.append(ended - started)

@@ -38,7 +38,9 @@ QUERIES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.audit_pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.audit_pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=12)
     options = parser.parse_args()
@@ -61,7 +63,17 @@ def main() -> None:
     size = export(owner)
     seconds = time.perf_counter() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    report("audit_pages", database=connection.vendor, lines=options.lines, page_ms=pages, export_s=round(seconds, 1), export_mb=round(size / 1e6), copy_s=round(copied, 1), ratio=round(seconds / copied, 1), peak_grew_mb=round(grown))
+    report(
+        "audit_pages",
+        database=connection.vendor,
+        lines=options.lines,
+        page_ms=pages,
+        export_s=round(seconds, 1),
+        export_mb=round(size / 1e6),
+        copy_s=round(copied, 1),
+        ratio=round(seconds / copied, 1),
+        peak_grew_mb=round(grown),
+    )
 
 
 def fill(lines: int) -> Any:
@@ -101,7 +113,12 @@ def measure(client: Any, owner: Any, query: str, options: argparse.Namespace) ->
 
 def copy_seconds(connection: Any) -> float:
     began = time.perf_counter()
-    with connection.cursor() as cursor, cursor.cursor.copy("COPY (SELECT s.line, s.prev_hash, s.hash, e.* FROM audit_auditseal s JOIN audit_auditentry e ON e.id = s.entry_id ORDER BY s.line) TO STDOUT") as copy:
+    with (
+        connection.cursor() as cursor,
+        cursor.cursor.copy(
+            "COPY (SELECT s.line, s.prev_hash, s.hash, e.* FROM audit_auditseal s JOIN audit_auditentry e ON e.id = s.entry_id ORDER BY s.line) TO STDOUT"
+        ) as copy,
+    ):
         for _ in copy:
             pass
     return time.perf_counter() - began
@@ -110,7 +127,9 @@ def copy_seconds(connection: Any) -> float:
 def export(owner: Any) -> int:
     from audit import services
 
-    return sum(len(piece) for piece in services.start_export(actor=owner.actor, file_format="jsonl", period="all").chunks)
+    return sum(
+        len(piece) for piece in services.start_export(actor=owner.actor, file_format="jsonl", period="all").chunks
+    )
 
 
 if __name__ == "__main__":

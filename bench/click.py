@@ -115,7 +115,15 @@ class Bench:
                 return
             await asyncio.sleep(0.1)
 
-    def _take(self, instance: str, verb: str, clicked: float, operation: dict[str, Any], calls: Sequence[Any], changes: Sequence[Any]) -> None:
+    def _take(
+        self,
+        instance: str,
+        verb: str,
+        clicked: float,
+        operation: dict[str, Any],
+        calls: Sequence[Any],
+        changes: Sequence[Any],
+    ) -> None:
         action, reached = ("StartInstances", "running") if verb == "start" else ("StopInstances", "stopped")
         mine = [c["at"] for c in calls if c["action"] == action and instance in c["instances"]]
         assert mine, f"no {action} of {instance}"
@@ -141,7 +149,10 @@ class Bench:
             if not sockets:
                 if not screen.fragments:
                     return
-                told = next((f.came for f in screen.fetches[GRID] if told is not None and f.asked >= told and f.status == 200), None)
+                told = next(
+                    (f.came for f in screen.fetches[GRID] if told is not None and f.asked >= told and f.status == 200),
+                    None,
+                )
             if told is None:
                 self.figures.incomplete += 1
                 return
@@ -170,20 +181,29 @@ class Bench:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.click", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.click", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--screens", type=int, default=200)
     parser.add_argument("--scaled", action="store_true", help="PostgreSQL, Redis, web, worker and beat")
     parser.add_argument("--listen-only", action="store_true", help="browsers hear, but do not fetch")
     options = parser.parse_args()
-    with WatchedCloud(transition_seconds=1.0) as cloud, (Scaled(cloud) if options.scaled else Embedded(cloud)) as curfew:
+    with WatchedCloud(transition_seconds=1.0) as cloud, Scaled(cloud) if options.scaled else Embedded(cloud) as curfew:
         bench = Bench(curfew, cloud, options.screens, listen_only=options.listen_only)
         try:
             asyncio.run(asyncio.wait_for(bench.run(options.clicks), LONGEST_RUN))
         except (AssertionError, httpx.HTTPError):
             report("click", failed=True, **bench.result())
             raise
-        report("click", mode=curfew.mode, screens=options.screens, clicks=options.clicks, fetching=not options.listen_only, **bench.result())
+        report(
+            "click",
+            mode=curfew.mode,
+            screens=options.screens,
+            clicks=options.clicks,
+            fetching=not options.listen_only,
+            **bench.result(),
+        )
 
 
 if __name__ == "__main__":

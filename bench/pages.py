@@ -40,7 +40,9 @@ def fill(nodes: int) -> dict[str, Any]:
     owner = make_person("alice", organization, "owner")
     accounts = [make_account(organization, "aws", f"{number:012d}") for number in range(1, 4)]
     types = [
-        NodeType.objects.for_org(organization).create(organization=organization, name=name, slug=name.lower().replace(" ", "-"), created_at=clock.now())
+        NodeType.objects.for_org(organization).create(
+            organization=organization, name=name, slug=name.lower().replace(" ", "-"), created_at=clock.now()
+        )
         for name in TYPES
     ]
     for number in range(nodes):
@@ -67,7 +69,12 @@ def fill(nodes: int) -> dict[str, Any]:
         live_through(owner.actor, node, awake, HOURLY[tier])
         audit.record_alone(actor=owner.actor, verb="operation.requested", target=node)
     operation = operations_of(owner.actor, organization)
-    return {"owner": owner, "node": CloudNode.objects.for_org(organization).latest("created_at").id, "operation": operation, "account": accounts[0].id}
+    return {
+        "owner": owner,
+        "node": CloudNode.objects.for_org(organization).latest("created_at").id,
+        "operation": operation,
+        "account": accounts[0].id,
+    }
 
 
 def live_through(actor: Any, node: Any, awake: bool, hourly: Decimal) -> None:
@@ -75,7 +82,13 @@ def live_through(actor: Any, node: Any, awake: bool, hourly: Decimal) -> None:
     from core import clock
     from costs import services as costs
 
-    facts = {"actor": actor, "organization_id": node.organization_id, "resource_kind": "cloud_node", "resource_id": node.id, "resource_label": node.instance_name}
+    facts = {
+        "actor": actor,
+        "organization_id": node.organization_id,
+        "resource_kind": "cloud_node",
+        "resource_id": node.id,
+        "resource_label": node.instance_name,
+    }
     begin = clock.now() - timedelta(days=DAYS)
     costs.set_price(**facts, awake=hourly, asleep=Decimal("0.01"), source="bench", valid_from=begin)
     for day in range(DAYS):
@@ -98,9 +111,20 @@ def operations_of(actor: Any, organization: Any) -> UUID:
         node, at = nodes[number % len(nodes)], clock.now() - timedelta(minutes=number)
         rows.append(
             Operation(
-                organization=organization, kind="node.start", resource_kind="cloud_node", resource_id=node.id, resource_label=node.instance_name,
-                status="succeeded", not_before=at, created_at=at, started_at=at, finished_at=at + timedelta(seconds=50), progress=100,
-                actor_kind=actor.kind, actor_id=actor.id, actor_label=actor.label,
+                organization=organization,
+                kind="node.start",
+                resource_kind="cloud_node",
+                resource_id=node.id,
+                resource_label=node.instance_name,
+                status="succeeded",
+                not_before=at,
+                created_at=at,
+                started_at=at,
+                finished_at=at + timedelta(seconds=50),
+                progress=100,
+                actor_kind=actor.kind,
+                actor_id=actor.id,
+                actor_label=actor.label,
             )
         )
     Operation.objects.all_orgs().bulk_create(rows)
@@ -119,7 +143,9 @@ def routes() -> Iterator[tuple[str, list[str]]]:
             route = prefix + str(pattern.pattern)
             if isinstance(pattern, URLResolver):
                 yield from walk(pattern.url_patterns, route)
-            elif not route.startswith(SKIPPED + ALIASES) and not (route.endswith("/") and route != "" and "api/" in route):
+            elif not route.startswith(SKIPPED + ALIASES) and not (
+                route.endswith("/") and route != "" and "api/" in route
+            ):
                 yield route, list(pattern.pattern.converters)
 
     yield from walk(get_resolver().url_patterns, "")
@@ -158,11 +184,18 @@ def measure(client: Any, path: str, repeats: int) -> dict[str, Any] | int:
         began = time.perf_counter()
         client.get(path)
         spent.append((time.perf_counter() - began) * 1000)
-    return {"p50_ms": round(percentile(spent, 50), 1), "p95_ms": round(percentile(spent, 95), 1), "queries": queries, "kb": round(len(answer.content) / 1000, 1)}
+    return {
+        "p50_ms": round(percentile(spent, 50), 1),
+        "p95_ms": round(percentile(spent, 95), 1),
+        "queries": queries,
+        "kb": round(len(answer.content) / 1000, 1),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodes", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=30)
     options = parser.parse_args()
@@ -189,7 +222,14 @@ def main() -> None:
         else:
             pages["/" + route] = found
     slowest = dict(sorted(pages.items(), key=lambda item: -item[1]["p95_ms"]))
-    report("pages", database=connection.vendor, nodes=options.nodes, repeats=options.repeats, pages=slowest, left_out={route: why for route, why in left_out.items() if why not in {302, 405}})
+    report(
+        "pages",
+        database=connection.vendor,
+        nodes=options.nodes,
+        repeats=options.repeats,
+        pages=slowest,
+        left_out={route: why for route, why in left_out.items() if why not in {302, 405}},
+    )
 
 
 if __name__ == "__main__":

@@ -107,13 +107,21 @@ class Screen:
         """Connect the socket; returns when the server said hello."""
         url = self.base_url.replace("http", "ws", 1) + "/ws/live"
         self._socket = await connect(
-            url, additional_headers={"Cookie": self.cookie}, origin=self.base_url, open_timeout=60, ping_interval=None, compression=None  # type: ignore[arg-type]
+            url,
+            additional_headers={"Cookie": self.cookie},
+            origin=self.base_url,
+            open_timeout=60,
+            ping_interval=None,
+            compression=None,  # type: ignore[arg-type]
         )
         hello = json.loads(await asyncio.wait_for(self._socket.recv(), 60))
         assert hello["topic"] == "hello", hello
         self.forget()
         self._wanted = {path: asyncio.Event() for path in self.fragments}
-        self._tasks = [asyncio.create_task(self._listen()), *(asyncio.create_task(self._keep_fresh(path)) for path in self.fragments)]
+        self._tasks = [
+            asyncio.create_task(self._listen()),
+            *(asyncio.create_task(self._keep_fresh(path)) for path in self.fragments),
+        ]
 
     async def _listen(self) -> None:
         assert self._socket is not None
@@ -156,7 +164,9 @@ class Screen:
     @property
     def last_heard(self) -> float:
         """When the last message or fragment came; 0 when none did."""
-        return max([0.0, *(at for at, _ in self.messages[-1:]), *(f.came for each in self.fetches.values() for f in each[-1:])])
+        return max(
+            [0.0, *(at for at, _ in self.messages[-1:]), *(f.came for each in self.fetches.values() for f in each[-1:])]
+        )
 
 
 async def open_all(screens: list[Screen], at_once: int = 20) -> None:

@@ -60,7 +60,9 @@ def command_of(pid: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.startup", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--idle-seconds", type=float, default=60.0)
     parser.add_argument("--starts", type=int, default=5, help="second starts to measure")
     parser.add_argument("--command", choices=["demo", "up"], default="demo")
@@ -75,7 +77,13 @@ def main() -> None:
             began = time.monotonic()
             child = Child("demo", command, env=clean_environment(), log=folder / "output.log")
             try:
-                wait_for(lambda url=f"http://127.0.0.1:{port}/": first_page(url), what="the first page", seconds=300, every=0.02, child=child)  # type: ignore[misc]
+                wait_for(
+                    lambda url=f"http://127.0.0.1:{port}/": first_page(url),
+                    what="the first page",
+                    seconds=300,
+                    every=0.02,
+                    child=child,
+                )  # type: ignore[misc]
                 seconds.append(time.monotonic() - began)
                 if number == options.starts:
                     idle = rest(child.pid, options.idle_seconds)
@@ -90,7 +98,9 @@ def main() -> None:
         "startup",
         command=options.command,
         new_data_folder_seconds=round(seconds[0], 2),
-        again_seconds={"n": len(again), "p50": round(again[len(again) // 2], 2), "max": round(again[-1], 2)} if again else None,
+        again_seconds={"n": len(again), "p50": round(again[len(again) // 2], 2), "max": round(again[-1], 2)}
+        if again
+        else None,
         stop_seconds=round(stop_seconds, 2),
         **idle,
     )
@@ -111,7 +121,9 @@ def rest(pid: int, seconds: float) -> dict[str, object]:
         for member in members
         if Path(f"/proc/{member}").exists()
     }
-    children = {("sandbox" if "sandbox" in command_of(m) else command_of(m)[:60]): row for m, row in rows.items() if m != pid}
+    children = {
+        ("sandbox" if "sandbox" in command_of(m) else command_of(m)[:60]): row for m, row in rows.items() if m != pid
+    }
     return {"after_idle_seconds": seconds, "server": rows[pid], "children": children}
 
 

@@ -147,7 +147,9 @@ class _Http(http.client.HTTPConnection):
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST", timeout: float = TIMEOUT) -> Answer:
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST", timeout: float = TIMEOUT
+) -> Answer:
     """Send and return the answer, whatever its status; redirects are answers like others. Raises Refused and Unreachable."""
     target = check_url(url)
     made: http.client.HTTPConnection = _Https(target, timeout) if target.scheme == "https" else _Http(target, timeout)

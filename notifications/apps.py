@@ -10,4 +10,6 @@ class NotificationsConfig(AppConfig):
         from notifications import audit_verbs, events  # noqa: F401  registers the verbs and events
 
         periodic.register("notifications.deliver", 5)
-        menu.register_settings(menu.Entry(35, "Notifications", "notifications:settings", "bell", permission="notifications.view"))
+        menu.register_settings(
+            menu.Entry(35, "Notifications", "notifications:settings", "bell", permission="notifications.view")
+        )

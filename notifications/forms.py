@@ -19,10 +19,21 @@ def _events() -> list[tuple[str, str]]:
 class TimingForm(forms.Form):
     """What is heard and when."""
 
-    events = forms.MultipleChoiceField(required=False, choices=_events, widget=forms.CheckboxSelectMultiple, label="Tell about", help_text="None chosen: everything.")
+    events = forms.MultipleChoiceField(
+        required=False,
+        choices=_events,
+        widget=forms.CheckboxSelectMultiple,
+        label="Tell about",
+        help_text="None chosen: everything.",
+    )
     digest_minutes = forms.TypedChoiceField(coerce=int, choices=DIGESTS, initial=0, label="How often")
     quiet_start = forms.TimeField(required=False, widget=forms.TimeInput(attrs={"type": "time"}), label="Quiet from")
-    quiet_end = forms.TimeField(required=False, widget=forms.TimeInput(attrs={"type": "time"}), label="Quiet until", help_text="What is urgent comes all the same.")
+    quiet_end = forms.TimeField(
+        required=False,
+        widget=forms.TimeInput(attrs={"type": "time"}),
+        label="Quiet until",
+        help_text="What is urgent comes all the same.",
+    )
 
 
 class ChannelForm(TimingForm):
@@ -30,10 +41,27 @@ class ChannelForm(TimingForm):
 
     name = forms.CharField(max_length=80, label="Name")
     kind = forms.ChoiceField(choices=ChannelKind.choices, label="Kind")
-    url = forms.CharField(required=False, max_length=500, label="Address of the webhook", help_text="For Slack: the incoming webhook of a channel.")
-    addresses = forms.CharField(required=False, max_length=2000, label="E-mail addresses", help_text="For e-mail: separated by commas.")
+    url = forms.CharField(
+        required=False,
+        max_length=500,
+        label="Address of the webhook",
+        help_text="For Slack: the incoming webhook of a channel.",
+    )
+    addresses = forms.CharField(
+        required=False, max_length=2000, label="E-mail addresses", help_text="For e-mail: separated by commas."
+    )
     hourly_limit = forms.IntegerField(min_value=1, max_value=1000, initial=60, label="Messages an hour at most")
-    field_order = ["name", "kind", "url", "addresses", "events", "digest_minutes", "quiet_start", "quiet_end", "hourly_limit"]
+    field_order = [
+        "name",
+        "kind",
+        "url",
+        "addresses",
+        "events",
+        "digest_minutes",
+        "quiet_start",
+        "quiet_end",
+        "hourly_limit",
+    ]
 
     def facts(self, timezone: str) -> dict[str, Any]:
         """What `add_channel` takes."""

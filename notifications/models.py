@@ -79,9 +79,15 @@ class Delivery(UuidModel, OrgOwned):
 
     class Meta(OrgOwned.Meta):
         constraints = [
-            models.UniqueConstraint(fields=["channel", "dedupe_key"], condition=Q(channel__isnull=False) & ~Q(dedupe_key=""), name="notification_once_a_channel"),
             models.UniqueConstraint(
-                fields=["organization", "user", "dedupe_key"], condition=Q(user__isnull=False) & ~Q(dedupe_key=""), name="notification_once_a_person"
+                fields=["channel", "dedupe_key"],
+                condition=Q(channel__isnull=False) & ~Q(dedupe_key=""),
+                name="notification_once_a_channel",
+            ),
+            models.UniqueConstraint(
+                fields=["organization", "user", "dedupe_key"],
+                condition=Q(user__isnull=False) & ~Q(dedupe_key=""),
+                name="notification_once_a_person",
             ),
         ]
         indexes = [

@@ -35,7 +35,12 @@ def channels(*, actor: Actor) -> list[Channel]:
 def deliveries(*, actor: Actor, dead: bool = False, limit: int = 50) -> list[DeliveryView]:
     """The newest messages to channels (a person's own e-mails are theirs), or only those that were given up."""
     actor.require(VIEW, "see notification channels")
-    rows = Delivery.objects.visible_to(actor).filter(channel__isnull=False).select_related("channel").order_by("-created_at")
+    rows = (
+        Delivery.objects.visible_to(actor)
+        .filter(channel__isnull=False)
+        .select_related("channel")
+        .order_by("-created_at")
+    )
     if dead:
         rows = rows.filter(state=State.DEAD)
     return [DeliveryView(row, str(row.channel or ""), _label(row.event)) for row in rows[:limit]]

@@ -27,7 +27,9 @@ def _page(request: HttpRequest, *, status: int = 200, **changed: Any) -> HttpRes
     caller = caller_of(request)
     actor = caller.actor
     wishes = selectors.preference(actor=actor)
-    initial = {name: getattr(wishes, name) for name in ("enabled", "events", "digest_minutes", "quiet_start", "quiet_end")}
+    initial = {
+        name: getattr(wishes, name) for name in ("enabled", "events", "digest_minutes", "quiet_start", "quiet_end")
+    }
     context = {
         "page_title": "Notifications",
         "channels": selectors.channels(actor=actor),

@@ -35,7 +35,9 @@ class AuditEntrySerializer(serializers.Serializer):
     request_id = serializers.CharField(allow_blank=True)
     operation_id = serializers.UUIDField(allow_null=True)
     digest = serializers.CharField(help_text="SHA-256 of the content")
-    line = serializers.IntegerField(allow_null=True, help_text="place in the chain; null for the seconds until it is sealed")
+    line = serializers.IntegerField(
+        allow_null=True, help_text="place in the chain; null for the seconds until it is sealed"
+    )
     prev_hash = serializers.CharField(allow_null=True)
     hash = serializers.CharField(allow_null=True)
 
@@ -43,8 +45,17 @@ class AuditEntrySerializer(serializers.Serializer):
 def entry_shape(entry: AuditEntry) -> dict[str, Any]:
     """Plain JSON values of one line."""
     seal = seal_of(entry)
-    place = {"line": seal.line, "prev_hash": seal.prev_hash, "hash": seal.hash} if seal else {"line": None, "prev_hash": None, "hash": None}
-    return {**as_mapping(entry), **place, "digest": entry.digest, "sentence": verbs.sentence(entry.verb, entry.target_label or "it")}
+    place = (
+        {"line": seal.line, "prev_hash": seal.prev_hash, "hash": seal.hash}
+        if seal
+        else {"line": None, "prev_hash": None, "hash": None}
+    )
+    return {
+        **as_mapping(entry),
+        **place,
+        "digest": entry.digest,
+        "sentence": verbs.sentence(entry.verb, entry.target_label or "it"),
+    }
 
 
 class AuditQuerySerializer(serializers.Serializer):

@@ -25,7 +25,11 @@ class AuditListView(CurfewAPIView):
 
     pagination_class = Pages
 
-    @extend_schema(operation_id="audit_list", parameters=[serializers.AuditQuerySerializer], responses=serializers.AuditEntrySerializer(many=True))
+    @extend_schema(
+        operation_id="audit_list",
+        parameters=[serializers.AuditQuerySerializer],
+        responses=serializers.AuditEntrySerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         asked = serializers.AuditQuerySerializer(data=request.query_params)
         asked.is_valid(raise_exception=True)
@@ -43,7 +47,9 @@ class AuditListView(CurfewAPIView):
             end=given.get("end"),
         )
         pages = Pages()
-        rows: list[AuditEntry] | None = pages.paginate_queryset(selectors.query(actor=self.actor, filters=filters), request, view=self)
+        rows: list[AuditEntry] | None = pages.paginate_queryset(
+            selectors.query(actor=self.actor, filters=filters), request, view=self
+        )
         return pages.get_paginated_response([serializers.entry_shape(e) for e in rows or []])
 
 
@@ -66,13 +72,25 @@ class AuditVerifyView(CurfewAPIView):
         services.seal_organization(organization_id=self.actor.org_id)
         found = verification.verify_chain(organization_id=self.actor.org_id)
         broken = str(found.entry_id) if found.entry_id else None
-        return Response({"ok": found.ok, "checked": found.checked, "broken_seq": found.seq, "broken_id": broken, "reason": found.reason})
+        return Response(
+            {
+                "ok": found.ok,
+                "checked": found.checked,
+                "broken_seq": found.seq,
+                "broken_id": broken,
+                "reason": found.reason,
+            }
+        )
 
 
 class AuditExportsView(CurfewAPIView):
     """Start an export; the answer is the file. `X-Export-Id` names the sidecar, kept when the last byte was sent."""
 
-    @extend_schema(operation_id="audit_export", request=serializers.AuditExportSerializer, responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    @extend_schema(
+        operation_id="audit_export",
+        request=serializers.AuditExportSerializer,
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
     def post(self, request: Request) -> StreamingHttpResponse:
         self.actor.require("audit.export", "export the audit log")
         asked = serializers.AuditExportSerializer(data=request.data)
@@ -104,9 +122,15 @@ class AuditSettingsView(CurfewAPIView):
     def get(self, request: Request) -> Response:
         return Response(serializers.AuditSettingsSerializer(services.settings_of(self._organization())).data)
 
-    @extend_schema(operation_id="audit_settings_update", request=serializers.AuditSettingsSerializer, responses=serializers.AuditSettingsSerializer)
+    @extend_schema(
+        operation_id="audit_settings_update",
+        request=serializers.AuditSettingsSerializer,
+        responses=serializers.AuditSettingsSerializer,
+    )
     def put(self, request: Request) -> Response:
         self.actor.require("audit.manage", "change how long the audit log is kept")
         asked = serializers.AuditSettingsSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        return Response(serializers.AuditSettingsSerializer(services.change_settings(actor=self.actor, **asked.validated_data)).data)
+        return Response(
+            serializers.AuditSettingsSerializer(services.change_settings(actor=self.actor, **asked.validated_data)).data
+        )

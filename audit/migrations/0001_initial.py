@@ -8,55 +8,82 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='AuditHead',
+            name="AuditHead",
             fields=[
-                ('organization', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='+', serialize=False, to='accounts.organization')),
-                ('seq', models.PositiveBigIntegerField(default=0)),
-                ('hash', models.CharField(default='0000000000000000000000000000000000000000000000000000000000000000', max_length=64)),
+                (
+                    "organization",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to="accounts.organization",
+                    ),
+                ),
+                ("seq", models.PositiveBigIntegerField(default=0)),
+                (
+                    "hash",
+                    models.CharField(
+                        default="0000000000000000000000000000000000000000000000000000000000000000", max_length=64
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='AuditEntry',
+            name="AuditEntry",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('seq', models.PositiveBigIntegerField()),
-                ('at', models.DateTimeField()),
-                ('actor_kind', models.CharField(max_length=16)),
-                ('actor_id', models.CharField(max_length=80)),
-                ('actor_label', models.CharField(max_length=200)),
-                ('verb', models.CharField(max_length=80)),
-                ('target_kind', models.CharField(blank=True, max_length=40)),
-                ('target_id', models.CharField(blank=True, max_length=80)),
-                ('target_label', models.CharField(blank=True, max_length=300)),
-                ('outcome', models.CharField(choices=[('success', 'Success'), ('failed', 'Failed'), ('denied', 'Denied')], max_length=10)),
-                ('changes', models.JSONField(default=dict)),
-                ('detail', models.CharField(blank=True, max_length=2000)),
-                ('ip', models.CharField(blank=True, max_length=45)),
-                ('user_agent', models.CharField(blank=True, max_length=300)),
-                ('request_id', models.CharField(blank=True, max_length=64)),
-                ('operation_id', models.UUIDField(null=True)),
-                ('prev_hash', models.CharField(max_length=64)),
-                ('hash', models.CharField(max_length=64)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.organization')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("seq", models.PositiveBigIntegerField()),
+                ("at", models.DateTimeField()),
+                ("actor_kind", models.CharField(max_length=16)),
+                ("actor_id", models.CharField(max_length=80)),
+                ("actor_label", models.CharField(max_length=200)),
+                ("verb", models.CharField(max_length=80)),
+                ("target_kind", models.CharField(blank=True, max_length=40)),
+                ("target_id", models.CharField(blank=True, max_length=80)),
+                ("target_label", models.CharField(blank=True, max_length=300)),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[("success", "Success"), ("failed", "Failed"), ("denied", "Denied")], max_length=10
+                    ),
+                ),
+                ("changes", models.JSONField(default=dict)),
+                ("detail", models.CharField(blank=True, max_length=2000)),
+                ("ip", models.CharField(blank=True, max_length=45)),
+                ("user_agent", models.CharField(blank=True, max_length=300)),
+                ("request_id", models.CharField(blank=True, max_length=64)),
+                ("operation_id", models.UUIDField(null=True)),
+                ("prev_hash", models.CharField(max_length=64)),
+                ("hash", models.CharField(max_length=64)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.organization"
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
-                'base_manager_name': 'plain',
-                'indexes': [models.Index(fields=['organization', '-at', '-seq'], name='audit_entry_recent'), models.Index(fields=['organization', 'target_kind', 'target_id'], name='audit_entry_target'), models.Index(fields=['request_id'], name='audit_entry_request')],
-                'constraints': [models.UniqueConstraint(fields=('organization', 'seq'), name='audit_entry_seq_once')],
+                "abstract": False,
+                "base_manager_name": "plain",
+                "indexes": [
+                    models.Index(fields=["organization", "-at", "-seq"], name="audit_entry_recent"),
+                    models.Index(fields=["organization", "target_kind", "target_id"], name="audit_entry_target"),
+                    models.Index(fields=["request_id"], name="audit_entry_request"),
+                ],
+                "constraints": [models.UniqueConstraint(fields=("organization", "seq"), name="audit_entry_seq_once")],
             },
             managers=[
-                ('objects', django.db.models.manager.Manager()),
-                ('plain', django.db.models.manager.Manager()),
+                ("objects", django.db.models.manager.Manager()),
+                ("plain", django.db.models.manager.Manager()),
             ],
         ),
     ]

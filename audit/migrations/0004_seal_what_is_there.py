@@ -9,7 +9,11 @@ from audit import chain
 
 def mapping(entry):
     return {
-        **{name: getattr(entry, name) for name in chain.FIELDS if name not in {"id", "organization", "at", "operation_id"}},
+        **{
+            name: getattr(entry, name)
+            for name in chain.FIELDS
+            if name not in {"id", "organization", "at", "operation_id"}
+        },
         "id": str(entry.id),
         "organization": str(entry.organization_id),
         "at": entry.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -25,7 +29,11 @@ def seal(apps, schema_editor):
             digest = chain.digest(mapping(entry))
             entries.filter(id=entry.id).update(digest=digest)
             line, previous, last = line + 1, last, chain.link(str(head.organization_id), line + 1, last, digest)
-            made.append(seals.model(organization_id=head.organization_id, entry_id=entry.id, line=line, prev_hash=previous, hash=last))
+            made.append(
+                seals.model(
+                    organization_id=head.organization_id, entry_id=entry.id, line=line, prev_hash=previous, hash=last
+                )
+            )
         seals.bulk_create(made, batch_size=1000)
         heads.filter(organization_id=head.organization_id).update(seq=line, hash=last)
 

@@ -31,7 +31,12 @@ def make_checkpoint(*, organization_id: UUID) -> AuditCheckpoint | None:
             message = signing.statement("checkpoint", str(organization_id), head.seq, head.hash, iso(at))
             key_id, signature = signing.ring().sign(message)
             newest = AuditCheckpoint.objects.for_org(organization_id).create(
-                organization_id=organization_id, line=head.seq, hash=head.hash, at=at, key_id=key_id, signature=signature
+                organization_id=organization_id,
+                line=head.seq,
+                hash=head.hash,
+                at=at,
+                key_id=key_id,
+                signature=signature,
             )
         made = newest
         transaction.on_commit(lambda: _anchor(made))
@@ -40,7 +45,9 @@ def make_checkpoint(*, organization_id: UUID) -> AuditCheckpoint | None:
 
 def checkpoint_all() -> int:
     """A checkpoint for each chain; the number of chains. Anchors that could not be written before are written now."""
-    heads = list(AuditHead.objects.filter(seq__gt=0).order_by("organization_id").values_list("organization_id", flat=True))
+    heads = list(
+        AuditHead.objects.filter(seq__gt=0).order_by("organization_id").values_list("organization_id", flat=True)
+    )
     for organization_id in heads:
         make_checkpoint(organization_id=organization_id)
     return len(heads)
@@ -49,7 +56,12 @@ def checkpoint_all() -> int:
 def as_anchor(checkpoint: AuditCheckpoint) -> anchors.Anchor:
     """The checkpoint as it stands outside the database."""
     return anchors.Anchor(
-        str(checkpoint.organization_id), checkpoint.line, checkpoint.hash, iso(checkpoint.at), checkpoint.key_id, checkpoint.signature
+        str(checkpoint.organization_id),
+        checkpoint.line,
+        checkpoint.hash,
+        iso(checkpoint.at),
+        checkpoint.key_id,
+        checkpoint.signature,
     )
 
 

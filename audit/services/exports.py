@@ -44,7 +44,9 @@ class Download:
     chunks: Iterator[bytes]
 
 
-def start_export(*, actor: Actor, file_format: str, period: str = "30d", start: datetime | None = None, end: datetime | None = None) -> Download:
+def start_export(
+    *, actor: Actor, file_format: str, period: str = "30d", start: datetime | None = None, end: datetime | None = None
+) -> Download:
     """Fix the piece of the chain, record the export, and return the stream. Memory stays constant.
 
     `period` is "30d", "quarter", "all" or "custom" with `start` and `end` (end excluded). Raises Forbidden, InvalidInput.
@@ -86,7 +88,9 @@ def _bounds(period: str, start: datetime | None, end: datetime | None) -> tuple[
     return start, end
 
 
-def _prepare(actor: Actor, org_id: UUID, file_format: str, since: datetime | None, until: datetime | None) -> AuditExport:
+def _prepare(
+    actor: Actor, org_id: UUID, file_format: str, since: datetime | None, until: datetime | None
+) -> AuditExport:
     checkpoint = make_checkpoint(organization_id=org_id)
     if checkpoint is None:
         raise InvalidInput("The log is empty.")
@@ -134,7 +138,17 @@ def _stream(export: AuditExport, name: str) -> Iterator[bytes]:
         whole.update(data)
         size += len(data)
         yield data
-    _finish(export, name, {"sha256": whole.hexdigest(), "size": size, "lines": count, "prev_hash": prev_hash or chain.GENESIS, "last_hash": last_hash})
+    _finish(
+        export,
+        name,
+        {
+            "sha256": whole.hexdigest(),
+            "size": size,
+            "lines": count,
+            "prev_hash": prev_hash or chain.GENESIS,
+            "last_hash": last_hash,
+        },
+    )
 
 
 def _as_jsonl(rows: list[Line]) -> bytes:
@@ -142,7 +156,10 @@ def _as_jsonl(rows: list[Line]) -> bytes:
     for row in rows:
         if row.content is None:
             raise InvalidInput(f"Line {row.line} of the log has lost its entry; verify the chain.")
-        parts.append(b'{"line":%d,"prev_hash":"%s","hash":"%s","entry":%s}\n' % (row.line, row.prev_hash.encode(), row.hash.encode(), chain.canonical(row.content)))
+        parts.append(
+            b'{"line":%d,"prev_hash":"%s","hash":"%s","entry":%s}\n'
+            % (row.line, row.prev_hash.encode(), row.hash.encode(), chain.canonical(row.content))
+        )
     return b"".join(parts)
 
 

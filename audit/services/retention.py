@@ -21,7 +21,9 @@ SHORTEST_DAYS, LONGEST_DAYS = 30, 3650
 BATCH = 2000
 
 
-def change_settings(*, actor: Actor, retention_days: int | None, legal_hold: bool, hold_reason: str = "") -> AuditSettings:
+def change_settings(
+    *, actor: Actor, retention_days: int | None, legal_hold: bool, hold_reason: str = ""
+) -> AuditSettings:
     """Keep the log for so many days (None: for ever) and set or lift a legal hold, which needs a reason. Recorded."""
     actor.require("audit.manage", "change how long the audit log is kept")
     if actor.org_id is None:
@@ -33,15 +35,29 @@ def change_settings(*, actor: Actor, retention_days: int | None, legal_hold: boo
         errors["hold_reason"] = ["Say what the hold is for."]
     if errors:
         raise InvalidInput(errors=errors)
-    wanted = {"retention_days": retention_days, "legal_hold": legal_hold, "hold_reason": hold_reason.strip()[:300] if legal_hold else ""}
+    wanted = {
+        "retention_days": retention_days,
+        "legal_hold": legal_hold,
+        "hold_reason": hold_reason.strip()[:300] if legal_hold else "",
+    }
     with transaction.atomic():
-        found, _ = AuditSettings.objects.for_org(actor.org_id).select_for_update().get_or_create(organization_id=actor.org_id)
-        changes = {name: [getattr(found, name), value] for name, value in wanted.items() if getattr(found, name) != value}
+        found, _ = (
+            AuditSettings.objects.for_org(actor.org_id).select_for_update().get_or_create(organization_id=actor.org_id)
+        )
+        changes = {
+            name: [getattr(found, name), value] for name, value in wanted.items() if getattr(found, name) != value
+        }
         if changes:
             for name, value in wanted.items():
                 setattr(found, name, value)
             found.save(update_fields=list(wanted))
-            record(actor=actor, verb="audit.settings_changed", target_kind="audit", target_label="Audit log", changes=changes)
+            record(
+                actor=actor,
+                verb="audit.settings_changed",
+                target_kind="audit",
+                target_label="Audit log",
+                changes=changes,
+            )
     return found
 
 
@@ -75,7 +91,13 @@ def _allow(organization_id: UUID, days: int) -> None:
     cutoff = clock.now() - timedelta(days=days)
     seals = AuditSeal.objects.for_org(organization_id)
     kept = seals.filter(entry__at__gte=cutoff).order_by("line").values_list("line", flat=True).first()
-    confirmed = Sink.objects.for_org(organization_id).filter(enabled=True).order_by("line").values_list("line", flat=True).first()
+    confirmed = (
+        Sink.objects.for_org(organization_id)
+        .filter(enabled=True)
+        .order_by("line")
+        .values_list("line", flat=True)
+        .first()
+    )
     outside = {(a.line, a.hash) for a in anchors.read(organization_id)[0]}
     points = AuditCheckpoint.objects.for_org(organization_id).order_by("-line")
     if kept is not None:
@@ -88,19 +110,32 @@ def _allow(organization_id: UUID, days: int) -> None:
     moment = clock.now()
     at = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     with transaction.atomic():
-        key_id, signature = signing.ring().sign(signing.statement("purge", str(organization_id), point.line, point.hash, iso(at)))
+        key_id, signature = signing.ring().sign(
+            signing.statement("purge", str(organization_id), point.line, point.hash, iso(at))
+        )
         AuditPurge.objects.for_org(organization_id).create(
             organization_id=organization_id, line=point.line, hash=point.hash, at=at, key_id=key_id, signature=signature
         )
         actor = Actor.system("retention", organization_id)
-        record(actor=actor, verb="audit.purged", target_kind="audit", target_label=f"up to line {point.line}", detail=f"older than {days} days")
+        record(
+            actor=actor,
+            verb="audit.purged",
+            target_kind="audit",
+            target_label=f"up to line {point.line}",
+            detail=f"older than {days} days",
+        )
 
 
 def _remove_up_to(organization_id: UUID, line: int) -> int:
     total = 0
     while True:
         with transaction.atomic():
-            old = AuditSeal.objects.for_org(organization_id).filter(line__lte=line).order_by("line").values_list("line", flat=True)[:BATCH]
+            old = (
+                AuditSeal.objects.for_org(organization_id)
+                .filter(line__lte=line)
+                .order_by("line")
+                .values_list("line", flat=True)[:BATCH]
+            )
             lines = list(old)
             if not lines:
                 return total

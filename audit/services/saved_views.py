@@ -27,7 +27,9 @@ def save_view(*, actor: Actor, name: str, query: str) -> SavedView:
     if mine.count() >= MOST and not mine.filter(name=name.strip()).exists():
         raise InvalidInput(errors={"name": [f"There are {MOST} saved views; remove one first."]})
     with transaction.atomic():
-        saved, _ = mine.update_or_create(organization_id=actor.org_id, user_id=actor.id, name=name.strip(), defaults={"query": query})
+        saved, _ = mine.update_or_create(
+            organization_id=actor.org_id, user_id=actor.id, name=name.strip(), defaults={"query": query}
+        )
     return saved
 
 

@@ -19,7 +19,9 @@ BATCH = 1000
 
 def seal_all(*, batches: int = 50) -> int:
     """Seal what waits, in every organization; the number of sealed entries. One cheap query when nothing waits."""
-    waiting = list(AuditPending.objects.all_orgs().order_by("organization_id").values_list("organization_id", flat=True).distinct())
+    waiting = list(
+        AuditPending.objects.all_orgs().order_by("organization_id").values_list("organization_id", flat=True).distinct()
+    )
     return sum(seal_organization(organization_id=one, batches=batches) for one in waiting)
 
 
@@ -39,14 +41,20 @@ def _seal_batch(organization_id: UUID) -> int:
         head = _locked_head(organization_id)
         if head is None:
             return 0
-        waiting = list(AuditPending.objects.for_org(organization_id).order_by("id").values_list("id", "entry_id", "digest")[:BATCH])
+        waiting = list(
+            AuditPending.objects.for_org(organization_id).order_by("id").values_list("id", "entry_id", "digest")[:BATCH]
+        )
         if not waiting:
             return 0
         seals = []
         for _, entry_id, digest in waiting:
             line, previous = head.seq + 1, head.hash
             head.seq, head.hash = line, chain.link(str(organization_id), line, previous, digest)
-            seals.append(AuditSeal(organization_id=organization_id, entry_id=entry_id, line=line, prev_hash=previous, hash=head.hash))
+            seals.append(
+                AuditSeal(
+                    organization_id=organization_id, entry_id=entry_id, line=line, prev_hash=previous, hash=head.hash
+                )
+            )
         AuditSeal.objects.for_org(organization_id).bulk_create(seals)
         AuditPending.objects.for_org(organization_id).filter(id__in=[row[0] for row in waiting])._raw_delete("default")
         head.save(update_fields=["seq", "hash"])

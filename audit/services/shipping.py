@@ -42,7 +42,15 @@ FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 OPTIONAL = {SinkKind.S3: ("prefix", "endpoint"), SinkKind.SYSLOG: ("tls",)}
 
 
-def add_sink(*, actor: Actor, name: str, kind: str, options: Mapping[str, Any], secrets: Mapping[str, Any], shape: str = Shipping.OCSF) -> tuple[Sink, str]:
+def add_sink(
+    *,
+    actor: Actor,
+    name: str,
+    kind: str,
+    options: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    shape: str = Shipping.OCSF,
+) -> tuple[Sink, str]:
     """A new destination, which begins with the lines from now on, and a webhook's signing secret, shown this once.
 
     `options` and `secrets` hold the fields of FIELDS. Raises InvalidInput per field.
@@ -66,17 +74,30 @@ def add_sink(*, actor: Actor, name: str, kind: str, options: Mapping[str, Any], 
             name=name.strip(),
             kind=kind,
             shape=shape,
-            options={name: options[name] for name in (*wanted, *OPTIONAL.get(SinkKind(kind), ())) if options.get(name) not in (None, "")},
+            options={
+                name: options[name]
+                for name in (*wanted, *OPTIONAL.get(SinkKind(kind), ()))
+                if options.get(name) not in (None, "")
+            },
             secrets=seal(kept, bound_to=f"sink:{sink_id}") if kept else "",
             line=head.seq if head else 0,
             not_before=clock.now(),
             created_at=clock.now(),
         )
-        record(actor=actor, verb="sink.added", target_kind="sink", target_id=str(sink.id), target_label=sink.name, changes={"kind": [None, kind]})
+        record(
+            actor=actor,
+            verb="sink.added",
+            target_kind="sink",
+            target_id=str(sink.id),
+            target_label=sink.name,
+            changes={"kind": [None, kind]},
+        )
     return sink, made
 
 
-def _problems(name: str, kind: str, shape: str, options: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, list[str]]:
+def _problems(
+    name: str, kind: str, shape: str, options: Mapping[str, Any], secrets: Mapping[str, Any]
+) -> dict[str, list[str]]:
     errors: dict[str, list[str]] = {}
     if not 0 < len(name.strip()) <= 80:
         errors["name"] = ["Give the destination a name of 1 to 80 characters."]
@@ -122,7 +143,14 @@ def set_sink_enabled(*, actor: Actor, sink_id: UUID, enabled: bool) -> Sink:
     sink = get_sink(actor=actor, sink_id=sink_id)
     with transaction.atomic():
         if sink.enabled != enabled:
-            record(actor=actor, verb="sink.changed", target_kind="sink", target_id=str(sink.id), target_label=sink.name, changes={"enabled": [sink.enabled, enabled]})
+            record(
+                actor=actor,
+                verb="sink.changed",
+                target_kind="sink",
+                target_id=str(sink.id),
+                target_label=sink.name,
+                changes={"enabled": [sink.enabled, enabled]},
+            )
         sink.enabled, sink.not_before, sink.failures = enabled, clock.now(), 0
         sink.save(update_fields=["enabled", "not_before", "failures"])
     return sink
@@ -142,12 +170,28 @@ def replay_sink(*, actor: Actor, sink_id: UUID, days: int) -> Sink:
     if not 1 <= days <= 365:
         raise InvalidInput(errors={"days": ["1 to 365 days."]})
     since = clock.now() - timedelta(days=days)
-    first = AuditSeal.objects.for_org(sink.organization_id).filter(entry__at__gte=since).order_by("line").values_list("line", flat=True).first()
+    first = (
+        AuditSeal.objects.for_org(sink.organization_id)
+        .filter(entry__at__gte=since)
+        .order_by("line")
+        .values_list("line", flat=True)
+        .first()
+    )
     with transaction.atomic():
         Sink.objects.for_org(sink.organization_id).filter(id=sink.id).update(
-            line=min(sink.line, first - 1) if first else sink.line, lease=F("lease") + 1, lease_until=None, not_before=clock.now()
+            line=min(sink.line, first - 1) if first else sink.line,
+            lease=F("lease") + 1,
+            lease_until=None,
+            not_before=clock.now(),
         )
-        record(actor=actor, verb="sink.replayed", target_kind="sink", target_id=str(sink.id), target_label=sink.name, detail=f"last {days} days")
+        record(
+            actor=actor,
+            verb="sink.replayed",
+            target_kind="sink",
+            target_id=str(sink.id),
+            target_label=sink.name,
+            detail=f"last {days} days",
+        )
     sink.refresh_from_db()
     return sink
 
@@ -165,7 +209,11 @@ def test_sink(*, actor: Actor, sink_id: UUID) -> str:
 def ship_all() -> int:
     """Ship to every destination that is due; the number of confirmed lines."""
     now = clock.now()
-    due = Sink.objects.all_orgs().filter(enabled=True, not_before__lte=now).filter(Q(lease_until=None) | Q(lease_until__lt=now))
+    due = (
+        Sink.objects.all_orgs()
+        .filter(enabled=True, not_before__lte=now)
+        .filter(Q(lease_until=None) | Q(lease_until__lt=now))
+    )
     return sum(ship_to(sink_id=one) for one in list(due.values_list("id", flat=True)))
 
 
@@ -200,11 +248,15 @@ def _ship_batch(sink: Sink, mine: Any) -> int:
         shippers.ship(sink.kind, sink.shape, sink.options, _secrets(sink), lines)
     except shippers.NotShipped as failed:
         wait = min(LONGEST_WAIT, 5.0 * 2 ** min(sink.failures, 10))
-        mine.update(failures=F("failures") + 1, error=failed.message[:500], not_before=clock.now() + timedelta(seconds=wait))
+        mine.update(
+            failures=F("failures") + 1, error=failed.message[:500], not_before=clock.now() + timedelta(seconds=wait)
+        )
         log.warning("audit_not_shipped", extra={"sink": str(sink.id), "line": lines[0].line, "reason": failed.message})
         return 0
     now = clock.now()
-    moved = mine.filter(line=sink.line).update(line=lines[-1].line, failures=0, error="", delivered_at=now, lease_until=now + LEASE)
+    moved = mine.filter(line=sink.line).update(
+        line=lines[-1].line, failures=0, error="", delivered_at=now, lease_until=now + LEASE
+    )
     sink.line = lines[-1].line
     return len(lines) if moved else 0
 

@@ -25,7 +25,9 @@ import sys
 from pathlib import Path
 from typing import Any, Tuple  # noqa: UP035
 
-LINE = re.compile(rb'\{"line":([1-9][0-9]{0,18}),"prev_hash":"([0-9a-f]{64})","hash":"([0-9a-f]{64})","entry":(\{.*\})\}\n')
+LINE = re.compile(
+    rb'\{"line":([1-9][0-9]{0,18}),"prev_hash":"([0-9a-f]{64})","hash":"([0-9a-f]{64})","entry":(\{.*\})\}\n'
+)
 
 # Ed25519 (RFC 8032), verification only, in plain arithmetic on the twisted Edwards curve -x² + y² = 1 + d·x²·y².
 P = 2**255 - 19
@@ -99,7 +101,9 @@ def is_signed(public_key: bytes, message: bytes, signature: bytes) -> bool:
 
 def link(organization: bytes, line: bytes, previous: bytes, content: bytes) -> bytes:
     """Hash of a line whose content has the SHA-256 `content` and that follows `previous`."""
-    return hashlib.sha256(b"curfew-audit-1\n%s\n%s\n%s\n%s" % (organization, line, previous, content)).hexdigest().encode()
+    return (
+        hashlib.sha256(b"curfew-audit-1\n%s\n%s\n%s\n%s" % (organization, line, previous, content)).hexdigest().encode()
+    )
 
 
 def statement(kind: str, organization: str, line: int, hash_: str, at: str) -> bytes:
@@ -112,7 +116,9 @@ def sidecar_message(sidecar: dict[str, Any]) -> bytes:
     return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def check_chain(path: str, organization: str, first_line: int, prev_hash: str, wanted: dict[int, str]) -> tuple[int, str, str, int]:
+def check_chain(
+    path: str, organization: str, first_line: int, prev_hash: str, wanted: dict[int, str]
+) -> tuple[int, str, str, int]:
     """Walk a JSON Lines file; `wanted` maps lines to hashes that witnesses remember. Returns count, last hash, SHA-256 and size."""
     owner, whole = organization.encode(), hashlib.sha256()
     sha256, size, count, expected, previous = hashlib.sha256, 0, 0, first_line, prev_hash.encode()
@@ -176,7 +182,9 @@ def verify(path: str, sidecar: dict[str, Any], key_hex: str = "", anchors_path: 
     witnesses = read_anchors(anchors_path, organization, key, sidecar["key_id"]) if anchors_path else {}
     anchored = max(witnesses, default=0)
     if anchored > checkpoint["line"]:
-        raise Broken(f"the checkpoint is at line {checkpoint['line']} but an anchor says {anchored}: lines were cut off")
+        raise Broken(
+            f"the checkpoint is at line {checkpoint['line']} but an anchor says {anchored}: lines were cut off"
+        )
     witnesses[checkpoint["line"]] = witnesses.get(checkpoint["line"], checkpoint["hash"])
     if witnesses[checkpoint["line"]] != checkpoint["hash"]:
         raise Broken(f"line {checkpoint['line']}: anchor and checkpoint remember different hashes")
@@ -184,7 +192,9 @@ def verify(path: str, sidecar: dict[str, Any], key_hex: str = "", anchors_path: 
         digest, size = check_file(path)
         count = sidecar["lines"]
     else:
-        count, last, digest, size = check_chain(path, organization, sidecar["first_line"], sidecar["prev_hash"], witnesses)
+        count, last, digest, size = check_chain(
+            path, organization, sidecar["first_line"], sidecar["prev_hash"], witnesses
+        )
         if count != sidecar["lines"] or (count and last != sidecar["last_hash"]):
             raise Broken(f"the file ends after {count} lines, the sidecar says {sidecar['lines']}")
     if (digest, size) != (sidecar["sha256"], sidecar["size"]):

@@ -81,7 +81,9 @@ def sidecar(request: HttpRequest, export_id: UUID) -> HttpResponse:
     found = services.get_export(actor=actor_of(request), export_id=export_id)
     if found.sidecar is None:
         raise Http404("The export was not finished.")
-    response = HttpResponse(json.dumps(found.sidecar, indent=1, sort_keys=True, ensure_ascii=False), content_type="application/json")
+    response = HttpResponse(
+        json.dumps(found.sidecar, indent=1, sort_keys=True, ensure_ascii=False), content_type="application/json"
+    )
     response["Content-Disposition"] = f'attachment; filename="{found.sidecar["file"]}.sidecar.json"'
     return response
 
@@ -135,7 +137,9 @@ def sink_change(request: HttpRequest, sink_id: UUID, what: str) -> HttpResponse:
         return _done(request, f"{sink.name} is {what}.")
     if what == "replay":
         days = request.POST.get("days", "7")
-        sink = services.replay_sink(actor=actor, sink_id=sink_id, days=int(days) if days.isdecimal() and len(days) < 5 else 0)
+        sink = services.replay_sink(
+            actor=actor, sink_id=sink_id, days=int(days) if days.isdecimal() and len(days) < 5 else 0
+        )
         return _done(request, f"{sink.name} gets the last {days} days again.")
     if what == "remove":
         services.remove_sink(actor=actor, sink_id=sink_id)

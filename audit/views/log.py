@@ -49,7 +49,9 @@ def _toolbar(request: HttpRequest, actor: Actor, filters: selectors.Filters) -> 
         count = f"{numbers[key]:,}+" if more else f"{numbers[key]:,}"
         url = link(request.GET, who=asked.get("who"), outcome=asked.get("outcome"))
         pills.append({"label": label, "count": count, "current": current, "url": url})
-    periods = [{"label": label, "current": filters.since == key, "url": link(request.GET, since=key)} for key, label in PERIODS]
+    periods = [
+        {"label": label, "current": filters.since == key, "url": link(request.GET, since=key)} for key, label in PERIODS
+    ]
     return {
         "url": reverse("audit:list"),
         "target": "#audit-grid",
@@ -65,7 +67,13 @@ def entry_list(request: HttpRequest) -> HttpResponse:
     """The log, newest first; the address holds filters and place."""
     actor = actor_of(request)
     filters = FilterForm(request.GET).filters(request.organization.timezone)  # type: ignore[attr-defined]
-    found = selectors.window(actor=actor, filters=filters, before=request.GET.get("before", ""), after=request.GET.get("after", ""), size=SIZE)
+    found = selectors.window(
+        actor=actor,
+        filters=filters,
+        before=request.GET.get("before", ""),
+        after=request.GET.get("after", ""),
+        size=SIZE,
+    )
     narrowed = any(getattr(filters, name) for name in filters.__slots__)
     query = request.GET.copy()
     for key in ("before", "after"):
@@ -98,4 +106,6 @@ def chain_check(request: HttpRequest) -> HttpResponse:
     actor.require(selectors.PERMISSION, "verify the audit log")
     services.seal_organization(organization_id=request.organization.id)  # type: ignore[attr-defined]
     verdict = verification.verify_chain(organization_id=request.organization.id)  # type: ignore[attr-defined]
-    return htmx.render_page(request, "audit/check.html", {"page_title": "Audit log check", "verdict": verdict}, fragment="verdict")
+    return htmx.render_page(
+        request, "audit/check.html", {"page_title": "Audit log check", "verdict": verdict}, fragment="verdict"
+    )

@@ -73,7 +73,12 @@ def add_channel(
             hourly_limit=hourly_limit,
             created_at=clock.now(),
         )
-        audit.record(actor=actor, verb="channel.added", target=channel, changes={"kind": [None, kind], "to": [None, channel.hint]})
+        audit.record(
+            actor=actor,
+            verb="channel.added",
+            target=channel,
+            changes={"kind": [None, kind], "to": [None, channel.hint]},
+        )
     return channel, secret
 
 
@@ -113,7 +118,9 @@ def set_channel_enabled(*, actor: Actor, channel_id: UUID, enabled: bool) -> Cha
     actor.require(MANAGE, "change notification channels")
     with transaction.atomic():
         if channel.enabled != enabled:
-            audit.record(actor=actor, verb="channel.changed", target=channel, changes={"enabled": [channel.enabled, enabled]})
+            audit.record(
+                actor=actor, verb="channel.changed", target=channel, changes={"enabled": [channel.enabled, enabled]}
+            )
         channel.enabled = enabled
         channel.save(update_fields=["enabled"])
     return channel
@@ -161,5 +168,11 @@ def retry_delivery(*, actor: Actor, delivery_id: UUID) -> Any:
         )
         if not changed:
             raise InvalidState("This message was not given up.")
-        audit.record(actor=actor, verb="notification.retried", target_kind="notification", target_id=str(found.id), target_label=found.subject)
+        audit.record(
+            actor=actor,
+            verb="notification.retried",
+            target_kind="notification",
+            target_id=str(found.id),
+            target_label=found.subject,
+        )
     return found

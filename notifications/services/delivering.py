@@ -31,7 +31,11 @@ def deliver_due(*, limit: int = 200) -> int:
     now = clock.now()
     rows = Delivery.objects.all_orgs()
     rows.filter(state=State.SENDING, lease_until__lt=now).update(state=State.WAITING, lease=None)
-    due = list(rows.filter(state=State.WAITING, not_before__lte=now).order_by("not_before", "created_at").select_related("channel", "user")[:limit])
+    due = list(
+        rows.filter(state=State.WAITING, not_before__lte=now)
+        .order_by("not_before", "created_at")
+        .select_related("channel", "user")[:limit]
+    )
     return sum(_send(group) for group in _groups(due))
 
 
@@ -67,7 +71,13 @@ def _groups(due: Sequence[Delivery]) -> list[list[Delivery]]:
 def _sent_last_hour(channel: Channel) -> int:
     """Messages that left, a digest counting once."""
     since = clock.now() - timedelta(hours=1)
-    return Delivery.objects.for_org(channel.organization_id).filter(channel=channel, state=State.SENT, sent_at__gt=since).values("lease").distinct().count()
+    return (
+        Delivery.objects.for_org(channel.organization_id)
+        .filter(channel=channel, state=State.SENT, sent_at__gt=since)
+        .values("lease")
+        .distinct()
+        .count()
+    )
 
 
 def _postpone(row: Delivery) -> bool:
@@ -81,7 +91,9 @@ def _send(group: list[Delivery]) -> int:
     lease, now = uuid4(), clock.now()
     ids = [row.id for row in group]
     mine = Delivery.objects.all_orgs()
-    mine.filter(id__in=ids, state=State.WAITING).update(state=State.SENDING, lease=lease, lease_until=now + LEASE, attempts=F("attempts") + 1)
+    mine.filter(id__in=ids, state=State.WAITING).update(
+        state=State.SENDING, lease=lease, lease_until=now + LEASE, attempts=F("attempts") + 1
+    )
     held = list(mine.filter(lease=lease, state=State.SENDING).select_related("channel", "user").order_by("created_at"))
     if not held:
         return 0
@@ -90,7 +102,9 @@ def _send(group: list[Delivery]) -> int:
     except senders.SendFailed as failed:
         _failed(held, lease, failed)
         return 0
-    done = mine.filter(lease=lease, state=State.SENDING).update(state=State.SENT, sent_at=clock.now(), lease_until=None, error="")
+    done = mine.filter(lease=lease, state=State.SENDING).update(
+        state=State.SENT, sent_at=clock.now(), lease_until=None, error=""
+    )
     publish(held[0].organization_id, "accounts", ids)
     return done
 
@@ -124,7 +138,10 @@ def _failed(held: Sequence[Delivery], lease: UUID, failed: senders.SendFailed) -
             not_before=_next(row.attempts, failed.retry_after),
             lease_until=None,
         )
-        log.warning("notification_failed", extra={"delivery": str(row.id), "attempt": row.attempts, "dead": dead, "reason": str(failed)})
+        log.warning(
+            "notification_failed",
+            extra={"delivery": str(row.id), "attempt": row.attempts, "dead": dead, "reason": str(failed)},
+        )
     publish(held[0].organization_id, "accounts", [row.id for row in held])
 
 

@@ -46,11 +46,15 @@ def save_preference(
         "digest_minutes": digest_minutes,
     }
     with transaction.atomic():
-        saved, _ = Preference.objects.for_org(actor.org_id).update_or_create(organization_id=actor.org_id, user_id=actor.id, defaults=values)
+        saved, _ = Preference.objects.for_org(actor.org_id).update_or_create(
+            organization_id=actor.org_id, user_id=actor.id, defaults=values
+        )
     return saved
 
 
-def check(events: Sequence[str], quiet_start: time | None, quiet_end: time | None, timezone: str, digest_minutes: int) -> dict[str, list[str]]:
+def check(
+    events: Sequence[str], quiet_start: time | None, quiet_end: time | None, timezone: str, digest_minutes: int
+) -> dict[str, list[str]]:
     """What is wrong, by field; also for channels."""
     errors: dict[str, list[str]] = {}
     known = {e.name for e in registry.all_events()}

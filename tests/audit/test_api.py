@@ -17,7 +17,14 @@ ApiOf = Callable[[Persona], APIClient]
 
 def write(persona: Persona, count: int = 3) -> None:
     for n in range(count):
-        record_alone(actor=persona.actor, verb="access.denied", target_kind="page", target_id=str(n), target_label=f"page {n}", changes={"n": [n, 1.5, "ü", 1e20, 1e-7, float("nan"), "\0\ud800"]})
+        record_alone(
+            actor=persona.actor,
+            verb="access.denied",
+            target_kind="page",
+            target_id=str(n),
+            target_label=f"page {n}",
+            changes={"n": [n, 1.5, "ü", 1e20, 1e-7, float("nan"), "\0\ud800"]},
+        )
     seal_organization(organization_id=persona.organization.id)
 
 
@@ -45,7 +52,9 @@ def test_pages_and_filters(alice: Persona, api_of: ApiOf) -> None:
     assert api.get("/api/audit?end=2020-01-01T00:00:00Z").json()["count"] == 0
 
 
-@pytest.mark.parametrize("query", ["?outcome=lucky", "?start=yesterday", "?operation=7", "?who=nobody", "?page_size=9999"])
+@pytest.mark.parametrize(
+    "query", ["?outcome=lucky", "?start=yesterday", "?operation=7", "?who=nobody", "?page_size=9999"]
+)
 def test_bad_input_is_a_problem(alice: Persona, api_of: ApiOf, query: str) -> None:
     response = api_of(alice).get(f"/api/audit{query}")
     assert (response.status_code, response["Content-Type"]) == (422, "application/problem+json")
@@ -72,4 +81,10 @@ def test_nobody_writes(alice: Persona, api_of: ApiOf) -> None:
 
 def test_verify(alice: Persona, api_of: ApiOf) -> None:
     write(alice)
-    assert api_of(alice).get("/api/audit/verify").json() == {"ok": True, "checked": 3, "broken_seq": None, "broken_id": None, "reason": ""}
+    assert api_of(alice).get("/api/audit/verify").json() == {
+        "ok": True,
+        "checked": 3,
+        "broken_seq": None,
+        "broken_id": None,
+        "reason": "",
+    }

@@ -20,7 +20,16 @@ pytestmark = pytest.mark.django_db
 
 def write(persona: Persona, count: int = 5) -> list[AuditEntry]:
     """Sealed entries, in order."""
-    made = [record_alone(actor=persona.actor, verb="access.denied", target_kind="page", target_label=f"page {n}", changes={"n": [n, n + 1]}) for n in range(count)]
+    made = [
+        record_alone(
+            actor=persona.actor,
+            verb="access.denied",
+            target_kind="page",
+            target_label=f"page {n}",
+            changes={"n": [n, n + 1]},
+        )
+        for n in range(count)
+    ]
     seal_organization(organization_id=persona.organization.id)
     return made
 
@@ -95,7 +104,10 @@ def test_an_untouched_chain_holds(alice: Persona, mallory: Persona) -> None:
     found = json.loads(text)
     assert code == 0
     assert found["ok"] is True
-    assert {c["organization"]: c["checked"] for c in found["chains"]} == {str(alice.organization.id): 5, str(mallory.organization.id): 2}
+    assert {c["organization"]: c["checked"] for c in found["chains"]} == {
+        str(alice.organization.id): 5,
+        str(mallory.organization.id): 2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,8 +141,13 @@ def test_a_forged_line_with_a_right_hash_breaks_the_next_one(alice: Persona) -> 
     entry = write(alice)[2]
     forged = chain.digest(selectors.as_mapping(entry) | {"detail": "nothing to see"})
     seal = AuditSeal.objects.for_org(alice.organization).get(line=3)
-    tamper("UPDATE audit_auditentry SET detail = %s, digest = %s WHERE target_label = 'page 2'", "nothing to see", forged)
-    tamper("UPDATE audit_auditseal SET hash = %s WHERE line = 3", chain.link(str(alice.organization.id), 3, seal.prev_hash, forged))
+    tamper(
+        "UPDATE audit_auditentry SET detail = %s, digest = %s WHERE target_label = 'page 2'", "nothing to see", forged
+    )
+    tamper(
+        "UPDATE audit_auditseal SET hash = %s WHERE line = 3",
+        chain.link(str(alice.organization.id), 3, seal.prev_hash, forged),
+    )
     assert verification.verify_chain(organization_id=alice.organization.id).seq == 4
 
 
@@ -148,7 +165,9 @@ def test_a_cut_chain_with_a_moved_head_verifies_short_without_a_witness(alice: P
     assert verification.verify_chain(organization_id=alice.organization.id).checked == 4
 
 
-def test_a_checkpoint_and_its_anchor_remember_what_was_cut(alice: Persona, django_capture_on_commit_callbacks: Any) -> None:
+def test_a_checkpoint_and_its_anchor_remember_what_was_cut(
+    alice: Persona, django_capture_on_commit_callbacks: Any
+) -> None:
     write(alice)
     with django_capture_on_commit_callbacks(execute=True):
         make_checkpoint(organization_id=alice.organization.id)
@@ -194,7 +213,10 @@ def test_what_nobody_sealed_is_found(alice: Persona) -> None:
 def test_another_organization_is_not_touched(alice: Persona, mallory: Persona) -> None:
     write(alice)
     write(mallory)
-    tamper("UPDATE audit_auditentry SET detail = 'x' WHERE target_label = 'page 1' AND actor_label = %s", mallory.actor.label)
+    tamper(
+        "UPDATE audit_auditentry SET detail = 'x' WHERE target_label = 'page 1' AND actor_label = %s",
+        mallory.actor.label,
+    )
     assert verify("--org", str(alice.organization.id))[0] == 0
     assert verify("--org", str(mallory.organization.id))[0] == 1
     assert verify()[0] == 1

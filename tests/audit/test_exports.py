@@ -72,7 +72,9 @@ def test_a_changed_file_is_found(alice: Persona, tmp_path: Path, change: Any, wo
     assert words in said
 
 
-def test_anchors_kept_elsewhere_show_a_cut(alice: Persona, tmp_path: Path, anchors_of_this_test: Path, django_capture_on_commit_callbacks: Any) -> None:
+def test_anchors_kept_elsewhere_show_a_cut(
+    alice: Persona, tmp_path: Path, anchors_of_this_test: Path, django_capture_on_commit_callbacks: Any
+) -> None:
     write(alice)
     path = export(alice, tmp_path)
     write(alice)
@@ -101,7 +103,9 @@ def test_the_plain_python_signature_check_agrees_with_the_library() -> None:
 
 @pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1+1"])
 def test_no_cell_is_a_formula(alice: Persona, tmp_path: Path, label: str) -> None:
-    services.record_alone(actor=alice.actor, verb="access.denied", target_kind="page", target_label=label, detail='quo"te, comma\nline')
+    services.record_alone(
+        actor=alice.actor, verb="access.denied", target_kind="page", target_label=label, detail='quo"te, comma\nline'
+    )
     path = export(alice, tmp_path, "csv")
     with path.open(newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file))
@@ -129,7 +133,11 @@ def test_who_may_and_what_makes_no_sense(alice: Persona, bob: Persona, tmp_path:
     write(alice)
     with pytest.raises(Forbidden):
         services.start_export(actor=bob.actor, file_format="csv")
-    for asked in ({"file_format": "xls"}, {"file_format": "csv", "period": "ever"}, {"file_format": "csv", "period": "custom"}):
+    for asked in (
+        {"file_format": "xls"},
+        {"file_format": "csv", "period": "ever"},
+        {"file_format": "csv", "period": "custom"},
+    ):
         with pytest.raises(InvalidInput):
             services.start_export(actor=alice.actor, **asked)
     with pytest.raises(CommandError):
@@ -170,13 +178,17 @@ def test_old_lines_go_and_the_chain_still_verifies(old_log: Persona, tmp_path: P
 def test_a_purge_that_nobody_signed_is_found(old_log: Persona) -> None:
     org = old_log.organization.id
     seal = AuditSeal.objects.for_org(org).get(line=12)
-    AuditPurge.objects.for_org(org).create(organization_id=org, line=12, hash=seal.hash, at=clock.now(), key_id="a1", signature="00" * 64)
+    AuditPurge.objects.for_org(org).create(
+        organization_id=org, line=12, hash=seal.hash, at=clock.now(), key_id="a1", signature="00" * 64
+    )
     sql("DELETE FROM audit_auditentry WHERE id IN (SELECT entry_id FROM audit_auditseal WHERE line <= 12)")
     sql("DELETE FROM audit_auditseal WHERE line <= 12")
     assert "not signed" in verification.verify_chain(organization_id=org).reason
 
 
-def test_nothing_goes_under_a_hold_without_an_anchor_or_before_its_time(old_log: Persona, anchors_of_this_test: Path) -> None:
+def test_nothing_goes_under_a_hold_without_an_anchor_or_before_its_time(
+    old_log: Persona, anchors_of_this_test: Path
+) -> None:
     actor = old_log.actor
     services.change_settings(actor=actor, retention_days=365, legal_hold=True, hold_reason="case 7")
     assert services.purge_all() == services.purge(organization_id=old_log.organization.id) == 0

@@ -24,9 +24,20 @@ ClientOf = Callable[[Persona], Client]
 NOW = datetime(2026, 3, 18, 12, tzinfo=UTC)
 
 
-def note(persona: Persona, label: str = "page", minutes_ago: float = 0, actor: Actor | None = None, **fields: object) -> AuditEntry:
+def note(
+    persona: Persona, label: str = "page", minutes_ago: float = 0, actor: Actor | None = None, **fields: object
+) -> AuditEntry:
     with clock.at(NOW - timedelta(minutes=minutes_ago)):
-        return record_alone(**{"actor": actor or persona.actor, "verb": "access.denied", "target_kind": "page", "target_id": label, "target_label": label, **fields})
+        return record_alone(
+            **{
+                "actor": actor or persona.actor,
+                "verb": "access.denied",
+                "target_kind": "page",
+                "target_id": label,
+                "target_label": label,
+                **fields,
+            }
+        )
 
 
 def labels(page: str) -> list[str]:
@@ -86,7 +97,10 @@ def test_a_window_does_not_shift_when_lines_are_added(alice: Persona, client_of:
         ("?since=7d", ["machine", "mine", "old"]),
         ("?start=2026-03-18&end=2026-03-18", ["machine", "mine"]),
         ("?end=2026-03-17", ["old", "broken"]),
-        ("?start=nonsense&since=ever&before=x.y&after=&outcome=lucky&operation=7", ["machine", "mine", "old", "broken"]),
+        (
+            "?start=nonsense&since=ever&before=x.y&after=&outcome=lucky&operation=7",
+            ["machine", "mine", "old", "broken"],
+        ),
     ],
 )
 def test_filters(alice: Persona, client_of: ClientOf, query: str, wanted: list[str]) -> None:
@@ -119,12 +133,39 @@ def test_pills_count_what_the_other_filters_leave(alice: Persona, client_of: Cli
 
 def test_one_line_says_everything(alice: Persona, client_of: ClientOf, htmx: dict[str, str]) -> None:
     operation = uuid4()
-    actor = Actor(alice.actor.kind, alice.actor.id, "Alice", alice.organization.id, alice.actor.permissions, "req-12345678", "203.0.113.24", "Firefox")
-    entry = note(alice, "hall", actor=actor, changes={"name": ["hall", "attic"], "tags": [None, {"a": 1}], "password": ["old secret", "new secret"]}, operation_id=operation, detail="because <b>")
+    actor = Actor(
+        alice.actor.kind,
+        alice.actor.id,
+        "Alice",
+        alice.organization.id,
+        alice.actor.permissions,
+        "req-12345678",
+        "203.0.113.24",
+        "Firefox",
+    )
+    entry = note(
+        alice,
+        "hall",
+        actor=actor,
+        changes={"name": ["hall", "attic"], "tags": [None, {"a": 1}], "password": ["old secret", "new secret"]},
+        operation_id=operation,
+        detail="because <b>",
+    )
     seal_organization(organization_id=alice.organization.id)
     seal = AuditSeal.objects.for_org(alice.organization).get(line=1)
     page = client_of(alice).get(f"/audit/{entry.id}/").content.decode()
-    for words in ("203.0.113.24", "Firefox", "req-12345678", seal.hash, seal.prev_hash, f"/operations/{operation}/", "because &lt;b&gt;", "<del>hall</del>", "<ins>attic</ins>", "{&quot;a&quot;: 1}"):
+    for words in (
+        "203.0.113.24",
+        "Firefox",
+        "req-12345678",
+        seal.hash,
+        seal.prev_hash,
+        f"/operations/{operation}/",
+        "because &lt;b&gt;",
+        "<del>hall</del>",
+        "<ins>attic</ins>",
+        "{&quot;a&quot;: 1}",
+    ):
         assert words in page
     assert "secret" not in page.replace("password", "")
     part = client_of(alice).get(f"/audit/{entry.id}/", headers=htmx).content.decode()
@@ -141,7 +182,9 @@ def test_another_organization_is_not_there(alice: Persona, mallory: Persona, cli
 
 
 @pytest.mark.parametrize("path", ["/audit/", "/audit/check", "/audit/{id}/"])
-def test_a_viewer_and_an_operator_are_refused(alice: Persona, bob: Persona, olga: Persona, client_of: ClientOf, path: str) -> None:
+def test_a_viewer_and_an_operator_are_refused(
+    alice: Persona, bob: Persona, olga: Persona, client_of: ClientOf, path: str
+) -> None:
     entry = note(alice)
     for persona in (bob, olga):
         assert client_of(persona).get(path.format(id=entry.id)).status_code == 403

@@ -38,7 +38,14 @@ def server() -> Iterator[Server]:
 
 
 def add(persona: Persona, server: Server, kind: str = "webhook", **more: Any) -> tuple[Sink, str]:
-    return services.add_sink(actor=persona.actor, name=more.pop("name", kind), kind=kind, options={"url": server.url, **more.pop("options", {})}, secrets=more.pop("secrets", {}), **more)
+    return services.add_sink(
+        actor=persona.actor,
+        name=more.pop("name", kind),
+        kind=kind,
+        options={"url": server.url, **more.pop("options", {})},
+        secrets=more.pop("secrets", {}),
+        **more,
+    )
 
 
 def got(server: Server) -> list[int]:
@@ -59,7 +66,9 @@ def test_every_line_once_in_order_and_signed(alice: Persona, server: Server) -> 
         assert parts["v1"] == hmac.new(secret.encode(), f"{parts['t']}.".encode() + body, hashlib.sha256).hexdigest()
 
 
-def test_a_day_of_outage_with_kills_loses_nothing(alice: Persona, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_of_outage_with_kills_loses_nothing(
+    alice: Persona, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """24 simulated hours: the other side is away, answers errors, or takes a batch whose shipper is killed before it notes so."""
     add(alice, server, shape="native")
     dice = random.Random(7)
@@ -84,7 +93,9 @@ def test_a_day_of_outage_with_kills_loses_nothing(alice: Persona, server: Server
             try:
                 services.ship_all()
             except Killed:
-                Sink.objects.for_org(alice.organization).update(lease_until=clock.now() + timedelta(minutes=2))  # what a kill leaves
+                Sink.objects.for_org(alice.organization).update(
+                    lease_until=clock.now() + timedelta(minutes=2)
+                )  # what a kill leaves
     monkeypatch.setattr(shippers, "ship", original)
     with clock.at(now + timedelta(hours=25)):
         services.ship_all()
@@ -94,7 +105,9 @@ def test_a_day_of_outage_with_kills_loses_nothing(alice: Persona, server: Server
     assert len(got(server)) > total  # some came twice, with the same id
 
 
-def test_a_stalled_shipper_cannot_move_the_cursor(alice: Persona, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_shipper_cannot_move_the_cursor(
+    alice: Persona, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sink, _ = add(alice, server, shape="native")
     write(alice, 3)
     original = shippers.ship
@@ -147,7 +160,13 @@ def test_replay_and_test_button(alice: Persona, server: Server) -> None:
 
 def test_the_forms_of_splunk_and_s3(alice: Persona, server: Server) -> None:
     add(alice, server, "splunk", secrets={"token": "hec-token"})
-    add(alice, server, "s3", options={"bucket": "logs", "region": "eu-west-1", "endpoint": server.url}, secrets={"access_key_id": "AK", "secret_access_key": "SK"})
+    add(
+        alice,
+        server,
+        "s3",
+        options={"bucket": "logs", "region": "eu-west-1", "endpoint": server.url},
+        secrets={"access_key_id": "AK", "secret_access_key": "SK"},
+    )
     write(alice, 2)
     Sink.objects.for_org(alice.organization).filter(kind="s3").update(enabled=False)
     services.ship_all()
@@ -155,7 +174,12 @@ def test_the_forms_of_splunk_and_s3(alice: Persona, server: Server) -> None:
     assert (path, headers["Authorization"]) == ("/services/collector/event", "Splunk hec-token")
     events = [json.loads(line) for line in body.splitlines()]
     assert [e["event"]["metadata"]["sequence"] for e in events] == [1, 2, 3, 4]
-    made = shippers.signed_headers("https://s3.eu-west-1.amazonaws.com/logs/a.jsonl", b"x", "eu-west-1", {"access_key_id": "AK", "secret_access_key": "SK"})
+    made = shippers.signed_headers(
+        "https://s3.eu-west-1.amazonaws.com/logs/a.jsonl",
+        b"x",
+        "eu-west-1",
+        {"access_key_id": "AK", "secret_access_key": "SK"},
+    )
     assert made["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=AK/")
 
 
@@ -167,7 +191,9 @@ def test_datadog_gets_an_array_with_the_key_in_its_header(alice: Persona, monkey
         return ssrf.Answer(202, {}, b"{}")
 
     monkeypatch.setattr(ssrf, "post", post)
-    sink, _ = services.add_sink(actor=alice.actor, name="dd", kind="datadog", options={"site": "datadoghq.eu"}, secrets={"api_key": "dd-key"})
+    sink, _ = services.add_sink(
+        actor=alice.actor, name="dd", kind="datadog", options={"site": "datadoghq.eu"}, secrets={"api_key": "dd-key"}
+    )
     write(alice, 2)
     assert services.ship_all() == 3
     ((url, body, headers),) = sent
@@ -184,7 +210,12 @@ def test_the_signature_is_the_one_of_the_sdk() -> None:
 
     url, data = "https://s3.eu-west-1.amazonaws.com/logs/curfew-audit/o/00001-00002.jsonl", b'{"a":1}\n'
     ours = shippers.signed_headers(url, data, "eu-west-1", {"access_key_id": "AK", "secret_access_key": "SK"})
-    request = AWSRequest("PUT", url, headers={"x-amz-content-sha256": ours["x-amz-content-sha256"], "X-Amz-Date": ours["x-amz-date"]}, data=data)
+    request = AWSRequest(
+        "PUT",
+        url,
+        headers={"x-amz-content-sha256": ours["x-amz-content-sha256"], "X-Amz-Date": ours["x-amz-date"]},
+        data=data,
+    )
     signer = S3SigV4Auth(Credentials("AK", "SK"), "s3", "eu-west-1")
     request.context["timestamp"] = ours["x-amz-date"]
     request.context["payload_signing_enabled"] = True
@@ -204,7 +235,13 @@ def test_syslog_frames(alice: Persona) -> None:
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    services.add_sink(actor=alice.actor, name="syslog", kind="syslog", options={"host": "127.0.0.1", "port": listener.getsockname()[1], "tls": False}, secrets={})
+    services.add_sink(
+        actor=alice.actor,
+        name="syslog",
+        kind="syslog",
+        options={"host": "127.0.0.1", "port": listener.getsockname()[1], "tls": False},
+        secrets={},
+    )
     write(alice, 2)
     assert services.ship_all() == 3
     thread.join(5)

@@ -60,10 +60,25 @@ def rehash(org: UUID, start: int = 1) -> None:
 
 def edit(org: UUID, dice: Dice) -> None:
     field, value = dice.choice(
-        [("detail", "nothing to see"), ("actor_label", "Somebody Else"), ("outcome", "denied"), ("ip", "192.0.2.1"), ("at", "2020-01-01 00:00:00+00"),
-         ("changes", '{"n": [7, 7]}'), ("target_id", "other"), ("seq", 5), ("verb", "user.signed_in"), ("request_id", "req-forged"), ("actor_kind", "agent")]
+        [
+            ("detail", "nothing to see"),
+            ("actor_label", "Somebody Else"),
+            ("outcome", "denied"),
+            ("ip", "192.0.2.1"),
+            ("at", "2020-01-01 00:00:00+00"),
+            ("changes", '{"n": [7, 7]}'),
+            ("target_id", "other"),
+            ("seq", 5),
+            ("verb", "user.signed_in"),
+            ("request_id", "req-forged"),
+            ("actor_kind", "agent"),
+        ]
     )
-    _sql(f"UPDATE audit_auditentry SET {field} = %s WHERE id = %s", value, _key(_entry_at(org, dice.randint(1, LINES)).pk))
+    _sql(
+        f"UPDATE audit_auditentry SET {field} = %s WHERE id = %s",
+        value,
+        _key(_entry_at(org, dice.randint(1, LINES)).pk),
+    )
 
 
 def edit_and_rehash_line(org: UUID, dice: Dice) -> None:
@@ -76,7 +91,9 @@ def edit_and_rehash_line(org: UUID, dice: Dice) -> None:
     digest = chain.digest(as_mapping(entry))
     AuditEntry.objects.for_org(org).filter(pk=entry.pk).update(detail=entry.detail, digest=digest)
     seal = AuditSeal.objects.for_org(org).get(pk=entry.pk)
-    AuditSeal.objects.for_org(org).filter(pk=entry.pk).update(hash=chain.link(str(org), seal.line, seal.prev_hash, digest))
+    AuditSeal.objects.for_org(org).filter(pk=entry.pk).update(
+        hash=chain.link(str(org), seal.line, seal.prev_hash, digest)
+    )
 
 
 def edit_and_rehash_all(org: UUID, dice: Dice) -> None:
@@ -123,7 +140,9 @@ def cut_tail(org: UUID, dice: Dice) -> None:
     line = dice.randint(1, LINES - 1)
     _sql("DELETE FROM audit_auditentry WHERE id IN (SELECT entry_id FROM audit_auditseal WHERE line > %s)", line)
     _sql("DELETE FROM audit_auditseal WHERE line > %s", line)
-    AuditHead.objects.filter(organization_id=org).update(seq=line, hash=AuditSeal.objects.for_org(org).get(line=line).hash)
+    AuditHead.objects.filter(organization_id=org).update(
+        seq=line, hash=AuditSeal.objects.for_org(org).get(line=line).hash
+    )
     _sql("DELETE FROM audit_auditcheckpoint WHERE line > %s", line)
 
 
@@ -150,7 +169,9 @@ def insert(org: UUID, dice: Dice) -> None:
         line = dice.randint(1, LINES)
         for seal in AuditSeal.objects.for_org(org).filter(line__gte=line).order_by("-line"):
             AuditSeal.objects.for_org(org).filter(pk=seal.pk).update(line=seal.line + 1)
-        AuditSeal.objects.for_org(org).create(organization_id=org, entry_id=entry.pk, line=line, prev_hash="0" * 64, hash="0" * 64)
+        AuditSeal.objects.for_org(org).create(
+            organization_id=org, entry_id=entry.pk, line=line, prev_hash="0" * 64, hash="0" * 64
+        )
         rehash(org)
         _forget_checkpoints(org, dice)
 
@@ -160,13 +181,27 @@ def forge_purge(org: UUID, dice: Dice) -> None:
     from core import clock
 
     seal = AuditSeal.objects.for_org(org).get(line=dice.randint(1, LINES - 1))
-    AuditPurge.objects.for_org(org).create(organization_id=org, line=seal.line, hash=seal.hash, at=clock.now(), key_id="a1", signature=f"{dice.getrandbits(512):0128x}")
+    AuditPurge.objects.for_org(org).create(
+        organization_id=org,
+        line=seal.line,
+        hash=seal.hash,
+        at=clock.now(),
+        key_id="a1",
+        signature=f"{dice.getrandbits(512):0128x}",
+    )
     _sql("DELETE FROM audit_auditentry WHERE id IN (SELECT entry_id FROM audit_auditseal WHERE line <= %s)", seal.line)
     _sql("DELETE FROM audit_auditseal WHERE line <= %s", seal.line)
 
 
 def forge_checkpoint(org: UUID, dice: Dice) -> None:
-    field, value = dice.choice([("hash", f"{dice.getrandbits(256):064x}"), ("line", dice.randint(1, LINES - 1)), ("signature", f"{dice.getrandbits(512):0128x}"), ("key_id", "b2")])
+    field, value = dice.choice(
+        [
+            ("hash", f"{dice.getrandbits(256):064x}"),
+            ("line", dice.randint(1, LINES - 1)),
+            ("signature", f"{dice.getrandbits(512):0128x}"),
+            ("key_id", "b2"),
+        ]
+    )
     _sql(f"UPDATE audit_auditcheckpoint SET {field} = %s", value)
 
 
@@ -182,7 +217,17 @@ def _key(value: UUID) -> Any:
 
 
 TAMPERS: tuple[Callable[[UUID, Dice], None], ...] = (
-    edit, edit_and_rehash_line, edit_and_rehash_all, delete, delete_and_rehash, reorder, cut_tail, delete_chain, insert, forge_purge, forge_checkpoint,
+    edit,
+    edit_and_rehash_line,
+    edit_and_rehash_all,
+    delete,
+    delete_and_rehash,
+    reorder,
+    cut_tail,
+    delete_chain,
+    insert,
+    forge_purge,
+    forge_checkpoint,
 )
 
 
@@ -195,7 +240,9 @@ def build() -> UUID:
     organization = make_organization("Tampered")
     actor = Actor.system("campaign", organization.id)
     for n in range(LINES):
-        services.record_alone(actor=actor, verb="access.denied", target_kind="page", target_id=str(n), changes={"n": [n, n + 1]})
+        services.record_alone(
+            actor=actor, verb="access.denied", target_kind="page", target_id=str(n), changes={"n": [n, n + 1]}
+        )
     services.seal_organization(organization_id=organization.id)
     services.make_checkpoint(organization_id=organization.id)
     return UUID(str(organization.id))
@@ -225,11 +272,22 @@ def campaign(org: UUID, tampers: int, seed: int) -> dict[str, Any]:
                 found[tamper.__name__] += 1
     finally:
         triggers.install(connection)
-    return {"tampers": tampers, "seed": seed, "found": sum(found.values()), "by_kind": dict(sorted(found.items())), "missed": missed, "untouched_ok": untouched.ok and untouched.anchored == LINES}
+    return {
+        "tampers": tampers,
+        "seed": seed,
+        "found": sum(found.values()),
+        "by_kind": dict(sorted(found.items())),
+        "missed": missed,
+        "untouched_ok": untouched.ok and untouched.anchored == LINES,
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.audit_tamper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.campaigns.audit_tamper",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--tampers", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

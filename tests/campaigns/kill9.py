@@ -119,7 +119,9 @@ class Campaign:
     def _wishes(self) -> list[tuple[str, str]]:
         states = self.cloud.watch().states
         chosen = self.random.sample(self._nodes(), k=self.random.randint(1, 4))
-        wishes = [("stop" if states[node["provider_id"]] == "running" else "start", node["instance_name"]) for node in chosen]
+        wishes = [
+            ("stop" if states[node["provider_id"]] == "running" else "start", node["instance_name"]) for node in chosen
+        ]
         if self.random.random() < 0.4:
             wishes.append(("scan", self.account))
         self.random.shuffle(wishes)
@@ -132,7 +134,9 @@ class Campaign:
         """Ask once. The answer may be lost with the server; what was promised with a 202 must be kept."""
         self.tally.asked[verb] += 1
         try:
-            answer = self.api.post(f"/api/client/accounts/{what}/resync") if verb == "scan" else self.api.switch(verb, what)
+            answer = (
+                self.api.post(f"/api/client/accounts/{what}/resync") if verb == "scan" else self.api.switch(verb, what)
+            )
         except (httpx.HTTPError, AssertionError) as lost:
             self.tally.answers[type(lost).__name__] += 1
             return
@@ -186,7 +190,13 @@ class Campaign:
         self.tally.findings += [finding for finding in findings if finding not in known]
         return {
             "operations": dict(Counter(f"{row['kind']} {row['status']}" for row in operations)),
-            "failures": sorted({f"{row['kind']}: {row['error_code']}: {row['error']}" for row in operations if row["status"] == "failed"}),
+            "failures": sorted(
+                {
+                    f"{row['kind']}: {row['error_code']}: {row['error']}"
+                    for row in operations
+                    if row["status"] == "failed"
+                }
+            ),
             "provider_calls": dict(counted.calls),
             "cut_calls": sum(1 for call in calls if call["instances"] and self._was_cut(call)),
             "repeated_calls_without_effect": counted.repeated,
@@ -198,7 +208,9 @@ class Campaign:
 
     def _was_cut(self, call: dict[str, Any]) -> bool:
         """Whether something was killed between the arrival of an order and its answer."""
-        return any(call["at"] < outage.killed_at < (call["ended"] or outage.settled_at) for outage in self.tally.outages)
+        return any(
+            call["at"] < outage.killed_at < (call["ended"] or outage.settled_at) for outage in self.tally.outages
+        )
 
     def summary(self, kills: int, seed: int) -> dict[str, Any]:
         """The whole campaign as JSON values."""

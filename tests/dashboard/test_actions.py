@@ -85,7 +85,12 @@ def test_another_organization_sees_nothing(
 
 
 @pytest.mark.parametrize(
-    "path", ["/sleepables/lamp/{id}/explode", "/sleepables/torch/{id}/sleep", "/sleepables/lamp/0f8fad5b-d9cb-469f-a165-70867728950e/sleep"]
+    "path",
+    [
+        "/sleepables/lamp/{id}/explode",
+        "/sleepables/torch/{id}/sleep",
+        "/sleepables/lamp/0f8fad5b-d9cb-469f-a165-70867728950e/sleep",
+    ],
 )
 def test_nonsense_is_not_found(alice: Persona, client_of: ClientOf, lamps: Lamps, path: str) -> None:
     view = lamps.add(alice, "hall")

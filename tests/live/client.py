@@ -42,10 +42,18 @@ class Api:
 
     def request(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response:
         """One request; a 401 is answered with one renewal and one repetition."""
-        answer = self.http.request(method, path, json=body, **options) if body is not None else self.http.request(method, path, **options)
+        answer = (
+            self.http.request(method, path, json=body, **options)
+            if body is not None
+            else self.http.request(method, path, **options)
+        )
         if answer.status_code == 401 and self._refresh and not path.startswith("/api/auth/"):
             self._renew()
-            answer = self.http.request(method, path, json=body, **options) if body is not None else self.http.request(method, path, **options)
+            answer = (
+                self.http.request(method, path, json=body, **options)
+                if body is not None
+                else self.http.request(method, path, **options)
+            )
         return answer
 
     def get(self, path: str, **options: Any) -> httpx.Response:

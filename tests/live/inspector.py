@@ -25,7 +25,9 @@ class Inspector:
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         command = [sys.executable, "-m", "tests.live.inspector"]
-        self.child = Child("inspector", command, env=environment, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.child = Child(
+            "inspector", command, env=environment, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     def close(self) -> None:
         self.child.kill9()
@@ -105,7 +107,9 @@ class _Answers:
                 if seal.line != known.seq + 1:
                     problems.append(f"{head.organization_id}: line {seal.line} follows {known.seq}")
                 content = chain.digest(services.as_mapping(seal.entry))
-                if seal.prev_hash != known.hash or seal.hash != chain.link(str(head.organization_id), seal.line, known.hash, content):
+                if seal.prev_hash != known.hash or seal.hash != chain.link(
+                    str(head.organization_id), seal.line, known.hash, content
+                ):
                     problems.append(f"{head.organization_id}: the hash of line {seal.line} is wrong")
                 known.seq, known.hash = seal.line, seal.hash
             if known.seq < head.seq or (known.seq == head.seq and known.hash != head.hash):

@@ -36,7 +36,14 @@ class Child:
     """One process of ours, in a session of its own, its output in a file."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path | None = None, stdin: Any = None, stdout: Any = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path | None = None,
+        stdin: Any = None,
+        stdout: Any = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -92,7 +99,9 @@ class Child:
         return self.log.read_text(errors="replace")[-characters:] if self.log and self.log.exists() else ""
 
 
-def wait_for(question: Callable[[], T | None], *, what: str, seconds: float, every: float = 0.05, child: Child | None = None) -> T:
+def wait_for(
+    question: Callable[[], T | None], *, what: str, seconds: float, every: float = 0.05, child: Child | None = None
+) -> T:
     """The first answer that is true; raises TookTooLong after `seconds` or as soon as `child` has ended."""
     deadline = time.monotonic() + seconds
     while True:

@@ -87,7 +87,9 @@ class Curfew:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for api in self.apis:
             api.close()
         if self._inspector is not None:
@@ -116,7 +118,9 @@ class Curfew:
     def manage(self, *arguments: str) -> str:
         """Run a management command to its end and return its output."""
         command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -176,7 +180,9 @@ class Embedded(Curfew):
     mode = "embedded"
 
     def commands(self) -> dict[str, list[str]]:
-        return {"web": [sys.executable, "manage.py", "up", "--host", "127.0.0.1", "--port", str(self.port), "--no-browser"]}
+        return {
+            "web": [sys.executable, "manage.py", "up", "--host", "127.0.0.1", "--port", str(self.port), "--no-browser"]
+        }
 
 
 class Scaled(Curfew):
@@ -187,7 +193,14 @@ class Scaled(Curfew):
 
     mode = "scaled"
 
-    def __init__(self, cloud: WatchedCloud | None = None, *, lease_seconds: int | None = None, workers: int = 1, **environment: str) -> None:
+    def __init__(
+        self,
+        cloud: WatchedCloud | None = None,
+        *,
+        lease_seconds: int | None = None,
+        workers: int = 1,
+        **environment: str,
+    ) -> None:
         super().__init__(cloud, **environment)
         self.lease_seconds = lease_seconds
         self.workers = workers
@@ -205,18 +218,33 @@ class Scaled(Curfew):
             self._servers.close()
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             super().__exit__(kind, error, trace)
         finally:
             self._servers.close()
 
     def commands(self) -> dict[str, list[str]]:
-        web = [sys.executable, "manage.py", "up", "--host", "127.0.0.1", "--port", str(self.port), "--serve-only", "--no-browser"]
+        web = [
+            sys.executable,
+            "manage.py",
+            "up",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--serve-only",
+            "--no-browser",
+        ]
         common = ["--loglevel", "WARNING"]
         pool = ["--pool", "threads", "--concurrency", "8", "--queues", "fast,cloud,sweep"]
         celery = [sys.executable, "-m", "celery", "-A", "config"]
         worker = [sys.executable, "-m", "tests.live.worker", str(self.lease_seconds)] if self.lease_seconds else celery
         beat = [*celery, "beat", *common, "--pidfile="]
-        workers = {f"worker{n}": [*worker, "worker", *common, *pool, "--hostname", f"w{n}@localhost"] for n in range(self.workers)}
+        workers = {
+            f"worker{n}": [*worker, "worker", *common, *pool, "--hostname", f"w{n}@localhost"]
+            for n in range(self.workers)
+        }
         return {"web": web, **workers, "beat": beat}

@@ -38,11 +38,21 @@ def server() -> Iterator[Server]:
 
 
 def webhook(persona: Persona, server: Server, **more: Any) -> tuple[Channel, str]:
-    return services.add_channel(actor=persona.actor, name=more.pop("name", "hook"), kind=more.pop("kind", "webhook"), url=f"{server.url}/hook", **more)
+    return services.add_channel(
+        actor=persona.actor,
+        name=more.pop("name", "hook"),
+        kind=more.pop("kind", "webhook"),
+        url=f"{server.url}/hook",
+        **more,
+    )
 
 
 def tell(persona: Persona, event: str = "operation.failed", **more: Any) -> int:
-    return services.notify(actor=persona.actor, event=event, **{"subject": "Start failed", "body": "<b> & *x*", "url": "https://curfew.test/operations/1/", **more})
+    return services.notify(
+        actor=persona.actor,
+        event=event,
+        **{"subject": "Start failed", "body": "<b> & *x*", "url": "https://curfew.test/operations/1/", **more},
+    )
 
 
 def states(persona: Persona) -> list[str]:
@@ -106,7 +116,10 @@ def test_it_is_tried_again_with_the_same_id_and_given_up_after_ten(alice: Person
         services.retry_delivery(actor=alice.actor, delivery_id=row.id)
 
 
-@pytest.mark.parametrize(("status", "state"), [(404, State.DEAD), (400, State.DEAD), (302, State.DEAD), (429, State.WAITING), (500, State.WAITING)])
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(404, State.DEAD), (400, State.DEAD), (302, State.DEAD), (429, State.WAITING), (500, State.WAITING)],
+)
 def test_what_can_never_work_is_not_tried_again(alice: Persona, server: Server, status: int, state: str) -> None:
     webhook(alice, server)
     server.status, server.headers = status, {"Retry-After": "900"}
@@ -122,7 +135,9 @@ def test_what_can_never_work_is_not_tried_again(alice: Persona, server: Server, 
 def test_a_sender_that_died_is_followed_by_another(alice: Persona, server: Server) -> None:
     webhook(alice, server)
     tell(alice)
-    Delivery.objects.for_org(alice.organization).update(state=State.SENDING, lease_until=clock.now() + timedelta(minutes=1))
+    Delivery.objects.for_org(alice.organization).update(
+        state=State.SENDING, lease_until=clock.now() + timedelta(minutes=1)
+    )
     assert services.deliver_due() == 0
     Delivery.objects.for_org(alice.organization).update(lease_until=clock.now() - timedelta(seconds=1))
     assert services.deliver_due() == 1
@@ -141,8 +156,13 @@ def test_a_sender_that_died_is_followed_by_another(alice: Persona, server: Serve
 )
 def test_quiet_hours(now: str, start: str, end: str, until: str) -> None:
     moment = datetime.fromisoformat(f"2026-03-18T{now}:00+00:00")
-    assert end_of_quiet(moment, time.fromisoformat(start), time.fromisoformat(end), "UTC").isoformat() == f"2026-03-{until}:00+00:00"
-    assert end_of_quiet(datetime(2026, 3, 29, 0, 30, tzinfo=UTC), time(0), time(7), "Europe/Berlin") == datetime(2026, 3, 29, 5, tzinfo=UTC)
+    assert (
+        end_of_quiet(moment, time.fromisoformat(start), time.fromisoformat(end), "UTC").isoformat()
+        == f"2026-03-{until}:00+00:00"
+    )
+    assert end_of_quiet(datetime(2026, 3, 29, 0, 30, tzinfo=UTC), time(0), time(7), "Europe/Berlin") == datetime(
+        2026, 3, 29, 5, tzinfo=UTC
+    )
 
 
 def test_the_night_holds_back_what_is_not_urgent(alice: Persona, server: Server) -> None:
@@ -242,7 +262,9 @@ def test_secrets_stay_out(alice: Persona, server: Server) -> None:
 )
 def test_bad_input_names_its_field(alice: Persona, asked: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        services.add_channel(actor=alice.actor, **{"name": "hook", "kind": "webhook", "url": "http://127.0.0.1:9/", **asked})
+        services.add_channel(
+            actor=alice.actor, **{"name": "hook", "kind": "webhook", "url": "http://127.0.0.1:9/", **asked}
+        )
     assert list(refused.value.errors) == [field]
 
 
@@ -259,7 +281,12 @@ def test_who_may(alice: Persona, bob: Persona, mallory: Persona, server: Server)
 
 def test_the_page_from_adding_to_removing(alice: Persona, bob: Persona, client_of: Any, server: Server) -> None:
     client = client_of(alice)
-    base = {"channel-name": "hook", "channel-kind": "webhook", "channel-digest_minutes": "0", "channel-hourly_limit": "60"}
+    base = {
+        "channel-name": "hook",
+        "channel-kind": "webhook",
+        "channel-digest_minutes": "0",
+        "channel-hourly_limit": "60",
+    }
     bad = client.post("/settings/notifications/channels", {**base, "channel-url": "http://192.168.0.1/"})
     assert bad.status_code == 422
     assert b"private or reserved" in bad.content

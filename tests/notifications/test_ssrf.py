@@ -20,8 +20,27 @@ def answers(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "127.0.0.1", "10.0.0.1", "172.16.0.9", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "100.100.100.200", "224.0.0.1", "255.255.255.255",
-        "168.63.129.16", "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::1", "ff02::1",
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.9",
+        "192.168.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "100.64.0.1",
+        "100.100.100.200",
+        "224.0.0.1",
+        "255.255.255.255",
+        "168.63.129.16",
+        "::1",
+        "::",
+        "fe80::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::1",
+        "ff02::1",
     ],
 )
 def test_what_is_not_the_public_internet_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +53,19 @@ def test_what_is_not_the_public_internet_is_refused(address: str, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://example.com/", "file:///etc/passwd", "gopher://x/", "https://", "https://user:pw@example.com/", "https://example.com/a b", "https://example.com:99999/", "http://example.com/\r\nX: y", "javascript:alert(1)", "//example.com"]
+    "url",
+    [
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "gopher://x/",
+        "https://",
+        "https://user:pw@example.com/",
+        "https://example.com/a b",
+        "https://example.com:99999/",
+        "http://example.com/\r\nX: y",
+        "javascript:alert(1)",
+        "//example.com",
+    ],
 )
 def test_odd_addresses_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, "93.184.216.34")

@@ -32,15 +32,24 @@ class Command(BaseCommand):
             raise CommandError("No audit log of such an organization.", returncode=2)
         bounds = {name: _aware(options[name]) for name in ("start", "end")}
         try:
-            download = services.start_export(actor=services.operator(options["org"]), file_format=options["format"], period=options["period"], **bounds)
+            download = services.start_export(
+                actor=services.operator(options["org"]),
+                file_format=options["format"],
+                period=options["period"],
+                **bounds,
+            )
         except InvalidInput as refused:
-            raise CommandError(json.dumps(refused.errors) if refused.errors else refused.message, returncode=2) from refused
+            raise CommandError(
+                json.dumps(refused.errors) if refused.errors else refused.message, returncode=2
+            ) from refused
         with options["file"].open("wb") as file:
             for piece in download.chunks:
                 file.write(piece)
         download.export.refresh_from_db()
         beside = Path(f"{options['file']}.sidecar.json")
-        beside.write_text(json.dumps(download.export.sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.write_text(
+            json.dumps(download.export.sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         if options["json"]:
             self.stdout.write(json.dumps(download.export.sidecar))
         else:

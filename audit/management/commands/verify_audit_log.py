@@ -16,7 +16,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--org", type=UUID, help="id of one organization; all when missing")
-        parser.add_argument("--keys", action="store_true", help="print the public keys that sign checkpoints and exports, and end")
+        parser.add_argument(
+            "--keys", action="store_true", help="print the public keys that sign checkpoints and exports, and end"
+        )
         parser.add_argument("--json", action="store_true", help="one JSON object on one line")
 
     def handle(self, *args: Any, **options: Any) -> None:
