@@ -38,7 +38,9 @@ class Farm:
 
     def sleeping(self, count: int) -> list[str]:
         """Names of so many nodes that sleep."""
-        names = [node.name for node in self.api.nodes() if node.provider == "aws" and self.states(node.name)[-1] == "stopped"]
+        names = [
+            node.name for node in self.api.nodes() if node.provider == "aws" and self.states(node.name)[-1] == "stopped"
+        ]
         return names[:count]
 
     def states(self, name: str) -> list[str]:
@@ -78,7 +80,10 @@ def test_final_refusals_end_orders_in_words_and_another_try_works(farm: Farm) ->
     nodes = dict(zip(REFUSES, farm.sleeping(len(REFUSES)), strict=True))
     for how, name in nodes.items():
         farm.fail(name, ATTEMPTS, REFUSES[how][0])
-    failed = {how: farm.api.ended(operation) for how, operation in {how: farm.start(name) for how, name in nodes.items()}.items()}
+    failed = {
+        how: farm.api.ended(operation)
+        for how, operation in {how: farm.start(name) for how, name in nodes.items()}.items()
+    }
     shown = {node.name: node.facts for node in farm.api.nodes()}
     for how, operation in failed.items():
         assert operation["status"] == "failed", (how, operation)
