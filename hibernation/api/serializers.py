@@ -89,7 +89,7 @@ class ResourcesChangedSerializer(serializers.Serializer):
     removed = serializers.IntegerField()
 
 
-class SwitchSerializer(serializers.Serializer):
+class OverrideRequestSerializer(serializers.Serializer):
     """`for` is 1h, 4h, until_monday, 18:30 or an ISO time; without it, until the schedule's next change."""
 
     reason = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")

@@ -150,7 +150,7 @@ class _SwitchView(HibernationAPIView):
     order: Order
 
     def _switch(self, request: Request, kind: str, resource_id: UUID) -> Response:
-        asked = _read(shapes.SwitchSerializer, request.data)
+        asked = _read(shapes.OverrideRequestSerializer, request.data)
         done = services.set_override(
             actor=self.actor,
             kind=kind,
@@ -167,7 +167,7 @@ class SleepView(_SwitchView):
 
     @extend_schema(
         operation_id="hibernation_sleep",
-        request=shapes.SwitchSerializer,
+        request=shapes.OverrideRequestSerializer,
         responses={202: shapes.SwitchedSerializer},
         tags=TAGS,
     )
@@ -181,7 +181,7 @@ class WakeView(_SwitchView):
 
     @extend_schema(
         operation_id="hibernation_wake",
-        request=shapes.SwitchSerializer,
+        request=shapes.OverrideRequestSerializer,
         responses={202: shapes.SwitchedSerializer},
         tags=TAGS,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 from accounts import services as accounts
 from accounts.models import Membership
 from audit.models import AuditEntry
@@ -15,8 +13,6 @@ from operations.enums import Status
 from operations.services import finish, request_operation
 from tests.access.matrix import Route, World, api, page
 from tests.personas import make_account, make_person
-
-MISSING = str(uuid4())
 
 
 def build(world: World) -> None:

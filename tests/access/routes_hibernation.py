@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 from cloudnodes import services as cloudnodes
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState
@@ -66,5 +64,12 @@ ROUTES = [
     api("POST", f"{ONE}/resources", viewer=403, operator=403, owner=200, stranger=404, body={"add": []}),
     api("POST", f"{NODE}/sleep", viewer=403, operator=202, owner=202, stranger=404, body={"for": "1h"}),
     api("POST", f"{NODE}/wake", viewer=403, operator=202, owner=202, stranger=404, body={"for": "1h"}),
-    api("POST", f"/api/hibernation/cloud_node/{uuid4()}/wake", viewer=403, operator=404, owner=404, stranger=404),
+    api(
+        "POST",
+        f"/api/hibernation/cloud_node/{'0f8fad5b-d9cb-469f-a165-70867728950e'}/wake",
+        viewer=403,
+        operator=404,
+        owner=404,
+        stranger=404,
+    ),
 ]
