@@ -20,4 +20,5 @@ class ClustersConfig(AppConfig):
         periodic.register("clusters.poll", 15)
         periodic.register("clusters.reprice", 3600)
         periodic.register("clusters.roll_up", 300)
+        periodic.register("clusters.pack", 300)
         menu.register(menu.Entry(50, "Clusters", "clusters:registry", "hexagons", prefix="/clusters"))

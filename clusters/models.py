@@ -203,6 +203,9 @@ class Summary(OrgOwned):
     namespaces = models.JSONField(default=list)
     workloads = models.JSONField(default=list)
     costs = models.JSONField(default=dict)
+    insights = models.JSONField(default=dict)
+    packing = models.JSONField(null=True)
+    packed_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"figures of {self.cluster_id}"

@@ -15,7 +15,9 @@ from clusters import viewing
 from clusters.analysis.composition import Slice
 from clusters.analysis.waste import AreaPoint
 from clusters.api.analysis_views import account_of
+from clusters.selectors.overview import activity_together
 from clusters.selectors.overview import overview as read_overview
+from clusters.viewing import activity_chart
 from clusters.views import actor_of
 from core.htmx import render_page
 
@@ -27,6 +29,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     actor = actor_of(request)
     account_id = account_of(request.GET.get("account", ""))
     found = read_overview(actor=actor, account_id=account_id)
+    busy = activity_together(actor=actor, account_id=account_id)
     url = reverse("clusters:overview")
     known = accounts.list_accounts(actor=actor) if actor.can("accounts.view") else []
     scopes = [
@@ -45,6 +48,9 @@ def overview(request: HttpRequest) -> HttpResponse:
         "cpu_chart": gap_chart("gap-cpu", found.waste.cpu, "vCPU"),
         "memory_chart": gap_chart("gap-memory", found.waste.memory, "GiB"),
         "fleet_chart": fleet_chart(found.fleet),
+        "activity": busy,
+        "activity_chart": activity_chart("busy", busy),
+        "activity_savings": busy.monthly_savings(found.fleet.hourly),
     }
     return render_page(request, "clusters/overview.html", context, fragment="overview")
 

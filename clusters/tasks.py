@@ -40,6 +40,12 @@ def roll_up() -> int:
     return services.add_quiet_looks() + services.forget_old()
 
 
+@shared_task(name="clusters.pack")
+def pack() -> int:
+    """Every five minutes: a few clusters' perfect re-packing."""
+    return sum(services.plan(cluster_id=cluster_id) for cluster_id in services.packing_due())
+
+
 @shared_task(name="clusters.poll")
 def poll() -> int:
     """Every fifteen seconds: hand clusters that are read without an agent to workers."""

@@ -9,9 +9,12 @@ from typing import Any
 
 from django.http import QueryDict
 
+from clusters.analysis.activity import Activity
+from clusters.analysis.eol import BUILT_IN, EolBadge, Support
 from clusters.enums import HOURS_PER_MONTH, State
 from clusters.models import Cluster, ClusterNode, Sample
 from clusters.selectors import Registry
+from core import clock
 
 GIB = 1024**3
 MILLI = 1000
@@ -24,6 +27,7 @@ BADGES: dict[str, str] = {
 }
 CLOUD_ICONS = {"aws": "brand-aws", "gcp": "brand-google", "azure": "brand-azure"}
 LOW_USE = 0.3
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MOST_TABLE = 48
 MOST_TOPOLOGY = 400
 MOST_SQUARES = 40
@@ -50,6 +54,14 @@ class Row:
     trend: str
     change: float | None
     gauge: str
+    eol: EolBadge | None
+
+
+def eol_of(cluster: Cluster) -> EolBadge | None:
+    """The end-of-life badge, None while the version is supported for long or nobody knows."""
+    provider = cluster.distribution if cluster.distribution in ("eks", "gke", "aks") else "kubernetes"
+    found = BUILT_IN.badge(provider, cluster.version, clock.now().date())
+    return None if found.support in (Support.SUPPORTED, Support.UNKNOWN) else found
 
 
 def spark_of(values: Sequence[float | None], label: str) -> Spark:
@@ -90,6 +102,7 @@ def row_of(cluster: Cluster) -> Row:
         trend,
         None if change is None else abs(100 * change),
         gauge_of(cluster.health),
+        eol_of(cluster) if cluster.version else None,
     )
 
 
@@ -145,6 +158,31 @@ def area_chart(chart_id: str, samples: Sequence[Sample], resource: str) -> dict[
             "series": [{"name": name, "data": values} for name, values in columns.items()],
         },
         "table": {"head": ["Time (UTC)", f"Capacity, {unit}", "Requested", "Used"], "rows": table},
+    }
+
+
+def activity_chart(chart_id: str, found: Activity) -> dict[str, Any] | None:
+    """The 24 x 7 heatmap; None before anything was observed. Hours never observed stay empty."""
+    if not any(cell.heat is not None for cell in found.cells):
+        return None
+    heats = {(cell.weekday, cell.hour): cell for cell in found.cells}
+    cells = [
+        [hour, day, None if heats[day, hour].heat is None else round(100 * (heats[day, hour].heat or 0))]
+        for day in range(7)
+        for hour in range(24)
+        if (day, hour) in heats
+    ]
+    rows = [
+        [name, *(None if (h := heats[day, hour].heat) is None else round(100 * h) for hour in range(24))]
+        for day, name in enumerate(DAYS)
+    ]
+    return {
+        "id": chart_id,
+        "kind": "heatmap",
+        "size": "m",
+        "label": f"Activity by hour of the week. {found.blue_hours} of 168 hours are idle.",
+        "data": {"days": list(DAYS), "hours": [f"{h:02d}" for h in range(24)], "cells": cells, "unit": "%", "max": 100},
+        "table": {"head": ["Day", *(f"{h:02d}" for h in range(24))], "rows": rows},
     }
 
 

@@ -16,6 +16,7 @@ from clusters import selectors, services, viewing
 from clusters.enums import Span
 from clusters.models import Cluster, Summary
 from clusters.selectors.compare import compare
+from clusters.selectors.overview import activity_of
 from core import clock
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput
@@ -96,10 +97,14 @@ def _tab_context(request: HttpRequest, cluster: Cluster, tab: str, summary: Summ
     if tab == "overview":
         since = clock.now() - timedelta(hours=24)
         samples = selectors.samples_of(actor=actor, cluster=cluster, span=Span.FIVE_MINUTES, since=since)
+        busy = activity_of(actor=actor, cluster=cluster)
         nodes = selectors.nodes_of(actor=actor, cluster=cluster, sort="group")[: viewing.MOST_TOPOLOGY]
         return {
             "cpu_chart": viewing.area_chart("capacity-cpu", samples, "cpu"),
             "memory_chart": viewing.area_chart("capacity-memory", samples, "memory"),
+            "activity": busy,
+            "activity_chart": viewing.activity_chart("busy", busy),
+            "activity_savings": busy.monthly_savings(cluster.hourly_cost),
             "topology": viewing.topology(list(nodes), summary.groups if summary else []),
         }
     if tab == "nodes":

@@ -93,21 +93,30 @@ class AnalysisView(CurfewAPIView):
     def analyse(self, cluster: Cluster) -> dict[str, Any]:
         raise NotImplementedError
 
+    def told(self, cluster: Cluster, name: str) -> dict[str, Any]:
+        """What was worked out with the last report; `at` is null before the first."""
+        summary = selectors.summary_of(actor=self.actor, cluster=cluster)
+        found: dict[str, Any] = summary.insights.get(name, {}) if summary else {}
+        return {"at": moment(summary.at) if summary else None, **found}
+
 
 class EfficiencyView(AnalysisView):
     """The grade with the formula that made it."""
 
     def analyse(self, cluster: Cluster) -> dict[str, Any]:
-        found = overview.efficiency_of(actor=self.actor, cluster=cluster)
-        return {**plain(found), "formula": found.formula}
+        return self.told(cluster, "efficiency")
 
 
 class BinPackingView(AnalysisView):
     """Capacity, requested and used over seven days, and what the gap costs a month."""
 
     def analyse(self, cluster: Cluster) -> dict[str, Any]:
-        found: dict[str, Any] = plain(overview.waste_of(actor=self.actor, cluster=cluster))
-        return found
+        summary = selectors.summary_of(actor=self.actor, cluster=cluster)
+        return {
+            **plain(overview.waste_of(actor=self.actor, cluster=cluster)),
+            "perfect_packing": summary.packing if summary else None,
+            "perfect_packing_at": moment(summary.packed_at) if summary else None,
+        }
 
 
 class FleetView(AnalysisView):
@@ -117,3 +126,36 @@ class FleetView(AnalysisView):
 
     def analyse(self, cluster: Cluster) -> dict[str, Any]:
         return {"fleet": plain(overview.fleet_of(actor=self.actor, cluster=cluster))}
+
+
+class SpotReadinessView(AnalysisView):
+    """Which workloads could run on spot nodes, with the reason for every no."""
+
+    def analyse(self, cluster: Cluster) -> dict[str, Any]:
+        return self.told(cluster, "spot")
+
+
+class StabilityView(AnalysisView):
+    """The stability index with everything it was made of."""
+
+    kind = "observed"
+
+    def analyse(self, cluster: Cluster) -> dict[str, Any]:
+        return self.told(cluster, "stability")
+
+
+class ComplianceView(AnalysisView):
+    """The CIS subset: PASS, FAIL and MANUAL apart."""
+
+    kind = "observed"
+
+    def analyse(self, cluster: Cluster) -> dict[str, Any]:
+        return self.told(cluster, "cis")
+
+
+class ActivityView(AnalysisView):
+    """The 24 x 7 heatmap of twelve weeks in the organization's zone, and what its blue hours cost a month."""
+
+    def analyse(self, cluster: Cluster) -> dict[str, Any]:
+        found = overview.activity_of(actor=self.actor, cluster=cluster)
+        return {**plain(found), "monthly_savings": plain(found.monthly_savings(cluster.hourly_cost))}

@@ -35,4 +35,8 @@ urlpatterns = [
     path(
         "clusters/<uuid:cluster_id>/fleet-composition", analysis_views.FleetView.as_view(), name="cluster-composition"
     ),
+    path("clusters/<uuid:cluster_id>/spot-readiness", analysis_views.SpotReadinessView.as_view(), name="cluster-spot"),
+    path("clusters/<uuid:cluster_id>/stability", analysis_views.StabilityView.as_view(), name="cluster-stability"),
+    path("clusters/<uuid:cluster_id>/compliance", analysis_views.ComplianceView.as_view(), name="cluster-compliance"),
+    path("clusters/<uuid:cluster_id>/activity", analysis_views.ActivityView.as_view(), name="cluster-activity"),
 ]

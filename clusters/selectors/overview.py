@@ -9,16 +9,17 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db.models import Count, Q, Sum
 
 from accounts import selectors as accounts
+from clusters.analysis.activity import Activity, ActivitySample, activity
 from clusters.analysis.composition import Slice, composition
-from clusters.analysis.efficiency import Efficiency, efficiency
-from clusters.analysis.facts import ClusterFacts, Lifecycle, Node, Resources
+from clusters.analysis.facts import Lifecycle, Node, Resources
 from clusters.analysis.waste import CapacitySample, Waste, waste
 from clusters.enums import HOURS_PER_MONTH, Span, State
-from clusters.facts import cluster_facts
-from clusters.models import Cluster, ClusterNode, Records, Sample
-from clusters.packed import unpack
+from clusters.models import Cluster, ClusterNode, Sample
 from clusters.selectors.detail import VIEW
 from clusters.selectors.registry import DEFERRED
 from core import clock
@@ -27,7 +28,7 @@ from core.actor import Actor
 DAYS = 7
 MOST_LISTED = 200
 LIFECYCLES = set(Lifecycle)
-USAGE = "usage"
+ACTIVITY_DAYS = 84
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,6 @@ class Overview:
     monthly: Decimal | None
     unpriced: int
     asleep: int
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a node's row says of its price."""
-
-    hourly: Decimal | None
-    source: str
-    day: Any
 
 
 def overview(*, actor: Actor, account_id: UUID | None = None) -> Overview:
@@ -121,21 +113,41 @@ def waste_of(*, actor: Actor, cluster: Cluster, days: int = DAYS) -> Waste:
     return waste(together(rows))
 
 
-def facts_of(*, actor: Actor, cluster: Cluster) -> ClusterFacts:
-    """The facts of a cluster's last report with each node's price at the time. Seconds at 10,000 pods."""
-    rows = Records.objects.visible_to(actor).filter(cluster=cluster)
-    tables = {row.collection: unpack(row.packed) for row in rows.exclude(collection="events").iterator()}
-    nodes = ClusterNode.objects.visible_to(actor).filter(cluster=cluster, gone_at=None)
-    prices = {node.name: Price(node.hourly_price, node.price_source, node.price_date) for node in nodes}
-    return cluster_facts(tables, tables.pop(USAGE, {}), prices)
-
-
 def fleet_of(*, actor: Actor, cluster: Cluster) -> Slice:
     """What one cluster's fleet is made of."""
     nodes = ClusterNode.objects.visible_to(actor).filter(cluster=cluster, gone_at=None)
     return composition([_node(row) for row in nodes.values_list("name", "instance_type", "lifecycle", "hourly_price")])
 
 
-def efficiency_of(*, actor: Actor, cluster: Cluster) -> Efficiency:
-    """The grade of one cluster with its formula."""
-    return efficiency(facts_of(actor=actor, cluster=cluster))
+def activity_of(*, actor: Actor, cluster: Cluster) -> Activity:
+    """When a cluster was used during the last twelve weeks: changes of its objects, and CPU in use.
+
+    An hour with looks but without changes was quiet; an hour without looks is not known.
+    """
+    rows = Sample.objects.visible_to(actor).filter(
+        cluster=cluster, span=Span.HOUR, at__gte=clock.now() - timedelta(days=ACTIVITY_DAYS), cpu_milli__gt=0
+    )
+    samples = [
+        ActivitySample(at, changes or 0.0, None if used is None else used / capacity)
+        for at, changes, used, capacity in rows.values_list("at", "changes", "used_cpu_milli", "cpu_milli")
+    ]
+    return activity(samples, ZoneInfo(accounts.get_organization(actor=actor).timezone))
+
+
+def activity_together(*, actor: Actor, account_id: UUID | None) -> Activity:
+    """The same for every cluster of a scope, added up by hour."""
+    rows = Sample.objects.visible_to(actor).filter(
+        span=Span.HOUR, at__gte=clock.now() - timedelta(days=ACTIVITY_DAYS), cpu_milli__gt=0
+    )
+    if account_id is not None:
+        rows = rows.filter(cluster__account_id=account_id)
+    hours = rows.values("at").annotate(
+        changed=Sum("changes"),
+        used=Sum("used_cpu_milli"),
+        capacity=Sum("cpu_milli"),
+        blind=Count("id", filter=Q(used_cpu_milli=None)),
+    )
+    samples = [
+        ActivitySample(h["at"], h["changed"] or 0.0, None if h["blind"] else h["used"] / h["capacity"]) for h in hours
+    ]
+    return activity(samples, ZoneInfo(accounts.get_organization(actor=actor).timezone))

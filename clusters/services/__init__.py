@@ -15,6 +15,7 @@ from clusters.services.connecting import (
 from clusters.services.figuring import refigure, refigure_dirty
 from clusters.services.heartbeats import mark_lost, record_heartbeat
 from clusters.services.history import add_quiet_looks, forget_old
+from clusters.services.insights import packing_due, plan
 from clusters.services.money import reprice_all
 from clusters.services.polling import poll_cluster, poll_due
 from clusters.services.reports import ingest_snapshot
@@ -44,6 +45,8 @@ __all__ = [
     "mark_awake",
     "mark_lost",
     "mint_for_manifest",
+    "packing_due",
+    "plan",
     "poll_cluster",
     "poll_due",
     "record_heartbeat",

@@ -16,7 +16,7 @@ from clusters.analysis.trend import week_over_week
 from clusters.enums import Severity, Span
 from clusters.facts import cluster_facts
 from clusters.models import Alert, Cluster, ClusterNode, Sample, Summary
-from clusters.services import history, reports
+from clusters.services import history, insights, reports
 from clusters.services.money import Quote
 from clusters.services.moves import raise_alert
 from core import clock
@@ -30,7 +30,6 @@ EVENT_KINDS = {
     "kills": ("OOMKilling", "OOMKilled", "SystemOOM"),
     "interruptions": ("SpotInterruption", "SpotInterrupted", "RebalanceRecommendation", "SpotRebalanceRecommendation"),
 }
-PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 ALERT_KINDS = ("not_ready", "pressure", "waiting", "slow_api", "interruption")
 SLOW_API_MS = 1000
 MOST_DIRTY = 50
@@ -69,12 +68,13 @@ def refigure(*, cluster_id: UUID) -> bool:
     found = figures.figures(tables, usage, {name for name, price in prices.items() if price is not None})
     figures.share_out(found, facts, now)
     grade = efficiency(facts)
+    told = insights.insights(cluster, tables, facts, grade, now)
     counts = figures.happened((tables.get("events") or {}).values(), cluster.figured_at, EVENT_KINDS)
     pools = tables.get("node_pools") or {}
     with transaction.atomic():
-        _store_summary(cluster, found, prices, pools, now)
+        _store_summary(cluster, found, prices, pools, told, now)
         _store_held(nodes, found)
-        fields = _fields(cluster, found, grade, now)
+        fields = {**_fields(cluster, found, grade, now), "violations": told["cis"]["failed"]}
         for name, value in fields.items():
             setattr(cluster, name, value)
         look = history.Look(now, {**history.standing(cluster), **_used(cluster)}, counts)
@@ -95,6 +95,7 @@ def _store_summary(
     found: figures.Figures,
     prices: Mapping[str, Decimal | None],
     pools: Mapping[str, Any],
+    told: dict[str, Any],
     now: datetime,
 ) -> None:
     Summary.objects.for_org(cluster.organization_id).update_or_create(
@@ -102,6 +103,7 @@ def _store_summary(
         defaults={
             "organization_id": cluster.organization_id,
             "at": now,
+            "insights": told,
             "groups": figures.group_rows(found, prices, pools),
             "namespaces": figures.namespace_rows(found),
             "workloads": figures.workload_rows(found),
@@ -161,16 +163,10 @@ def health(cluster: Cluster, found: figures.Figures) -> int | None:
     if not nodes:
         return None
     ready = sum(bool(node.record.get("ready")) for node in nodes) / len(nodes)
-    calm = sum(not pressures(node.record) for node in nodes) / len(nodes)
+    calm = sum(not insights.under_pressure(node.record) for node in nodes) / len(nodes)
     placed = 1 - found.waiting / found.pods if found.pods else 1.0
     pace = 1.0 if cluster.api_ms is None else min(1.0, max(0.0, (2000 - cluster.api_ms) / 1750))
     return round(100 * (0.5 * ready + 0.2 * calm + 0.2 * placed + 0.1 * pace))
-
-
-def pressures(node: Mapping[str, Any]) -> list[str]:
-    """The kinds of pressure that a node reports now."""
-    conditions = node.get("conditions") or ()
-    return [c["type"] for c in conditions if c.get("type") in PRESSURES and c.get("status") == "True"]
 
 
 def spark(cluster: Cluster, now: datetime) -> list[float | None]:
@@ -232,8 +228,8 @@ def _node_alerts(nodes: Mapping[str, Any]) -> list[tuple[tuple[str, str], tuple[
     if unready:
         title = f"{len(unready)} node{'s are' if len(unready) != 1 else ' is'} not ready"
         found.append((("not_ready", ""), (Severity.WARNING, title, _names(unready))))
-    for kind in PRESSURES:
-        under = sorted(name for name, node in nodes.items() if kind in pressures(node))
+    for kind in insights.PRESSURES:
+        under = sorted(name for name, node in nodes.items() if kind in insights.under_pressure(node))
         if under:
             title = f"{kind} on {len(under)} node{'s' if len(under) != 1 else ''}"
             found.append((("pressure", kind), (Severity.WARNING, title, _names(under))))

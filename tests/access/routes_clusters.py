@@ -73,6 +73,10 @@ ROUTES = [
             "efficiency",
             "bin-packing",
             "fleet-composition",
+            "spot-readiness",
+            "stability",
+            "compliance",
+            "activity",
         )
     ),
     api("PATCH", ID, viewer=403, operator=403, owner=200, stranger=404, body={"team": "Lights"}),
