@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 
 HOURS = 168
@@ -232,9 +232,3 @@ def _summary(blue: int, thresholds: Sequence[Threshold]) -> str:
     if not any(t.contrast for t in thresholds):
         return "activity is the same around the clock: no hour stands out as idle"
     return "no idle stretch comes back every week"
-
-
-def covered(samples: Iterable[ActivitySample]) -> timedelta:
-    """From the first sample to the last."""
-    times = sorted(sample.at for sample in samples)
-    return times[-1] - times[0] if times else timedelta(0)

@@ -5,8 +5,9 @@ no. The score is the share of the money of ready workloads in that of all worklo
 and are left out); where nodes have no price, requests are weighed instead and `weighed_by` says so.
 
 Savings are potential: for each ready pod that runs on-demand, the share of its node that it requests (by the weights of
-`weights.py`) times the node's price less the spot price of the same type, in dollars a month of 730 hours. Idle room on those nodes is not counted: that is re-packing's saving. A type or zone whose spot price is not known
-adds nothing and is named.
+`weights.py`) times the node's price less the spot price of the same type, in dollars a month of 730 hours. Idle room on
+those nodes is not counted: that is re-packing's saving. A type or zone whose spot price is not known adds nothing and is
+named.
 """
 
 from __future__ import annotations

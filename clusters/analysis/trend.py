@@ -68,11 +68,10 @@ def sparkline(series: Series, start: datetime, end: datetime, points: int) -> tu
     """
     if points < 1 or end <= start:
         raise ValueError("a sparkline needs a point and some time")
-    step = (end - start) / points
     sums, counts = [0.0] * points, [0] * points
     for at, value in series:
         if value is not None and start <= at < end:
-            index = min(points - 1, int((at - start) / step))
+            index = (at - start) * points // (end - start)
             sums[index] += value
             counts[index] += 1
     return tuple(total / count if count else None for total, count in zip(sums, counts, strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from rest_framework.test import APIClient
@@ -19,12 +18,6 @@ from tests.cloudnodes.cloud import MemoryCloud
 from tests.personas import Persona, make_account
 
 START = datetime(2031, 6, 12, 9, 0, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _static_root(settings: object, tmp_path: Path) -> None:
-    """Collected files are nobody's business here, but their folder has to exist."""
-    settings.STATIC_ROOT = tmp_path
 
 
 class Time:

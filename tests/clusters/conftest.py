@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +21,6 @@ from tests.personas import Persona
 
 START = datetime(2031, 6, 12, 9, 0, tzinfo=UTC)
 PRICES = {"m5.large": "0.107", "m5.xlarge": "0.214", "m5.2xlarge": "0.428", "c5.2xlarge": "0.384", "r5.xlarge": "0.282"}
-
-
-@pytest.fixture(autouse=True)
-def _static_root(settings: Any, tmp_path: Path) -> None:
-    settings.STATIC_ROOT = tmp_path
 
 
 class Time:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -96,11 +95,6 @@ class Kilns:
         if not self.deaf:
             self.put(self.views[resource_id], state)
         return self.keys[key]
-
-
-@pytest.fixture(autouse=True)
-def _static_root(settings: object, tmp_path: Path) -> None:
-    settings.STATIC_ROOT = tmp_path
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clusters.analysis.packing.exact import MOST_ITEMS, best_nodes
 from clusters.analysis.packing.search import Bin, Search
 
 _ENOUGH = 1e-9
@@ -151,17 +152,7 @@ class Improver:
         limit = [most - used for most, used in zip(search.limit, self.used, strict=True)]
         for b in group:
             limit[b.shape] += 1
-        value, liking = search.shaken(0.6, sorted(left)), search.random.choice((0.0, 0.0, 4.0, 12.0))
-        filled = search.fill_homes([-1 - b.shape for b in homes], left, value, liking)
-        opened = search.open_nodes(
-            left,
-            value,
-            limit,
-            liking,
-            budget=search.cost(group),
-            good_enough=_GOOD_ENOUGH,
-            among=self._some_shapes(group),
-        )
+        filled, opened = self._refill(left, group, homes, limit)
         if opened is None:
             return False
         saved = search.cost(group) - search.cost(opened)
@@ -175,6 +166,21 @@ class Improver:
             if shape is not None:
                 self._replace([b], [self._moved(b, shape)])
         return saved > _ENOUGH or gained > _ENOUGH
+
+    def _refill(
+        self, left: dict[int, int], group: Sequence[Bin], homes: Sequence[Bin], limit: list[int]
+    ) -> tuple[list[Bin], list[Bin] | None]:
+        """New homes and nodes for what is left: the best there are for a handful of items, else by chance and greed."""
+        search = self.search
+        if not homes and sum(left.values()) <= MOST_ITEMS:
+            everything = range(len(self.problem.shapes))
+            return [], best_nodes(search, left, limit, everything)
+        value, liking = search.shaken(0.6, sorted(left)), search.random.choice((0.0, 0.0, 4.0, 12.0))
+        filled = search.fill_homes([-1 - b.shape for b in homes], left, value, liking)
+        budget, some = search.cost(group), self._some_shapes(group)
+        return filled, search.open_nodes(
+            left, value, limit, liking, budget=budget, good_enough=_GOOD_ENOUGH, among=some
+        )
 
     def _some_shapes(self, group: Sequence[Bin]) -> list[int]:
         """The shapes of the group and a few others: more tries with less choice find more than the reverse."""

@@ -180,11 +180,12 @@ class Search:
                 continue
             if self.accepts[index].issuperset(alive):
                 b = Bin(index, shape.room, shape.held)
-                if all(self._put_one(b, k) for k in alive for _ in range(left[k])):
+                if all(self.put_one(b, k) for k in alive for _ in range(left[k])):
                     return b
         return None
 
-    def _put_one(self, b: Bin, k: int) -> bool:
+    def put_one(self, b: Bin, k: int) -> bool:
+        """Add one item if it fits; whether it did."""
         if not self.fits(b, k):
             return False
         self.put(b, k, 1)
