@@ -9,7 +9,7 @@ from cloudnodes import rules, selectors, services
 from cloudnodes.enums import RESOURCE, START, provider_words
 from cloudnodes.models import CloudNode
 from core.actor import Actor
-from core.sleepable import SleepableView, SleepState
+from core.sleepable import SleepableView, SleepState, Standing
 
 
 class CloudNodeKind:
@@ -28,6 +28,10 @@ class CloudNodeKind:
         operations = selectors.active_operations([n.id for n in nodes])
         learned = selectors.learned_seconds(START, [n.subject for n in nodes])
         return [_view(n, operations[n.id].id if n.id in operations else None, learned.get(n.subject)) for n in nodes]
+
+    def standings(self, actor: Actor, ids: Collection[UUID]) -> Sequence[Standing]:
+        """What the tick compares, in three narrow queries."""
+        return selectors.standings(actor, ids)
 
     def request_sleep(
         self,

@@ -6,7 +6,7 @@ Each app that owns a kind of compute registers one `SleepableKind` in its `AppCo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -53,9 +53,23 @@ class SleepableView:
     asleep_hourly_cost: Decimal = Decimal(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The few facts of a sleepable that the schedules' tick compares, read for thousands at once. `busy`: an operation
+    is under way; `protection`: why Curfew may not switch it, "" when it may."""
+
+    id: UUID
+    organization_id: UUID
+    state: SleepState
+    busy: bool
+    wake_seconds: float | None = None
+    protection: str = ""
+
+
 class SleepableKind(Protocol):
     """One kind of compute. `request_*` create an Operation (its id is returned) and never call a cloud themselves;
-    when an operation in the same direction is already active they return its id."""
+    when an operation in the same direction is already active they return its id. A kind of which there may be
+    thousands also has `standings(actor, ids)`; without it `standings()` below reads whole views."""
 
     kind: str
     label: str
@@ -89,6 +103,24 @@ def kind_named(name: str) -> SleepableKind:
         return _kinds[name]
     except KeyError:
         raise NotFound(f"There is no kind of compute called {name!r}.") from None
+
+
+def standings(kind: SleepableKind, actor: Actor, ids: Collection[UUID]) -> Sequence[Standing]:
+    """How sleepables of one kind stand now; those that are gone are left out."""
+    narrow: Callable[[Actor, Collection[UUID]], Sequence[Standing]] | None = getattr(kind, "standings", None)
+    if narrow is not None:
+        return narrow(actor, ids)
+    return [
+        Standing(
+            v.id,
+            v.organization_id,
+            v.state,
+            v.operation_id is not None,
+            v.wake_seconds,
+            v.protections[0] if v.protections else "",
+        )
+        for v in kind.list(actor, ids)
+    ]
 
 
 def list_all(actor: Actor) -> list[SleepableView]:

@@ -16,7 +16,8 @@ from hibernation.enums import Order, Outcome, Wanted
 
 class Schedule(UuidModel, OrgOwned):
     """A weekly grid in a zone with a calendar. `grid` is seven strings, `calendar` maps dates to rules; both as the
-    engine writes them."""
+    engine writes them. People are told `warn_minutes` before a sleep (0: not at all); with `warn_required` nothing sleeps
+    unless that reached somebody."""
 
     name = models.CharField(max_length=120)
     zone = models.CharField(max_length=64)
@@ -25,6 +26,8 @@ class Schedule(UuidModel, OrgOwned):
     prewarm = models.BooleanField(default=True)
     night_belongs_to_start_day = models.BooleanField(default=True)
     enabled = models.BooleanField(default=True)
+    warn_minutes = models.PositiveIntegerField(default=30)
+    warn_required = models.BooleanField(default=False)
     saved_by = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -58,9 +61,10 @@ class Assignment(UuidModel, OrgOwned):
     A period is a stretch in which the schedule wants one thing: `wanted` since `period_at`, until `changes_at` (None
     while that must be worked out, or when nothing changes any more). `settled` once the resource was seen to be as
     wanted in this period, or somebody's change of it was accepted: from then on it is left alone until the next period.
-    `attempt` numbers the orders of a period; `tries` and `first_try_at` are those of the current hour. `revision` is
-    raised by whoever changes the schedule or its orders, `seen_revision` is written by the tick alone, so that neither
-    overwrites the other.
+    `period` numbers the periods and `attempt` the orders of one, so that two ticks at once give the same order; `tries`
+    and `first_try_at` are those of the current hour. `revision` is raised by whoever changes the schedule or its orders,
+    `seen_revision` is written by the tick alone, so that neither overwrites the other. `warned_for` is the sleep that
+    was warned of.
     """
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="assignments")
@@ -69,6 +73,7 @@ class Assignment(UuidModel, OrgOwned):
     created_at = models.DateTimeField()
 
     wanted = models.CharField(max_length=6, choices=Wanted.choices, default=Wanted.NOTHING, blank=True)
+    period = models.PositiveIntegerField(default=0)
     period_at = models.DateTimeField(null=True)
     changes_at = models.DateTimeField(null=True)
     settled = models.BooleanField(default=False)
@@ -79,6 +84,7 @@ class Assignment(UuidModel, OrgOwned):
     retry_at = models.DateTimeField(null=True)
     operation_id = models.UUIDField(null=True)
     trouble = models.CharField(max_length=500, blank=True)
+    warned_for = models.DateTimeField(null=True)
     revision = models.PositiveIntegerField(default=0)
     seen_revision = models.PositiveIntegerField(default=0)
 

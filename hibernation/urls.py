@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from hibernation import views
+from hibernation import snooze_views, views
 
 app_name = "hibernation"
 urlpatterns = [
     path("hibernation/", views.schedules, name="list"),
     path("hibernation/new", views.create, name="new"),
+    path("hibernation/snooze/<str:token>", snooze_views.snooze, name="snooze"),
     path("hibernation/<uuid:schedule_id>/", views.detail, name="detail"),
     path("hibernation/<uuid:schedule_id>/switch", views.switch, name="switch"),
     path("hibernation/<uuid:schedule_id>/resources", views.resources, name="resources"),

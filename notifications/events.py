@@ -11,18 +11,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A kind of event with the words that people choose it by."""
+    """A kind of event with the words that people choose it by, and those of the button that leads to its page."""
 
     name: str
     label: str
     urgent: bool = False
+    button: str = "Open in Curfew"
 
 
 _registry: dict[str, Event] = {}
 
 
-def register(name: str, label: str, *, urgent: bool = False) -> None:
-    _registry[name] = Event(name, label, urgent)
+def register(name: str, label: str, *, urgent: bool = False, button: str = "Open in Curfew") -> None:
+    _registry[name] = Event(name, label, urgent, button)
 
 
 def get(name: str) -> Event:
@@ -34,7 +35,7 @@ def all_events() -> list[Event]:
     return sorted(_registry.values(), key=lambda e: e.name)
 
 
-register("hibernation.warning", "Something is about to go to sleep", urgent=True)
+register("hibernation.warning", "Something is about to go to sleep", urgent=True, button="Snooze")
 register("hibernation.slept", "Something was put to sleep by its schedule")
 register("operation.failed", "A start, stop or other operation failed")
 register("budget.warning", "Spending nears the daily budget")

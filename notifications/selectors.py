@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 from core.actor import Actor
 from core.errors import Forbidden
@@ -44,6 +46,15 @@ def deliveries(*, actor: Actor, dead: bool = False, limit: int = 50) -> list[Del
     if dead:
         rows = rows.filter(state=State.DEAD)
     return [DeliveryView(row, str(row.channel or ""), _label(row.event)) for row in rows[:limit]]
+
+
+def first_sent_at(organization_id: UUID, dedupe_prefix: str, since: datetime) -> datetime | None:
+    """When the first message written `since` whose key begins so reached somebody; None when none has."""
+    sent = Delivery.objects.for_org(organization_id).filter(
+        created_at__gte=since, dedupe_key__startswith=dedupe_prefix, state=State.SENT
+    )
+    found: datetime | None = sent.order_by("sent_at").values_list("sent_at", flat=True).first()
+    return found
 
 
 def _label(event: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from django.core.mail import EmailMessage
 
 from core import ssrf
+from notifications import events
 
 SLACK_LIMIT = 2900
 
@@ -46,7 +47,7 @@ def send_slack(url: str, items: Sequence[Item]) -> None:
         words = f"*{_slack(item.subject)}*\n{_slack(item.body)}"[:SLACK_LIMIT]
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": words}})
         if item.url:
-            button = {"type": "button", "text": {"type": "plain_text", "text": "Open in Curfew"}, "url": item.url}
+            button = {"type": "button", "text": {"type": "plain_text", "text": _button(item.event)}, "url": item.url}
             blocks.append({"type": "actions", "elements": [button]})
     if len(items) > 12:
         blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": f"and {len(items) - 12} more"}]})
@@ -84,6 +85,13 @@ def send_email(addresses: Sequence[str], items: Sequence[Item], unsubscribe_url:
         raise SendFailed("The mail server refuses the address.", final=True) from refused
     except (OSError, smtplib.SMTPException) as failed:
         raise SendFailed(f"The mail server did not take it: {type(failed).__name__}") from failed
+
+
+def _button(event: str) -> str:
+    try:
+        return events.get(event).button
+    except KeyError:  # sent by an older version
+        return "Open in Curfew"
 
 
 def title(items: Sequence[Item]) -> str:

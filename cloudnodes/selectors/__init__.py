@@ -4,7 +4,14 @@ from cloudnodes.selectors.cells import NodeCell
 from cloudnodes.selectors.detail import Detail, get_detail
 from cloudnodes.selectors.estimate import Actual, Estimate, NodeSpend, actual_cost, estimate_cost, spend_by_node
 from cloudnodes.selectors.grid import CURRENCY, Cell, Grid, Row, get_grid
-from cloudnodes.selectors.nodes import active_operations, get_node, learned_seconds, list_nodes, operation_of
+from cloudnodes.selectors.nodes import (
+    active_operations,
+    get_node,
+    learned_seconds,
+    list_nodes,
+    operation_of,
+    standings,
+)
 from cloudnodes.selectors.preview import Change, Preview, preview_all, preview_changes
 from cloudnodes.selectors.status import cloud_nodes_status
 
@@ -33,4 +40,5 @@ __all__ = [
     "preview_all",
     "preview_changes",
     "spend_by_node",
+    "standings",
 ]

@@ -12,10 +12,11 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from cloudnodes import rules
-from cloudnodes.enums import RESOURCE, Scales, subject_of
+from cloudnodes.enums import RESOURCE, START, Scales, subject_of
 from cloudnodes.models import CloudNode
 from core.actor import Actor
 from core.errors import NotFound
+from core.sleepable import SleepState, Standing
 from operations.enums import ACTIVE
 from operations.models import Duration, Operation
 
@@ -90,6 +91,34 @@ def light_nodes(actor: Actor) -> list[Light]:
     actor.require(VIEW, "see cloud nodes")
     rows = CloudNode.objects.visible_to(actor).filter(gone_at=None).values_list(*_LIGHT)
     return [Light(*row) for row in rows]
+
+
+def standings(actor: Actor, ids: Collection[UUID]) -> list[Standing]:
+    """How living nodes stand, in three narrow queries: for thousands at once."""
+    actor.require(VIEW, "see cloud nodes")
+    found = list(
+        CloudNode.objects.visible_to(actor)
+        .filter(gone_at=None, id__in=list(ids))
+        .values_list("id", "organization_id", "observed_state", "provider", "instance_type", "scaling", "managed")
+    )
+    busy = set(
+        Operation.objects.visible_to(actor)
+        .filter(resource_kind=RESOURCE, status__in=ACTIVE)
+        .values_list("resource_id", flat=True)
+    )
+    learned = learned_seconds(START, {subject_of(row[3], row[4]) for row in found})
+    barred = {key: next(iter(rules.protections(key[0], managed=key[1])), "") for key in {row[5:] for row in found}}
+    return [
+        Standing(
+            row[0],
+            row[1],
+            SleepState(row[2]),
+            row[0] in busy,
+            learned.get(subject_of(row[3], row[4])) if learned else None,
+            barred[row[5:]],
+        )
+        for row in found
+    ]
 
 
 def operations_under_way(actor: Actor) -> dict[UUID, Operation]:
