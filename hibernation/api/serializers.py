@@ -21,6 +21,13 @@ class ScheduleWriteSerializer(serializers.Serializer):
     prewarm = serializers.BooleanField(default=True)
     night_belongs_to_start_day = serializers.BooleanField(default=True)
     enabled = serializers.BooleanField(default=True)
+    warn_minutes = serializers.IntegerField(
+        min_value=0, max_value=1440, required=False, help_text="How long before a sleep people are told; 0: not at all."
+    )
+    warn_required = serializers.BooleanField(required=False, help_text="No warning, no sleep.")
+    leave_asleep = serializers.BooleanField(
+        default=False, help_text="When switching off: do not wake first what sleeps because of it."
+    )
 
 
 class ScheduleSerializer(serializers.Serializer):
@@ -32,6 +39,8 @@ class ScheduleSerializer(serializers.Serializer):
     prewarm = serializers.BooleanField()
     night_belongs_to_start_day = serializers.BooleanField()
     enabled = serializers.BooleanField()
+    warn_minutes = serializers.IntegerField()
+    warn_required = serializers.BooleanField()
     saved_by = serializers.CharField(allow_blank=True)
     updated_at = serializers.DateTimeField()
 
@@ -57,6 +66,10 @@ class PreviewDaySerializer(serializers.Serializer):
     asleep_hours = serializers.FloatField()
     saves = serializers.CharField(allow_null=True, help_text="USD, potential; null when no price is known.")
     note = serializers.CharField(allow_blank=True)
+
+
+class DeleteQuerySerializer(serializers.Serializer):
+    leave_asleep = serializers.BooleanField(default=False, help_text="Do not wake first what sleeps because of it.")
 
 
 class CalendarSerializer(serializers.Serializer):
@@ -115,6 +128,8 @@ def schedule_shape(row: Schedule) -> dict[str, Any]:
         "prewarm": row.prewarm,
         "night_belongs_to_start_day": row.night_belongs_to_start_day,
         "enabled": row.enabled,
+        "warn_minutes": row.warn_minutes,
+        "warn_required": row.warn_required,
         "saved_by": row.saved_by,
         "updated_at": moment(row.updated_at),
     }

@@ -70,11 +70,17 @@ class ScheduleView(HibernationAPIView):
         row = services.save_schedule(actor=self.actor, schedule_id=schedule_id, **facts)
         return Response(shapes.schedule_shape(row))
 
-    @extend_schema(operation_id="hibernation_schedule_delete", responses={204: None}, tags=TAGS)
+    @extend_schema(
+        operation_id="hibernation_schedule_delete",
+        parameters=[shapes.DeleteQuerySerializer],
+        responses={204: None},
+        tags=TAGS,
+    )
     def delete(self, request: Request, schedule_id: UUID) -> Response:
         """Wake what sleeps because of the schedule, then delete it; 409 when something cannot be woken."""
         selectors.get_schedule(actor=self.actor, schedule_id=schedule_id)
-        services.delete_schedule(actor=self.actor, schedule_id=schedule_id)
+        leave = _read(shapes.DeleteQuerySerializer, request.query_params)["leave_asleep"]
+        services.delete_schedule(actor=self.actor, schedule_id=schedule_id, leave_asleep=leave)
         return Response(status=204)
 
 

@@ -19,7 +19,18 @@ from hibernation import schedule as engine
 from hibernation.enums import PERMISSION_MANAGE, Wanted
 from hibernation.models import Assignment, Schedule
 
-_FACTS = ("name", "zone", "grid", "calendar", "prewarm", "night_belongs_to_start_day", "enabled")
+_FACTS = (
+    "name",
+    "zone",
+    "grid",
+    "calendar",
+    "prewarm",
+    "night_belongs_to_start_day",
+    "enabled",
+    "warn_minutes",
+    "warn_required",
+)
+LONGEST_WARNING = 24 * 60
 Resource = tuple[str, UUID]
 TOPIC = "nodes"
 
@@ -43,10 +54,14 @@ def save_schedule(
     prewarm: bool = True,
     night_belongs_to_start_day: bool = True,
     enabled: bool = True,
+    warn_minutes: int | None = None,
+    warn_required: bool | None = None,
+    leave_asleep: bool = False,
 ) -> Schedule:
-    """Create a schedule, or change one; `calendar` None leaves its calendar as it is. Effective at the next tick.
+    """Create a schedule, or change one; `calendar` and the warning stay as they are where None. Effective at the next
+    tick.
 
-    Switching it off wakes what sleeps because of it. Raises InvalidInput with `errors` by field, NotFound, Forbidden,
+    Switching it off wakes what sleeps because of it, unless `leave_asleep`. Raises InvalidInput with `errors` by field, NotFound, Forbidden,
     and Conflict when something cannot be woken.
     """
     actor.require(PERMISSION_MANAGE, "change schedules")
@@ -57,7 +72,8 @@ def save_schedule(
     kept = calendar if calendar is not None else (old.calendar if old else {})
     facts = _checked(name, zone, list(grid), kept)
     facts |= {"prewarm": prewarm, "night_belongs_to_start_day": night_belongs_to_start_day, "enabled": enabled}
-    if old is not None and old.enabled and not enabled:
+    facts |= _warning(old, warn_minutes, warn_required)
+    if old is not None and old.enabled and not enabled and not leave_asleep:
         wake_sleepers(actor, list(old.assignments.all()), f"{old.name} was switched off")
     with transaction.atomic():
         same = Schedule.objects.for_org(org_id).filter(name__iexact=facts["name"])
@@ -75,6 +91,19 @@ def save_schedule(
         recalculate(row.assignments.all())
         publish(row.organization_id, TOPIC, [])
     return row
+
+
+def _warning(old: Schedule | None, minutes: int | None, required: bool | None) -> dict[str, Any]:
+    """How it warns, as it is stored."""
+    minutes = (old.warn_minutes if old else 30) if minutes is None else minutes
+    required = (old.warn_required if old else False) if required is None else required
+    if not 0 <= minutes <= LONGEST_WARNING:
+        raise InvalidInput(errors={"warn_minutes": ["0 (no warning) to 1440 minutes."]})
+    if required and not minutes:
+        raise InvalidInput(
+            errors={"warn_required": ["Without a warning nothing would ever sleep: choose how early to warn."]}
+        )
+    return {"warn_minutes": minutes, "warn_required": required}
 
 
 def _checked(name: str, zone: str, grid: list[str], calendar: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,14 +164,16 @@ def _facts(row: Schedule) -> dict[str, Any]:
     return {field: getattr(row, field) for field in _FACTS}
 
 
-def delete_schedule(*, actor: Actor, schedule_id: UUID) -> None:
-    """Wake what sleeps because of the schedule, then delete it. Raises Conflict, and deletes nothing, when something
-    cannot be woken."""
+def delete_schedule(*, actor: Actor, schedule_id: UUID, leave_asleep: bool = False) -> None:
+    """Wake what sleeps because of the schedule (unless `leave_asleep`), then delete it. Raises Conflict, and deletes
+    nothing, when something cannot be woken."""
     actor.require(PERMISSION_MANAGE, "delete schedules")
     row = find_schedule(actor=actor, schedule_id=schedule_id)
-    wake_sleepers(actor, list(row.assignments.all()), f"{row.name} was deleted")
+    if not leave_asleep:
+        wake_sleepers(actor, list(row.assignments.all()), f"{row.name} was deleted")
     with transaction.atomic():
-        audit.record(actor=actor, verb="schedule.deleted", target=row)
+        left = "what slept was left asleep" if leave_asleep else ""
+        audit.record(actor=actor, verb="schedule.deleted", target=row, detail=left)
         publish(row.organization_id, TOPIC, [])
         row.delete()
 

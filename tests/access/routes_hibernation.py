@@ -43,6 +43,8 @@ def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body
 ONE = "/api/hibernation/schedules/{schedule}"
 NODE = "/api/hibernation/cloud_node/{scheduled}"
 ROUTES = [
+    Route("GET", "/hibernation/snooze/forged", 404, 404, 404, 404, 404),
+    Route("POST", "/hibernation/snooze/forged", 404, 404, 404, 404, 404),
     page("/hibernation/"),
     page("/hibernation/new", viewer=403, stranger=200),
     _post("/hibernation/new", 403, 403, 302, 302, PAINTED),
