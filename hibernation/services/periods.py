@@ -120,12 +120,11 @@ class Wishes:
 def next_switch(plan: engine.Schedule, now: datetime) -> datetime | None:
     """When it is next switched on or off: pre-warm to awake is none. None when nothing in sight changes."""
     on = plan.desired_at(now).on
-    for look in (3, LOOK_AHEAD):
-        ahead = plan.next_transitions(now, look)
-        switch = next((change.at for change in ahead if change.state.on != on), None)
-        if switch or len(ahead) < look:
-            return switch
-    return ahead[-1].at
+    ahead = plan.next_transitions(now, 3)
+    if len(ahead) == 3 and all(change.state.on == on for change in ahead):
+        ahead = plan.next_transitions(now, LOOK_AHEAD)
+    switch = next((change.at for change in ahead if change.state.on != on), None)
+    return switch or (ahead[-1].at if len(ahead) == LOOK_AHEAD else None)
 
 
 def needs_wish(row: Row, orders: Sequence[Override], now: datetime) -> bool:
