@@ -39,3 +39,28 @@ class KubeconfigForm(ClusterForm):
         if not data.get("kubeconfig") and "file" not in self.errors:
             self.add_error("kubeconfig", "Choose a file or paste its text.")
         return data
+
+
+class FoundForm(ClusterForm):
+    """A found cluster, prefilled from its tags; and how it shall be read."""
+
+    way = forms.ChoiceField(
+        choices=[
+            ("agent", "Agent: installed in the cluster, reports every change"),
+            ("eks", "EKS API: nothing is installed, Curfew reads the API server once a minute"),
+        ],
+        initial="agent",
+        widget=forms.RadioSelect,
+        label="How Curfew reads it",
+    )
+
+
+class SearchForm(forms.Form):
+    """Which account is searched, and where."""
+
+    account = forms.UUIDField()
+    regions = forms.MultipleChoiceField(required=False)
+
+    def __init__(self, *args: Any, regions: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["regions"].choices = [(region, region) for region in regions]  # type: ignore[attr-defined]

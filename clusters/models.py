@@ -136,6 +136,25 @@ class Cluster(UuidModel, OrgOwned):
         return self.state
 
 
+class FoundCluster(UuidModel, OrgOwned):
+    """A cluster that a cloud account has, whether it is connected or not; `external_id` is its ARN."""
+
+    account = models.ForeignKey("accounts.CloudAccount", on_delete=models.CASCADE, related_name="+")
+    external_id = models.CharField(max_length=300)
+    name = models.CharField(max_length=120)
+    region = models.CharField(max_length=60)
+    version = models.CharField(max_length=60, blank=True)
+    status = models.CharField(max_length=30, blank=True)
+    tags = models.JSONField(default=dict)
+    seen_at = models.DateTimeField()
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["organization", "external_id"], name="cluster_found_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Records(OrgOwned):
     """One collection of a cluster's last report (`nodes`, `pods`, ...), or its last usage: packed JSON."""
 

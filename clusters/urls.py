@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from clusters import install_views, overview_views, views, wizard_views
+from clusters import discover_views, install_views, overview_views, views, wizard_views
 
 app_name = "clusters"
 urlpatterns = [
@@ -13,8 +13,11 @@ urlpatterns = [
     path("clusters/connect", wizard_views.choose, name="connect"),
     path("clusters/connect/agent", wizard_views.agent, name="connect-agent"),
     path("clusters/connect/kubeconfig", wizard_views.kubeconfig, name="connect-kubeconfig"),
+    path("clusters/connect/discover", discover_views.discover, name="discover"),
+    path("clusters/connect/found/<uuid:found_id>", discover_views.found, name="found"),
     path("clusters/<uuid:cluster_id>/", views.detail, name="detail"),
     path("clusters/<uuid:cluster_id>/waiting", wizard_views.waiting, name="waiting"),
+    path("clusters/<uuid:cluster_id>/preflight", discover_views.preflight, name="preflight"),
     path("clusters/<uuid:cluster_id>/sync", views.sync, name="sync"),
     path("clusters/<uuid:cluster_id>/maintenance", views.maintenance, name="maintenance"),
     path("clusters/<uuid:cluster_id>/disconnect", views.disconnect, name="disconnect"),

@@ -14,12 +14,26 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.access import signed_in
 from clusters import selectors, services
+from clusters.enums import Method
 from clusters.forms import ClusterForm, KubeconfigForm
 from clusters.inventory import install
+from clusters.selectors.found import last_operation
 from clusters.views import actor_of
 from core.errors import Conflict, InvalidInput
 from core.htmx import redirect, render_page
 
+# What installing the agent takes; each line answers yes or no.
+PREFLIGHT = "\n".join(
+    f"kubectl auth can-i {what}"
+    for what in (
+        "create namespaces",
+        "create clusterroles.rbac.authorization.k8s.io",
+        "create clusterrolebindings.rbac.authorization.k8s.io",
+        "create deployments.apps --namespace curfew",
+        "create serviceaccounts --namespace curfew",
+        "create secrets --namespace curfew",
+    )
+)
 DESCRIBED = ("name", "environment", "region", "team", "owner")
 
 
@@ -41,14 +55,7 @@ def agent(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         made = _create(request, form, {name: form.cleaned_data[name] for name in DESCRIBED})
         if made is not None:
-            context = {
-                "page_title": "Install the agent",
-                "step": 3,
-                "cluster": made.cluster,
-                "way": way,
-                **commands(made),
-            }
-            return render_page(request, "clusters/install.html", context)
+            return show_install(request, made, way)
     context = {"page_title": "Connect a cluster", "step": 2, "form": form, "way": way}
     return render_page(request, "clusters/describe.html", context, status=422 if form.errors else 200)
 
@@ -66,6 +73,12 @@ def kubeconfig(request: HttpRequest) -> HttpResponse:
             return redirect(request, reverse("clusters:waiting", args=[made.cluster.id]))
     context = {"page_title": "Connect a cluster", "step": 2, "form": form, "way": "kubeconfig"}
     return render_page(request, "clusters/describe.html", context, status=422 if form.errors else 200)
+
+
+def show_install(request: HttpRequest, made: services.Connected, way: str) -> HttpResponse:
+    """Step 3: the commands that install the agent, with its token."""
+    context = {"page_title": "Install the agent", "step": 3, "cluster": made.cluster, "way": way, **commands(made)}
+    return render_page(request, "clusters/install.html", context)
 
 
 def _create(request: HttpRequest, form: ClusterForm, facts: dict[str, Any]) -> services.Connected | None:
@@ -93,6 +106,7 @@ def commands(made: services.Connected) -> dict[str, str]:
         *(["--set allowHttp=true"] if plain_http else []),
     ]
     return {
+        "preflight": PREFLIGHT,
         "helm": " \\\n  ".join(helm),
         "kubectl": f"kubectl apply -f {services.manifest_url(made.enrolment)}",
         "terraform": terraform(base, chart.version, made.token, name, plain_http=plain_http),
@@ -127,5 +141,15 @@ def waiting(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     """Step 4: listens for the first sign of life, and celebrates it."""
     cluster = selectors.get_cluster(actor=actor_of(request), cluster_id=cluster_id)
     heard = cluster.heard_at is not None
-    context = {"page_title": "Waiting for the cluster", "step": 4, "cluster": cluster, "heard": heard}
+    check = None
+    if cluster.method != Method.AGENT:
+        check = last_operation(actor=actor_of(request), kind=services.PREFLIGHT, resource_id=cluster.id)
+    context = {
+        "page_title": "Waiting for the cluster",
+        "step": 4,
+        "cluster": cluster,
+        "heard": heard,
+        "check": check,
+        "lost_rights": check.result.get("missing", []) if check else [],
+    }
     return render_page(request, "clusters/waiting.html", context, fragment="sonar")

@@ -54,6 +54,8 @@ SCALE_ACTIONS: tuple[str, ...] = (
     "autoscaling:UpdateAutoScalingGroup",
     "eks:UpdateNodegroupConfig",
 )
+# Asked about itself alone: which of the rights above are really there.
+JUDGE_ACTION = "iam:SimulatePrincipalPolicy"
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -188,9 +190,11 @@ def _statements() -> list[dict[str, Any]]:
         "Fn::Sub": "arn:${AWS::Partition}:autoscaling:*:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/*"
     }
     nodegroups = {"Fn::Sub": "arn:${AWS::Partition}:eks:*:${AWS::AccountId}:nodegroup/*/*/*"}
+    itself = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${RoleName}"}
     only_tagged = {"Null": {"aws:ResourceTag/curfew:node-type": "false"}}
     return [
         {"Sid": "See", "Effect": "Allow", "Action": list(READ_ACTIONS), "Resource": "*"},
+        {"Sid": "CheckOwnRights", "Effect": "Allow", "Action": [JUDGE_ACTION], "Resource": itself},
         {
             "Sid": "SwitchInstances",
             "Effect": "Allow",

@@ -21,7 +21,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from cloudnodes.sandbox import aws_prices
+from cloudnodes.sandbox import aws_clusters, aws_prices
 
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 _CODES = {"pending": 0, "running": 16, "stopping": 64, "stopped": 80}
@@ -156,6 +156,8 @@ class Layer:
         """Answer what moto cannot, or would answer wrongly."""
         if call.action == "AssumeRole":
             return assume_role_refusal(call)
+        if call.action == "SimulatePrincipalPolicy":
+            return aws_clusters.simulate(call)
         if call.action in _REFUSED and call.service == "ec2":
             return self._refuse_state(call)
         if call.action == "DescribeSpotPriceHistory":

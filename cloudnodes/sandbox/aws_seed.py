@@ -9,12 +9,14 @@ from typing import Any
 
 from accounts.providers.aws_template import (
     DEFAULT_ROLE_NAME,
+    JUDGE_ACTION,
     READ_ACTIONS,
     SCALE_ACTIONS,
     SWITCH_ACTIONS,
     cloudformation_template,
 )
 from cloudnodes.providers.base import node_type_slug
+from cloudnodes.sandbox import aws_clusters
 from cloudnodes.sandbox.aws_layer import find_instance
 
 PLATFORM_ACCOUNT = "900000000001"
@@ -54,6 +56,7 @@ class Sandbox:
             *SCALE_ACTIONS,
             "autoscaling:CreateOrUpdateTags",
             "autoscaling:DeleteTags",
+            JUDGE_ACTION,
         ]
         self.user(PLATFORM_ACCOUNT, PLATFORM, ["sts:*"])
         for account, name in CUSTOMERS.items():
@@ -155,7 +158,8 @@ class Sandbox:
     def seed(self) -> dict[str, Any]:
         """Make the customers' machines that are not there yet; all tagged ones are stopped. Safe to repeat."""
         with self._lock:
-            return {"created": {account: self._seed_account(account) for account in CUSTOMERS}}
+            clusters = aws_clusters.seed(self)
+            return {"created": {account: self._seed_account(account) for account in CUSTOMERS}, "clusters": clusters}
 
     def _seed_account(self, account: str) -> list[str]:
         ec2 = self.client("ec2", account)

@@ -10,6 +10,8 @@ memory and ends when its parent does. Its own addresses beside AWS's API:
 - `GET /_sandbox/nodes/<account>/<name>/health`: 200 when that node runs, else 503
 - `POST /_sandbox/instance {"account_id", "region", "instance_type", "tags"}`: a new, stopped machine;
   `DELETE {"account_id", "region", "instance_id"}` terminates one
+- `POST /_sandbox/cluster {"account_id", "region", "name", "version"?, "tags"?, "endpoint"?, "ca"?, "status"?}`: an EKS
+  cluster, with an API server of one's own behind it
 - `GET /_sandbox/changes`: how often each instance was really started and stopped
 - `/_faults`: see `aws_layer`
 """
@@ -25,6 +27,7 @@ from typing import Any
 
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
+from cloudnodes.sandbox import aws_clusters
 from cloudnodes.sandbox.aws_layer import Layer, respond
 from cloudnodes.sandbox.aws_seed import CUSTOMERS, Sandbox
 
@@ -36,6 +39,7 @@ def build(*, transition_seconds: float = 4.0) -> tuple[Layer, Sandbox]:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     sandbox = Sandbox()
+    aws_clusters.check_signatures_of_eks()
     layer = Layer(DomainDispatcherApplication(create_backend_app), transition_seconds=transition_seconds)
     layer.routes.update(
         {
@@ -46,6 +50,9 @@ def build(*, transition_seconds: float = 4.0) -> tuple[Layer, Sandbox]:
             ("DELETE", "/_sandbox/role"): lambda request: _role(sandbox, request),
             ("POST", "/_sandbox/instance"): lambda request: respond(sandbox.make_instance(**request.get_json()), 201),
             ("DELETE", "/_sandbox/instance"): lambda request: respond(sandbox.end_instance(**request.get_json())),
+            ("POST", "/_sandbox/cluster"): lambda request: respond(
+                aws_clusters.make(sandbox, **request.get_json()), 201
+            ),
             ("GET", "/_sandbox/changes"): lambda request: respond(layer.changes),
             ("GET", "/_sandbox/nodes/"): lambda request: _node(sandbox, request),
         }

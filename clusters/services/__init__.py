@@ -1,6 +1,7 @@
 """Every write of clusters: connecting, reports and heartbeats, money, figures, history, steering."""
 
 from clusters.services.connecting import (
+    PREFLIGHT,
     Connected,
     create_cluster,
     disconnect_cluster,
@@ -12,6 +13,7 @@ from clusters.services.connecting import (
     reseal_credentials,
     update_cluster,
 )
+from clusters.services.discovering import DISCOVER, connect_found, request_discovery, request_preflight
 from clusters.services.figuring import refigure, refigure_dirty
 from clusters.services.heartbeats import mark_lost, record_heartbeat
 from clusters.services.history import add_quiet_looks, forget_old
@@ -29,10 +31,13 @@ from clusters.services.steering import (
 )
 
 __all__ = [
+    "DISCOVER",
+    "PREFLIGHT",
     "Connected",
     "act_on_many",
     "add_quiet_looks",
     "begin_maintenance",
+    "connect_found",
     "create_cluster",
     "disconnect_cluster",
     "disconnect_effects",
@@ -54,6 +59,8 @@ __all__ = [
     "refigure_dirty",
     "release_account",
     "reprice_all",
+    "request_discovery",
+    "request_preflight",
     "reseal_credentials",
     "sync_now",
     "update_cluster",

@@ -17,7 +17,7 @@ from accounts.actors import own_organization
 from accounts.models import AgentToken, CloudAccount
 from accounts.vault import Resealed
 from audit import services as audit
-from clusters.enums import Distribution, Environment, Method, environment_of
+from clusters.enums import RESOURCE, Distribution, Environment, Method, environment_of
 from clusters.models import Cluster
 from clusters.providers import kubeconfig
 from clusters.services.money import note_phase
@@ -27,9 +27,10 @@ from core.actor import Actor
 from core.errors import Conflict, InvalidInput, NotFound
 from core.live import publish
 from core.providers import InvalidRequest
-from core.tasks import send_on_commit
 from costs.enums import Phase
+from operations import services as operations
 
+PREFLIGHT = "cluster.preflight"
 ENROLMENT_HOURS = 24
 MOST_TAGS = 50
 CHANGEABLE = ("name", "environment", "region", "team", "owner", "tags")
@@ -59,8 +60,10 @@ def create_cluster(
     distribution: str = "",
     version: str = "",
     kubeconfig_text: str = "",
+    through_eks: bool = False,
 ) -> Connected:
-    """Register a cluster. With a kubeconfig it is polled; without, an agent reports it, whose token is in the answer.
+    """Register a cluster. With a kubeconfig, or through the EKS API of its account, it is polled; otherwise an agent
+    reports it, whose token is in the answer.
 
     Raises Forbidden, InvalidInput (fields; `kubeconfig` with the reason of its refusal), Conflict for a cluster that is
     connected already.
@@ -70,6 +73,8 @@ def create_cluster(
     access_facts = _read_kubeconfig(kubeconfig_text) if kubeconfig_text else None
     account = accounts.get_account(actor=actor, account_id=account_id) if account_id else None
     known = distribution if distribution in Distribution.values else ""
+    if through_eks and (account is None or account.provider != "aws" or not external_id):
+        raise InvalidInput(errors={"way": ["Only a cluster that was found in an AWS account is read through EKS."]})
     row = Cluster(
         organization_id=own_organization(actor),
         account=account,
@@ -77,7 +82,7 @@ def create_cluster(
         distribution=known,
         version=version[:60],
         cloud=account.provider if account else "",
-        method=Method.KUBECONFIG if access_facts else Method.AGENT,
+        method=Method.KUBECONFIG if access_facts else Method.EKS if through_eks else Method.AGENT,
         created_at=clock.now(),
         state_since=clock.now(),
         **facts,
@@ -104,7 +109,15 @@ def _create(actor: Actor, row: Cluster) -> Connected:
         row.save(update_fields=["enrolment_id"])
         made = Connected(row, token, text)
     else:
-        send_on_commit("clusters.poll_one", cluster_id=str(row.id))
+        operations.request_operation(
+            actor=actor,
+            kind=PREFLIGHT,
+            resource_kind=RESOURCE,
+            resource_id=row.id,
+            resource_label=row.name,
+            organization_id=row.organization_id,
+            deadline_seconds=300,
+        )
     audit.record(actor=actor, verb="cluster.connected", target=row, changes={"method": [None, row.method]})
     publish(row.organization_id, "clusters", [row.id])
     return made
@@ -218,10 +231,17 @@ def mint_for_manifest(*, enrolment: str) -> tuple[Cluster, str]:
 
 def disconnect_effects(*, actor: Actor, account: CloudAccount) -> list[str]:
     """What disconnecting a cloud account means for its clusters, in words."""
-    count = Cluster.objects.for_org(account.organization_id).filter(account=account).count()
-    if not count:
-        return []
-    return [f"{count} cluster{'s stay' if count != 1 else ' stays'} in the registry: the agents report on their own."]
+    rows = Cluster.objects.for_org(account.organization_id).filter(account=account)
+    blind = rows.filter(method=Method.EKS).count()
+    kept = rows.count() - blind
+    effects = []
+    if kept:
+        effects.append(
+            f"{kept} cluster{'s stay' if kept != 1 else ' stays'} in the registry: the agents report on their own."
+        )
+    if blind:
+        effects.append(f"{blind} cluster{'s' if blind != 1 else ''} read through it can no longer be read.")
+    return effects
 
 
 def release_account(*, actor: Actor, account: CloudAccount) -> None:

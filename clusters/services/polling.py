@@ -14,17 +14,19 @@ from uuid import UUID, uuid4
 
 from django.db.models import Q
 
+from accounts import vault
 from clusters.enums import Method, State
 from clusters.inventory import ingest
 from clusters.inventory.poll import Polled, PollFailed, poll
 from clusters.models import Cluster
 from clusters.providers import api_client, kubeconfig
+from clusters.providers.eks import EksClusters
 from clusters.services import reports
 from clusters.services.heartbeats import REPORTING, refuse_other
 from clusters.services.moves import WATCHER, move
 from core import clock, encryption
 from core.actor import Actor
-from core.providers import InvalidRequest
+from core.providers import InvalidRequest, ProviderError
 from core.tasks import send_on_commit
 
 log = logging.getLogger(__name__)
@@ -52,14 +54,15 @@ def poll_due() -> int:
 
 def poll_cluster(*, cluster_id: UUID) -> bool:
     """Read one cluster and store what it says; False when it could not be read (the cause is on the cluster)."""
-    cluster = Cluster.objects.all_orgs().exclude(method=Method.AGENT).filter(id=cluster_id).first()
+    rows = Cluster.objects.all_orgs().exclude(method=Method.AGENT).select_related("account")
+    cluster = rows.filter(id=cluster_id).first()
     if cluster is None:
         return False
     try:
         with opened(cluster) as api:
             found = poll(api, name=cluster.name)
-    except (PollFailed, InvalidRequest, encryption.CannotDecrypt) as failure:
-        _failed(cluster, failure)
+    except (PollFailed, ProviderError, encryption.CannotDecrypt) as failure:
+        note_failure(cluster, failure)
         return False
     return _take(cluster, found)
 
@@ -67,11 +70,42 @@ def poll_cluster(*, cluster_id: UUID) -> bool:
 @contextmanager
 def opened(cluster: Cluster) -> Iterator[Any]:
     """A Kubernetes client for the cluster; certificates stand in a private folder while it is open."""
-    values = encryption.unseal(cluster.credentials, bound_to=cluster.seal_name)
-    access = kubeconfig.KubeAccess(**values)
+    access = access_of(cluster)
     kubeconfig.refuse_resolved(access.server)
     with tempfile.TemporaryDirectory(prefix="curfew-kube-") as folder, api_client.client(access, Path(folder)) as api:
         yield api
+
+
+def access_of(cluster: Cluster) -> kubeconfig.KubeAccess:
+    """Address, authority and credentials. Of an EKS cluster the token is made anew each time, and its address and
+    authority are asked of AWS at first and whenever the last look failed. Raises ProviderError, CannotDecrypt."""
+    known: dict[str, str] = {}
+    if cluster.credentials:
+        known = encryption.unseal(cluster.credentials, bound_to=cluster.seal_name)
+    if cluster.method != Method.EKS:
+        return kubeconfig.KubeAccess(**known)
+    if cluster.account is None:
+        raise InvalidRequest(
+            "The cloud account that it was read through is disconnected.",
+            code="account_gone",
+            next_step="Connect the account again, then the cluster, or install the agent.",
+        )
+    region, name = place_of(cluster.external_id)
+    eks = EksClusters(vault.connection_of(cluster.account))
+    if known and not cluster.poll_failures:
+        access = kubeconfig.KubeAccess(**known)
+    else:
+        access = eks.access(region, name)
+        Cluster.objects.for_org(cluster.organization_id).filter(id=cluster.id).update(
+            credentials=encryption.seal(access.values(), bound_to=cluster.seal_name), server=access.server[:300]
+        )
+    return replace(access, token=eks.token(region, name))
+
+
+def place_of(arn: str) -> tuple[str, str]:
+    """Region and name of `arn:aws:eks:eu-west-1:111122223333:cluster/lark`."""
+    parts = arn.split(":", 5)
+    return (parts[3], parts[5].partition("/")[2]) if len(parts) == 6 else ("", "")
 
 
 def _take(cluster: Cluster, found: Polled) -> bool:
@@ -80,7 +114,7 @@ def _take(cluster: Cluster, found: Polled) -> bool:
     told = typed.cluster
     refused = refuse_other(cluster, told.uid)
     if refused:
-        _failed(cluster, PollFailed("error", str(refused[1]["detail"])))
+        note_failure(cluster, PollFailed("error", str(refused[1]["detail"])))
         return False
     message = ingest.Message(
         kind=ingest.FULL,
@@ -100,11 +134,12 @@ def _take(cluster: Cluster, found: Polled) -> bool:
     return done
 
 
-def _failed(cluster: Cluster, failure: Exception) -> None:
+def note_failure(cluster: Cluster, failure: Exception) -> None:
+    """A look failed: the cluster shows the cause, and the pause before the next one grows."""
     words = getattr(failure, "message", "") or getattr(failure, "detail", "") or str(failure)
     log.warning("cluster_poll_failed", extra={"cluster_id": str(cluster.id), "reason": words[:200]})
     actor = Actor.system(WATCHER, cluster.organization_id)
-    lost = isinstance(failure, PollFailed) and failure.transient and cluster.reported_at is not None
+    lost = getattr(failure, "transient", False) and cluster.reported_at is not None
     move(
         actor=actor,
         cluster=cluster,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from clusters import services
 from clusters.inventory import install
-from clusters.models import Cluster
+from clusters.models import Cluster, FoundCluster
+from core import clock
 from tests.access.matrix import Route, World, api, page
+from tests.personas import make_account
 
 ID = "/api/clusters/{cluster}"
 
@@ -15,7 +17,18 @@ def build(world: World) -> None:
     first = services.create_cluster(actor=world.alice.actor, name="lark-prod").cluster
     second = services.create_cluster(actor=world.alice.actor, name="lark-dev").cluster
     Cluster.objects.for_org(world.alice.organization).filter(id=first.id).update(state="live")
-    world.ids.update(cluster=str(first.id), other_cluster=str(second.id))
+    account = make_account(world.alice.organization, number="444455556666")
+    found = FoundCluster.objects.for_org(world.alice.organization).create(
+        organization=world.alice.organization,
+        account=account,
+        external_id="arn:aws:eks:us-east-1:444455556666:cluster/found",
+        name="found",
+        region="us-east-1",
+        seen_at=clock.now(),
+    )
+    world.ids.update(
+        cluster=str(first.id), other_cluster=str(second.id), found=str(found.id), search_account=str(account.id)
+    )
 
 
 def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body: dict | None = None) -> Route:
@@ -35,6 +48,11 @@ ROUTES = [
     page("/clusters/connect", viewer=403, operator=403),
     page("/clusters/connect/agent", viewer=403, operator=403),
     page("/clusters/connect/kubeconfig", viewer=403, operator=403),
+    page("/clusters/connect/discover", viewer=403, operator=403),
+    page("/clusters/connect/found/{found}", viewer=403, operator=403, stranger=404),
+    _post("/clusters/connect/discover", 403, 403, 302, 404, {"account": "{search_account}", "regions": "us-east-1"}),
+    _post("/clusters/connect/found/{found}", 403, 403, 200, 404, {"name": "found", "way": "agent"}),
+    _post("/clusters/{cluster}/preflight", 403, 403, 400, 404),
     page("/clusters/{cluster}/disconnect", viewer=403, operator=403, stranger=404),
     _post("/clusters/{cluster}/disconnect", 403, 403, 302, 404, {"name": "lark-prod"}),
     _post("/clusters/{cluster}/sync", 403, 302, 302, 404),

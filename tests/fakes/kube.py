@@ -18,7 +18,7 @@ import contextlib
 import ssl
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,7 +29,8 @@ from tests.fakes.kube_store import Kind, KubeStore, Object, Refusal, dump, selec
 
 
 class FakeKube:
-    """One API server. `token`: any other gets 401. `absent`: API groups that are not installed."""
+    """One API server. `token`: any other gets 401 (or put a judge of the
+    Authorization header in `accepts`). `absent`: API groups that are not installed."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class FakeKube:
     ) -> None:
         self.store = KubeStore(history=history, absent=absent)
         self.token, self.tls, self.port = token, tls, port
+        self.accepts: Callable[[str], bool] = lambda given: not self.token or given == f"Bearer {self.token}"
         self.bookmark_seconds = bookmark_seconds
         self.faults: list[Fault] = []
         self.denied: list[dict[str, str]] = []

@@ -184,7 +184,7 @@ def handler(kube: FakeKube) -> type[BaseHTTPRequestHandler]:  # noqa: C901  one 
             if path.startswith("/_"):
                 self.say(200, kube.control(path, json.loads(body or b"null")))
                 return
-            if kube.token and self.headers.get("Authorization") != f"Bearer {kube.token}":
+            if not kube.accepts(str(self.headers.get("Authorization") or "")):
                 raise Refusal(401, "Unauthorized", "Unauthorized")
             if path.rstrip("/") in {"/healthz", "/livez", "/readyz"}:
                 self.say(200, b"ok", kind="text/plain")

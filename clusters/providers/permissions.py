@@ -1,0 +1,76 @@
+"""What is allowed to a cloud account's identity and what is missing, asked of IAM beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from accounts.providers.aws import AwsConnection
+from accounts.providers.aws_errors import aws_errors, need
+from core.providers import PermissionDenied
+
+SIMULATE = "iam:SimulatePrincipalPolicy"
+SEE_ACTIONS = (
+    "eks:ListClusters",
+    "eks:DescribeCluster",
+    "eks:ListNodegroups",
+    "eks:DescribeNodegroup",
+    "autoscaling:DescribeAutoScalingGroups",
+    "ec2:DescribeInstances",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeSpotPriceHistory",
+    "pricing:GetProducts",
+)
+SCALE_ACTIONS = ("eks:UpdateNodegroupConfig", "autoscaling:UpdateAutoScalingGroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One permission: its name, what it is for, and whether it is there (None: nobody could say, `note` tells why)."""
+
+    name: str
+    purpose: str
+    granted: bool | None
+    note: str = ""
+
+
+def cloud_rights(connection: AwsConnection) -> list[Right]:
+    """Every AWS permission that clusters need, judged by IAM for the connected identity.
+
+    When IAM itself may not be asked, that right is named as missing and the others are unknown. Raises ProviderError
+    when AWS cannot be reached.
+    """
+    wanted = [*((a, "see clusters") for a in SEE_ACTIONS), *((a, "change node groups") for a in SCALE_ACTIONS)]
+    try:
+        allowed = _simulate(connection, [action for action, _ in wanted])
+    except PermissionDenied as refused:
+        note = "IAM may not be asked about it."
+        return [Right(SIMULATE, "check permissions beforehand", False, refused.message)] + [
+            Right(action, purpose, None, note) for action, purpose in wanted
+        ]
+    return [Right(action, purpose, action in allowed) for action, purpose in wanted]
+
+
+def _simulate(connection: AwsConnection, actions: Sequence[str]) -> set[str]:
+    with aws_errors(SIMULATE, connection.secrets()):
+        arn = principal_of(str(need(connection.client("sts").get_caller_identity(), "Arn")))
+        pages = (
+            connection.client("iam")
+            .get_paginator("simulate_principal_policy")
+            .paginate(PolicySourceArn=arn, ActionNames=list(actions))
+        )
+        results = [result for page in pages for result in need(page, "EvaluationResults")]
+        return {str(need(r, "EvalActionName")) for r in results if need(r, "EvalDecision") == "allowed"}
+
+
+def principal_of(arn: str) -> str:
+    """The identity that policies hang on: of a session (`arn:aws:sts::1:assumed-role/Name/session`) its role."""
+    head, _, rest = arn.partition(":assumed-role/")
+    if not rest:
+        return arn
+    return f"{head.replace(':sts:', ':iam:')}:role/{rest.rpartition('/')[0]}"
+
+
+def missing(rights: Iterable[Right]) -> list[str]:
+    """The names of what is not granted."""
+    return [right.name for right in rights if right.granted is False]
