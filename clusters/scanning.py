@@ -11,7 +11,7 @@ from accounts.models import CloudAccount
 from clusters.inventory.rights import cluster_rights
 from clusters.models import Cluster
 from clusters.providers.permissions import Right, cloud_rights, missing
-from clusters.services import discovering, polling
+from clusters.services import connecting, discovering, polling
 from core import clock, discovery, encryption
 from core.providers import ProviderError
 from operations.registry import BaseExecutor, OperationFailed, RunContext
@@ -61,7 +61,7 @@ class ClusterDiscover(BaseExecutor):
 class ClusterPreflight(BaseExecutor):
     """Asks what our identity may do, then takes the first look. Reads only."""
 
-    kind = discovering.PREFLIGHT
+    kind = connecting.PREFLIGHT
     label = "Check permissions"
     permission = "clusters.manage"
     max_attempts = 3

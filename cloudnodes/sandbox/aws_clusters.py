@@ -73,7 +73,7 @@ def check_signatures_of_eks() -> None:
             self._data = {}
         return original(self)
 
-    IAMRequestBase._create_aws_request = create
+    IAMRequestBase._create_aws_request = create  # type: ignore[method-assign]
 
 
 def make(

@@ -91,7 +91,8 @@ def access_of(cluster: Cluster) -> kubeconfig.KubeAccess:
             next_step="Connect the account again, then the cluster, or install the agent.",
         )
     region, name = place_of(cluster.external_id)
-    eks = EksClusters(vault.connection_of(cluster.account))
+    connection: Any = vault.connection_of(cluster.account)
+    eks = EksClusters(connection)
     if known and not cluster.poll_failures:
         access = kubeconfig.KubeAccess(**known)
     else:
