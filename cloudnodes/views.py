@@ -18,7 +18,7 @@ from cloudnodes import selectors, services, viewing
 from cloudnodes.enums import RESOURCE
 from cloudnodes.forms import read_place, read_switches
 from core.actor import Actor
-from core.errors import Conflict, InvalidInput
+from core.errors import Conflict, InvalidInput, QuotaExceeded
 from core.htmx import is_fragment, redirect, render_page
 from operations import services as operations
 
@@ -157,7 +157,7 @@ def _act(request: HttpRequest, node_id: UUID, act: Callable[[Actor], str]) -> Ht
     place, tier = read_place(request.POST), request.POST.get("tier", "")
     try:
         words, kind = act(_actor(request)), "good"
-    except (Conflict, InvalidInput) as refused:
+    except (Conflict, InvalidInput, QuotaExceeded) as refused:
         words, kind = refused.message, "warn"
     if place != "detail":
         return _answer(request, place, tier, words, kind)

@@ -133,3 +133,11 @@ def get(actor: Actor, kind: str, resource_id: UUID) -> SleepableView:
     for view in kind_named(kind).list(actor, [resource_id]):
         return view
     raise NotFound
+
+
+def idle_since(actor: Actor, kind: str, ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """Since when each of the resources is known to be idle. What is busy, or of which nothing certain is known, is left
+    out: a kind that has no method `idle_since(actor, ids)` knows nothing, so all of it counts as busy.
+    """
+    ask = getattr(kind_named(kind), "idle_since", None)
+    return dict(ask(actor, ids)) if ask else {}

@@ -9,10 +9,11 @@ class CostsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from core import menu
+        from core import menu, periodic
         from costs import audit_verbs  # noqa: F401  registers the verbs
 
         menu.register_settings(menu.Entry(60, "Budgets", "costs:budgets", "wallet", permission="costs.view"))
+        periodic.register("costs.check_budgets", 60)
         post_migrate.connect(_load_price_list, sender=self, dispatch_uid="costs.price_list")
 
 

@@ -136,3 +136,24 @@ class Budget(UuidModel, OrgOwned):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.amount}/{self.period}"
+
+
+class BudgetStep(UuidModel, OrgOwned):
+    """What a budget did once in one of its periods: a warning, the first refusal, one thing put to sleep.
+
+    The row is written in the transaction that does it, so nothing is done twice, whoever checks and however often.
+    """
+
+    budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="+")
+    window = models.DateTimeField()
+    step = models.CharField(max_length=160)
+    at = models.DateTimeField()
+    percent = models.PositiveIntegerField()
+    detail = models.CharField(max_length=300, blank=True)
+    operation_id = models.UUIDField(null=True)
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["budget", "window", "step"], name="budget_step_once")]
+
+    def __str__(self) -> str:
+        return self.detail or self.step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -152,7 +152,8 @@ def period_named(key: str, timezone: str, start: date | None = None, end: date |
     return Period(key, PERIODS[key], _local(left, zone), _local(right + timedelta(days=1), zone))
 
 
-def _matching(actor: Actor, filters: Filters, until: datetime) -> list[Interval]:
+def _matching(actor: Actor, filters: Filters, until: datetime) -> Any:
+    """Intervals of the period that match, the newest first."""
     rows = selectors.intervals_between(actor, filters.period.start, until)
     if filters.resource_id:
         rows = rows.filter(resource_kind=filters.resource_kind, resource_id=filters.resource_id)
@@ -165,7 +166,16 @@ def _matching(actor: Actor, filters: Filters, until: datetime) -> list[Interval]
         )
     if filters.search:
         rows = rows.filter(resource_label__icontains=filters.search)
-    return list(rows.order_by("-started_at", "resource_label"))
+    return rows.order_by("-started_at", "resource_label", "id")
+
+
+def rows_of(actor: Actor, filters: Filters) -> Iterator[Row]:
+    """The rows of a report, read bit by bit."""
+    until = min(filters.period.end, clock.now())
+    for interval in _matching(actor, filters, until).iterator(chunk_size=2000):
+        row = _row(interval, filters.period.start, until)
+        if row is not None:
+            yield row
 
 
 def report(*, actor: Actor, filters: Filters) -> Report:
@@ -173,7 +183,7 @@ def report(*, actor: Actor, filters: Filters) -> Report:
     actor.require("costs.view", "see what things cost")
     now = clock.now()
     until = min(filters.period.end, now)
-    found = _matching(actor, filters, until)
+    found = list(_matching(actor, filters, until))
     groups: dict[tuple[str, UUID], list[Interval]] = defaultdict(list)
     for interval in found:
         groups[interval.resource_kind, interval.resource_id].append(interval)

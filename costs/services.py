@@ -15,6 +15,7 @@ from core.actor import Actor
 from core.errors import InvalidInput
 from core.live import publish
 from costs import ledger
+from costs.budget_rules import PERIODS, SCOPES, Rules
 from costs.enums import Phase
 from costs.models import Budget, Interval, ResourcePrice, UsageEvent
 
@@ -208,27 +209,55 @@ def _create(organization_id: UUID, kind: str, resource_id: UUID, span: ledger.Sp
 
 
 def set_budget(
-    *, actor: Actor, amount: Decimal, scope: str = "organization", subject: str = "", period: str = "day"
+    *,
+    actor: Actor,
+    amount: Decimal,
+    scope: str = "organization",
+    subject: str = "",
+    period: str = "day",
+    rules: Rules | None = None,
 ) -> Budget:
-    """Set DAILY SPEND. Raises Forbidden without `budgets.manage`, InvalidInput for a negative or absurd amount."""
+    """Set what the organization, a team or a person may spend in a day or month, and what happens when it is used up.
+
+    Without `rules` those of before stay. Raises Forbidden without `budgets.manage`, InvalidInput per field.
+    """
     actor.require("budgets.manage", "change budgets")
     if actor.org_id is None:
         raise InvalidInput("A budget belongs to an organization.")
-    if not Decimal(0) < amount < Decimal(10_000_000):
-        raise InvalidInput(errors={"amount": ["Give an amount above zero and below ten million."]})
+    subject = subject.strip()
+    _check_budget(amount, scope, subject, period)
     with transaction.atomic():
-        before = Budget.objects.visible_to(actor).filter(scope=scope, subject=subject, period=period).first()
+        mine = Budget.objects.visible_to(actor).filter(scope=scope, subject=subject, period=period)
+        before = mine.select_for_update().first()
+        told = rules.checked().to_settings() if rules else (before.settings if before else {})
         budget, _ = Budget.objects.visible_to(actor).update_or_create(
-            scope=scope, subject=subject, period=period, defaults={"organization_id": actor.org_id, "amount": amount}
+            scope=scope,
+            subject=subject,
+            period=period,
+            defaults={"organization_id": actor.org_id, "amount": amount, "settings": told},
         )
-        audit.record(
-            actor=actor,
-            verb="budget.changed",
-            target=budget,
-            changes={"amount": [str(before.amount) if before else None, str(amount)]},
-        )
+        changes: dict[str, list[Any]] = {"amount": [str(before.amount) if before else None, str(amount)]}
+        if rules and told != (before.settings if before else {}):
+            changes["rules"] = [before.settings if before else None, told]
+        audit.record(actor=actor, verb="budget.changed", target=budget, changes=changes)
         publish(budget.organization_id, "money")
     return budget
+
+
+def _check_budget(amount: Decimal, scope: str, subject: str, period: str) -> None:
+    errors: dict[str, list[str]] = {}
+    if not Decimal(0) < amount < Decimal(10_000_000):
+        errors["amount"] = ["Give an amount above zero and below ten million."]
+    if scope not in SCOPES:
+        errors["scope"] = [f"One of: {', '.join(SCOPES)}."]
+    elif (scope == "organization") == bool(subject):
+        errors["subject"] = ["Name the team or the person."] if not subject else ["Only a team or a person has a name."]
+    if len(subject) > 80:
+        errors["subject"] = ["At most 80 characters."]
+    if period not in PERIODS:
+        errors["period"] = [f"One of: {', '.join(PERIODS)}."]
+    if errors:
+        raise InvalidInput(errors=errors)
 
 
 def remove_budget(*, actor: Actor, scope: str = "organization", subject: str = "", period: str = "day") -> bool:

@@ -1,26 +1,26 @@
-"""Pages of money: the ledger, the meter of the top bar, budgets."""
+"""Pages of money: the ledger, its file, the meter of the top bar."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET
 
-from core import htmx, menu
+from core import htmx
 from core.actor import Actor
 from core.errors import NotSignedIn
-from costs import reporting, selectors, services
+from costs import reporting
 from costs.enums import Phase
-from costs.forms import BudgetForm, LedgerForm
+from costs.export import ledger_csv
+from costs.forms import LedgerForm
 
 SIZES = (25, 50, 100, 200)
 
 
-def _actor(request: HttpRequest) -> Actor:
+def actor_of(request: HttpRequest) -> Actor:
     actor: Actor | None = getattr(request, "actor", None)
     if actor is None:
         raise NotSignedIn("Log in to see what things cost.")
@@ -62,7 +62,7 @@ def _toolbar(request: HttpRequest, filters: reporting.Filters) -> dict[str, Any]
 @require_GET
 def ledger_page(request: HttpRequest) -> HttpResponse:
     """Intervals and the sums over them. Every figure of money elsewhere links here with its filter."""
-    actor = _actor(request)
+    actor = actor_of(request)
     filters = LedgerForm(request.GET).filters(request.organization.timezone)  # type: ignore[attr-defined]
     report = reporting.report(actor=actor, filters=filters)
     given = request.GET.get("page_size", "")
@@ -86,37 +86,21 @@ def ledger_page(request: HttpRequest) -> HttpResponse:
 @require_GET
 def meter(request: HttpRequest) -> HttpResponse:
     """The meter of the top bar, re-fetched when money changes."""
-    actor = _actor(request)
+    actor = actor_of(request)
     actor.require("costs.view", "see what things cost")
     facts = reporting.meter_facts(actor=actor, organization=request.organization)  # type: ignore[attr-defined]
     context = {"page_title": "Money now", "money": facts, "money_url": reverse("costs:meter")}
     return htmx.render_page(request, "costs/meter.html", context, fragment="meter")
 
 
-@require_http_methods(["GET", "POST"])
-def budgets(request: HttpRequest) -> HttpResponse:
-    """DAILY SPEND of the organization: shown to whoever sees costs, changed by whoever may manage budgets."""
-    actor = _actor(request)
-    actor.require("costs.view", "see budgets")
-    current = selectors.daily_budget(actor)
-    form = BudgetForm(request.POST if request.method == "POST" else None, initial={"amount": current})
-    if request.method == "POST":
-        actor.require("budgets.manage", "change budgets")
-        if form.is_valid():
-            amount = form.cleaned_data["amount"]
-            if amount is None:
-                services.remove_budget(actor=actor)
-                messages.success(request, "There is no daily spend limit any more.")
-            else:
-                services.set_budget(actor=actor, amount=amount)
-                messages.success(request, f"Daily spend is now ${amount:,.2f}.")
-            return htmx.redirect(request, reverse("costs:budgets"))
-    context = {
-        "page_title": "Budgets",
-        "form": form,
-        "current": current,
-        "may_change": actor.can("budgets.manage"),
-        "spent": selectors.spent_today(actor, request.organization.timezone).spent,  # type: ignore[attr-defined]
-        "settings_menu": menu.settings_menu(actor, request.path),
-    }
-    return htmx.render_page(request, "costs/budgets.html", context, fragment="form", status=422 if form.errors else 200)
+@require_GET
+def export(request: HttpRequest) -> StreamingHttpResponse:
+    """The ledger of the page's filter as a CSV file."""
+    actor = actor_of(request)
+    filters = LedgerForm(request.GET).filters(request.organization.timezone)  # type: ignore[attr-defined]
+    name = f"curfew-ledger-{filters.period.start:%Y-%m-%d}-{filters.period.key}.csv"
+    return StreamingHttpResponse(
+        ledger_csv(actor=actor, filters=filters),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )

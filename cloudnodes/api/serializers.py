@@ -35,30 +35,6 @@ class ApplySerializer(serializers.Serializer):
     reason = serializers.CharField(max_length=300, required=False, allow_blank=True)
 
 
-class EstimateRequestSerializer(serializers.Serializer):
-    node_type = serializers.CharField(max_length=120)
-    provider = serializers.ChoiceField(choices=CHOICES)
-    params = serializers.DictField(
-        required=False,
-        help_text="`seconds`, `minutes`, `hours` or `duration_seconds`: how long it will run; `gpu_tier`.",
-    )
-
-
-class ActualRequestSerializer(serializers.Serializer):
-    workflow_id = serializers.CharField(max_length=200)
-    node_type = serializers.CharField(max_length=120)
-    provider = serializers.ChoiceField(choices=CHOICES)
-    gpu_tier = serializers.CharField(max_length=40, required=False, allow_blank=True)
-    started_at = serializers.DateTimeField(required=False, help_text="Without it: since the node was last woken.")
-    ended_at = serializers.DateTimeField(required=False, help_text="Without it: until now.")
-
-    def validate(self, attrs: dict[str, object]) -> dict[str, object]:
-        start, end = attrs.get("started_at"), attrs.get("ended_at")
-        if start and end and end <= start:  # type: ignore[operator]
-            raise serializers.ValidationError({"ended_at": ["It must be later than started_at."]})
-        return attrs
-
-
 class NodeErrorSerializer(serializers.Serializer):
     code = serializers.CharField()
     message = serializers.CharField()
@@ -116,59 +92,3 @@ class SkippedSerializer(serializers.Serializer):
 class AppliedSerializer(serializers.Serializer):
     operations = OperationSerializer(many=True)
     skipped = SkippedSerializer(many=True)
-
-
-class BreakdownSerializer(serializers.Serializer):
-    item = serializers.CharField()
-    seconds = serializers.FloatField()
-    hourly_rate = serializers.DecimalField(max_digits=18, decimal_places=6)
-    cost = serializers.DecimalField(max_digits=18, decimal_places=6)
-
-
-class EstimateSerializer(serializers.Serializer):
-    cost = serializers.DecimalField(max_digits=18, decimal_places=6, allow_null=True)
-    currency = serializers.CharField()
-    hourly_rate = serializers.DecimalField(max_digits=18, decimal_places=6, allow_null=True)
-    expected_seconds = serializers.FloatField(allow_null=True)
-    basis = serializers.ChoiceField(choices=("given_duration", "earlier_intervals", "no_data"))
-    breakdown = BreakdownSerializer(many=True)
-
-
-class ActualIntervalSerializer(serializers.Serializer):
-    id = serializers.UUIDField()
-    resource = serializers.CharField()
-    started_at = serializers.DateTimeField()
-    ended_at = serializers.DateTimeField()
-    open = serializers.BooleanField()
-    hourly_rate = serializers.DecimalField(max_digits=18, decimal_places=6, allow_null=True)
-    cost = serializers.DecimalField(max_digits=18, decimal_places=6, allow_null=True)
-
-
-class ActualSerializer(serializers.Serializer):
-    workflow_id = serializers.CharField()
-    cost = serializers.DecimalField(max_digits=18, decimal_places=6, allow_null=True)
-    currency = serializers.CharField()
-    gpu_seconds = serializers.FloatField()
-    started_at = serializers.DateTimeField(allow_null=True)
-    ended_at = serializers.DateTimeField(allow_null=True)
-    basis = serializers.ChoiceField(choices=("intervals", "no_data"))
-    intervals = ActualIntervalSerializer(many=True)
-
-
-class NodeSpendSerializer(serializers.Serializer):
-    id = serializers.UUIDField()
-    node_type = serializers.CharField()
-    provider = serializers.CharField()
-    gpu_tier = serializers.CharField()
-    instance_name = serializers.CharField()
-    spent = serializers.DecimalField(max_digits=18, decimal_places=6)
-
-
-class SpendTodaySerializer(serializers.Serializer):
-    """`spent` is everything of the organization today; `by_node` the part of each cloud node."""
-
-    spent = serializers.DecimalField(max_digits=18, decimal_places=6)
-    budget = serializers.DecimalField(max_digits=12, decimal_places=2, allow_null=True)
-    currency = serializers.CharField()
-    burn_rate = serializers.DecimalField(max_digits=18, decimal_places=6)
-    by_node = NodeSpendSerializer(many=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, path
 from rest_framework.views import APIView
 
-from cloudnodes.api import package_views, views
+from cloudnodes.api import cost_views, package_views, views
 
 
 def both(route: str, view: type[APIView], name: str) -> list[URLPattern]:
@@ -18,10 +18,10 @@ urlpatterns: list[URLPattern] = [
     *both("cloud-nodes/start", views.StartView, "cloud-nodes-start"),
     *both("cloud-nodes/stop", views.StopView, "cloud-nodes-stop"),
     *both("cloud-nodes/apply", views.ApplyView, "cloud-nodes-apply"),
-    *both("cost-estimate", views.CostEstimateView, "cost-estimate"),
-    *both("cost-actual", views.CostActualView, "cost-actual"),
+    *both("cost-estimate", cost_views.CostEstimateView, "cost-estimate"),
+    *both("cost-actual", cost_views.CostActualView, "cost-actual"),
     *both("install-packages", package_views.PackageListView, "install-packages"),
     *both("install-packages/<uuid:package_id>", package_views.PackageView, "install-package"),
     *both("install-packages/<uuid:package_id>/download", package_views.PackageDownloadView, "install-package-download"),
-    *both("spend/today", views.SpendTodayView, "spend-today"),
+    *both("spend/today", cost_views.SpendTodayView, "spend-today"),
 ]

@@ -19,7 +19,6 @@ from core import clock
 from core.actor import Actor
 from core.errors import NotFound
 from costs import ledger
-from costs import selectors as costs
 from costs.enums import Phase
 from costs.models import Interval
 
@@ -187,14 +186,13 @@ def actual_cost(
     return Actual(cost, seconds, start, end, lines)
 
 
-def spend_by_node(*, actor: Actor, timezone: str) -> tuple[Decimal, list[NodeSpend]]:
-    """Spent in the organization's local day: everything, and the part of each cloud node that cost something."""
+def spend_by_node(*, actor: Actor, spent: Mapping[UUID, Decimal]) -> list[NodeSpend]:
+    """The part of each cloud node that cost something, of what each resource spent."""
     actor.require("costs.view", "see costs")
-    sums = costs.spent_today(actor, timezone)
-    nodes = {n.id: n for n in visible_nodes(actor, gone=True).filter(id__in=list(sums.by_resource))}
+    nodes = visible_nodes(actor, gone=True).filter(id__in=list(spent))
     rows = [
-        NodeSpend(n.id, n.node_type.name, n.provider, n.gpu_tier, n.instance_name, sums.by_resource[n.id])
-        for n in nodes.values()
-        if sums.by_resource[n.id]
+        NodeSpend(n.id, n.node_type.name, n.provider, n.gpu_tier, n.instance_name, spent[n.id])
+        for n in nodes
+        if spent[n.id]
     ]
-    return sums.spent, sorted(rows, key=lambda r: (-r.spent, r.instance_name))
+    return sorted(rows, key=lambda r: (-r.spent, r.instance_name))

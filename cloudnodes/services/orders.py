@@ -15,8 +15,9 @@ from cloudnodes.models import CloudNode
 from cloudnodes.services.observe import forget_error, label_of, locked, settle
 from core import clock
 from core.actor import Actor
-from core.errors import Conflict, CurfewError, InvalidInput, InvalidState, NotFound
+from core.errors import Conflict, CurfewError, InvalidInput, InvalidState, NotFound, QuotaExceeded
 from core.live import publish
+from costs import budgets
 from operations import services as operations
 from operations.enums import Status
 from operations.models import Operation
@@ -92,6 +93,8 @@ def _uuid(text: UUID | str) -> UUID:
 def _order(actor: Actor, node: CloudNode, kind: str, reason: str, key: str | None, cause: str) -> Operation:
     waking = kind == START
     actor.require(PERMISSION, "wake cloud nodes" if waking else "put cloud nodes to sleep")
+    if waking and not _under_way_already(node, kind):
+        budgets.require_room(organization_id=node.organization_id, team=node.team, person=actor.label)
     with transaction.atomic():
         row = locked(node.id)
         if row is None:
@@ -155,6 +158,12 @@ def _known(row: CloudNode, kind: str, key: str | None) -> Operation | None:
     return known
 
 
+def _under_way_already(node: CloudNode, kind: str) -> bool:
+    """Whether a start is under way: asking for it again starts nothing, so that no budget has a say in it."""
+    active = operations.active_operation(RESOURCE, node.id)
+    return active is not None and active.kind == kind
+
+
 def _under_way(row: CloudNode, kind: str) -> Operation | None:
     active = operations.active_operation(RESOURCE, row.id)
     if active is None:
@@ -215,7 +224,7 @@ def apply_changes(
             key = f"{idempotency_key}:{node.id.hex}" if idempotency_key else None
             try:
                 done.operations.append(_order(actor, node, kind, reason, key, cause))
-            except (Conflict, NotFound) as refused:
+            except (Conflict, NotFound, QuotaExceeded) as refused:
                 done.skipped.append((label_of(node), refused))
     return done
 

@@ -360,7 +360,14 @@ def test_spend_today(node: CloudNode, api: APIClient, alice: Persona, cloud: Mem
     cloud.put("i-1", S.RUNNING)
     services.observe(node_id=node.id, instance=cloud.describe(["i-1"])["i-1"], at=time.now)
     time.go(1800)
-    assert api.get("/budgetguard/api/spend/today").json() == {
+    answer = api.get("/budgetguard/api/spend/today").json()
+    assert (answer["start"], answer["end"]) == ("2031-06-12T00:00:00.000Z", "2031-06-13T00:00:00.000Z")
+    assert answer["by_person"] == [{"name": "", "spent": "0.600000", "burn_rate": "1.200000", "daily_spend": None}]
+    assert answer["end_of_day"]["if_nothing_changes"] == "18.000000"  # nine to midnight at 1.20
+    assert (answer["end_of_month"]["basis"], answer["end_of_month"]["at_usual_pace"]) == ("no_data", None)
+    assert [(b["amount"], b["percent"], b["acting"]) for b in answer["budgets"]] == [("20.00", 3, False)]
+    wanted = ("spent", "currency", "burn_rate", "budget", "by_node")
+    assert {name: answer[name] for name in wanted} == {
         "spent": "0.600000",
         "currency": "USD",
         "burn_rate": "1.200000",

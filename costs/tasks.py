@@ -1,0 +1,13 @@
+"""Celery's side of money."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from costs import budgets
+
+
+@shared_task(name="costs.check_budgets")
+def check_budgets() -> int:
+    """Every minute: warn and act where a budget says so. Returns how many steps were taken."""
+    return budgets.check_all()
