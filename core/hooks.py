@@ -30,3 +30,4 @@ cloud_account_connected = Hook("cloud_account_connected")  # actor, account
 cloud_account_resync = Hook("cloud_account_resync")  # actor, account -> operation
 cloud_account_disconnecting = Hook("cloud_account_disconnecting")  # actor, account
 access_denied = Hook("access_denied")  # actor, permission, what
+notice = Hook("notice")  # event, subject, body, url, dedupe_key, organization_id: what `notifications.notify` takes

@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from accounts.models import Organization
 from audit import services as audit
-from core import clock, sleepable
+from core import clock, hooks, sleepable
 from core.actor import Actor
 from core.errors import CurfewError, InvalidState, NotFound, QuotaExceeded
 from core.live import publish
@@ -29,7 +29,6 @@ from costs.budget_rules import Awake, Rules
 from costs.enums import Phase
 from costs.models import Budget, BudgetStep, Interval
 from costs.spending import Standing
-from notifications import services as notifications
 
 log = logging.getLogger(__name__)
 EXCEEDED = "budget_exceeded"
@@ -103,7 +102,7 @@ def _warn(actor: Actor, standing: Standing) -> int:
             target_label=label_of(standing.budget),
             detail=words,
         )
-        notifications.notify(
+        hooks.notice.emit(
             event="budget.exceeded" if highest >= 100 else "budget.warning",
             subject=words[0].upper() + words[1:],
             body=_told(standing),
