@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -209,7 +210,7 @@ def candidates(actor: Actor, budget: Budget) -> list[Awake]:
 
 
 def _awake(
-    kind: str, views: Iterable[SleepableView], rows: dict[UUID, Interval], idle: dict[UUID, object]
+    kind: str, views: Iterable[SleepableView], rows: dict[UUID, Interval], idle: dict[UUID, datetime]
 ) -> list[Awake]:
     return [
         Awake(
@@ -218,7 +219,7 @@ def _awake(
             name=v.name,
             hourly=rows[v.id].price,
             since=rows[v.id].started_at,
-            idle_since=idle.get(v.id),  # type: ignore[arg-type]
+            idle_since=idle.get(v.id),
             protected=bool(v.protections) or v.operation_id is not None or v.state is not sleepable.SleepState.AWAKE,
         )
         for v in views
