@@ -32,6 +32,7 @@ FIELDS = [
     "request_id",
     "operation_id",
 ]
+_SEARCHED = ("actor_label", "verb", "target_label", "target_id", "detail", "request_id")
 _MAX_DEPTH = 12
 
 
@@ -44,7 +45,17 @@ def canonical(entry: Mapping[str, Any]) -> bytes:
 
 def digest(entry: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical content, in hexadecimal."""
-    return hashlib.sha256(canonical(entry)).hexdigest()
+    return digest_of(canonical(entry))
+
+
+def digest_of(content: bytes) -> str:
+    """The same of a canonical form that is at hand."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def words(entry: Mapping[str, Any]) -> str:
+    """What the text search looks through: who, what and which, in lower case, a line each."""
+    return "\n".join(str(entry[name]) for name in _SEARCHED if entry[name]).lower()
 
 
 def link(organization: str, line: int, previous: str, content: str) -> str:

@@ -14,9 +14,14 @@ class AuditEntry(UuidModel, OrgOwned):
     """One action. Written once, in the transaction of what it records; database triggers refuse UPDATE and DELETE.
 
     `seq` orders entries of the same millisecond: microseconds of the writer's clock, never twice in one process. The
-    place in the chain is the `line` of the seal, which the sealer adds within seconds.
+    place in the chain is the `line` of the seal, which the sealer adds within seconds. `canonical` is the content as it
+    is hashed and exported; `words` is what the text search looks through. The organization has no constraint in the
+    database: concurrent writers would otherwise queue at its row.
     """
 
+    organization = models.ForeignKey(
+        "accounts.Organization", on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
     seq = models.PositiveBigIntegerField()
     at = models.DateTimeField()
     actor_kind = models.CharField(max_length=16)
@@ -34,12 +39,24 @@ class AuditEntry(UuidModel, OrgOwned):
     request_id = models.CharField(max_length=64, blank=True)
     operation_id = models.UUIDField(null=True)
     digest = models.CharField(max_length=64)
+    canonical = models.TextField(default="")
+    words = models.TextField(default="")
 
     class Meta(OrgOwned.Meta):
         indexes = [
             models.Index(fields=["organization", "-at", "-seq"], name="audit_entry_recent"),
+            models.Index(fields=["organization", "verb", "-at", "-seq"], name="audit_entry_verb"),
+            models.Index(fields=["organization", "actor_id", "-at", "-seq"], name="audit_entry_actor"),
             models.Index(fields=["organization", "target_kind", "target_id"], name="audit_entry_target"),
             models.Index(fields=["request_id"], name="audit_entry_request"),
+            models.Index(
+                fields=["organization", "outcome", "-at", "-seq"],
+                name="audit_entry_trouble",
+                condition=models.Q(outcome__in=["failed", "denied"]),
+            ),
+            models.Index(
+                fields=["operation_id"], name="audit_entry_operation", condition=models.Q(operation_id__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -52,6 +69,9 @@ class AuditPending(OrgOwned):
     It keeps the digest, so that an entry altered or removed before it is sealed shows as such afterwards.
     """
 
+    organization = models.ForeignKey(
+        "accounts.Organization", on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
     id = models.BigAutoField(primary_key=True)
     entry_id = models.UUIDField()
     digest = models.CharField(max_length=64)

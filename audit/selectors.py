@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db.models import Count, Q
 from django.urls import reverse
 
-from audit import chain, verbs
+from audit import chain, search, verbs
 from audit.enums import Outcome
 from audit.models import AuditEntry, AuditExport, AuditHead, AuditPending, AuditSeal, SavedView, Sink
 from core import clock
@@ -150,16 +150,9 @@ def query(*, actor: Actor, filters: Filters) -> Any:
         rows = rows.filter(at__gte=start)
     if filters.end:
         rows = rows.filter(at__lt=filters.end)
-    for word in filters.search.split():
-        rows = rows.filter(
-            Q(actor_label__icontains=word)
-            | Q(target_label__icontains=word)
-            | Q(verb__icontains=word)
-            | Q(detail__icontains=word)
-            | Q(target_id=word)
-            | Q(request_id=word)
-        )
-    return rows.select_related("seal").order_by("-at", "-seq")
+    return (
+        search.narrow(rows, filters.search).defer("canonical", "words").select_related("seal").order_by("-at", "-seq")
+    )
 
 
 def window(*, actor: Actor, filters: Filters, before: str = "", after: str = "", size: int = 50) -> Window:

@@ -22,6 +22,7 @@ from core import clock
 UNSEALED_FOR = timedelta(minutes=1)
 CHUNK = 5000
 _CONTENT = [name for name in chain.FIELDS if name not in {"id", "organization"}]
+_TEXTS = ("canonical", "words")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,18 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One sealed line as it stands in the database; `content` is None when the entry is gone."""
+    """One sealed line as it stands in the database; `content` is None when the entry is gone.
+
+    `content` is read from the columns; `canonical` and `words` are the texts that exports and the search use.
+    """
 
     line: int
     prev_hash: str
     hash: str
     entry_id: UUID
     content: dict[str, Any] | None
+    canonical: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +136,11 @@ def _wrong(organization_id: UUID, row: Line, expected: int, previous: str) -> st
         return "it does not follow from the line before it"
     if row.content is None:
         return "its entry is missing"
-    if row.hash != chain.link(str(organization_id), row.line, previous, chain.digest(row.content)):
+    canonical = chain.canonical(row.content)
+    if row.hash != chain.link(str(organization_id), row.line, previous, chain.digest_of(canonical)):
         return "its content does not have its hash"
+    if row.canonical.encode() != canonical or row.words != chain.words(row.content):
+        return "its text is not its content"
     return ""
 
 
@@ -192,15 +201,15 @@ def lines_between(organization_id: UUID, after: int, until: int | None = None) -
     entries = AuditEntry.objects.for_org(organization_id)
     while chunk := list(seals.filter(line__gt=after)[:CHUNK]):
         here = entries.filter(seal__organization=organization_id, seal__line__gt=after, seal__line__lte=chunk[-1][0])
-        contents = {row[0]: row for row in here.values_list("id", *_CONTENT)}
+        contents = {row[0]: row for row in here.values_list("id", *_TEXTS, *_CONTENT)}
         for line, prev_hash, hash_, entry_id in chunk:
             row = contents.get(entry_id)
             content = (
                 canonical_form(
-                    {**dict(zip(_CONTENT, row[1:], strict=True)), "id": entry_id, "organization": organization_id}
+                    {**dict(zip(_CONTENT, row[3:], strict=True)), "id": entry_id, "organization": organization_id}
                 )
                 if row
                 else None
             )
-            yield Line(line, prev_hash, hash_, entry_id, content)
+            yield Line(line, prev_hash, hash_, entry_id, content, *(row[1:3] if row else ()))
         after = chunk[-1][0]

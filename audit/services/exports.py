@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,24 +11,21 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Max, Min
+from django.db.models.functions import Concat
 
-from audit import chain, signing
+from audit import bulk, chain, signing
 from audit.enums import ExportFormat
 from audit.models import AuditExport, AuditSeal
 from audit.selectors import iso
 from audit.services.checkpoints import as_anchor, make_checkpoint
 from audit.services.recording import record
 from audit.services.sealing import seal_organization
-from audit.verification import Line, lines_between
 from audit.verifier.audit_verify import sidecar_message
 from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import Forbidden, InvalidInput, NotFound
 
 PERIODS: dict[str, timedelta] = {"30d": timedelta(days=30), "quarter": timedelta(days=92)}
-COLUMNS = ["line", *chain.FIELDS, "prev_hash", "hash"]
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_PIECE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,65 +112,31 @@ def _mapping(checkpoint: Any) -> dict[str, Any]:
 
 
 def _stream(export: AuditExport, name: str) -> Iterator[bytes]:
-    whole, size, count = hashlib.sha256(), 0, 0
-    prev_hash, last_hash = "", ""
-    write = _as_csv if export.format == ExportFormat.CSV else _as_jsonl
-    piece: list[Line] = []
+    whole, size = hashlib.sha256(), 0
     if export.format == ExportFormat.CSV:
-        head = (",".join(COLUMNS) + "\r\n").encode()
+        head = (",".join(bulk.COLUMNS) + "\r\n").encode()
         whole.update(head)
         size += len(head)
         yield head
-    rows = lines_between(export.organization_id, export.first_line - 1, export.last_line)
-    while True:
-        piece = [row for _, row in zip(range(_PIECE), rows, strict=False)]
-        if not piece:
-            break
-        prev_hash = prev_hash or piece[0].prev_hash
-        last_hash, count = piece[-1].hash, count + len(piece)
-        data = write(piece)
-        whole.update(data)
-        size += len(data)
-        yield data
-    _finish(
-        export,
-        name,
-        {
-            "sha256": whole.hexdigest(),
-            "size": size,
-            "lines": count,
-            "prev_hash": prev_hash or chain.GENESIS,
-            "last_hash": last_hash,
-        },
+    rows = bulk.csv_rows if export.format == ExportFormat.CSV else bulk.json_lines
+    for piece in rows(export.organization_id, export.first_line, export.last_line):
+        whole.update(piece)
+        size += len(piece)
+        yield piece
+    count = export.last_line + 1 - export.first_line
+    ends = dict(
+        AuditSeal.objects.for_org(export.organization_id)
+        .filter(line__in=[export.first_line, export.last_line])
+        .values_list("line", Concat("prev_hash", "hash"))
     )
-
-
-def _as_jsonl(rows: list[Line]) -> bytes:
-    parts = []
-    for row in rows:
-        if row.content is None:
-            raise InvalidInput(f"Line {row.line} of the log has lost its entry; verify the chain.")
-        parts.append(
-            b'{"line":%d,"prev_hash":"%s","hash":"%s","entry":%s}\n'
-            % (row.line, row.prev_hash.encode(), row.hash.encode(), chain.canonical(row.content))
-        )
-    return b"".join(parts)
-
-
-def _as_csv(rows: list[Line]) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    for row in rows:
-        content = row.content or {}
-        values = {**content, "changes": json.dumps(content.get("changes", {}), ensure_ascii=False, sort_keys=True)}
-        writer.writerow([row.line, *(safe_cell(values.get(name)) for name in chain.FIELDS), row.prev_hash, row.hash])
-    return out.getvalue().encode()
-
-
-def safe_cell(value: Any) -> str:
-    """Text that no spreadsheet takes for a formula: a leading = + - @, tab or line break gets an apostrophe before it."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    facts = {
+        "sha256": whole.hexdigest(),
+        "size": size,
+        "lines": count,
+        "prev_hash": ends[export.first_line][:64] if count else chain.GENESIS,
+        "last_hash": ends[export.last_line][64:] if count else "",
+    }
+    _finish(export, name, facts)
 
 
 def _finish(export: AuditExport, name: str, facts: dict[str, Any]) -> None:

@@ -37,18 +37,19 @@ def record(
     detail: str = "",
     operation_id: UUID | None = None,
     organization_id: UUID | None = None,
+    alone: bool = False,
 ) -> AuditEntry:
     """Write one entry of the organization's log, within the caller's transaction. Waits for nobody.
 
     `target` may be a model instance (kind, id and label are taken from it). `changes` is `{field: [before, after]}`;
     secrets in it are masked by field name. The sealer gives the entry its line in the chain within seconds. Raises
-    KeyError for an unregistered verb and RuntimeError outside a transaction.
+    KeyError for an unregistered verb and RuntimeError outside a transaction, unless the entry stands `alone`.
     """
     verbs.get(verb)
     org_id = organization_id or actor.org_id
     if org_id is None:
         raise RuntimeError(f"audit verb {verb} without an organization")
-    if not connection.in_atomic_block:
+    if not (connection.in_atomic_block or alone):
         raise RuntimeError("audit.record outside a transaction would not be bound to what it records")
     if target is not None:
         target_kind = target_kind or target._meta.model_name
@@ -75,16 +76,17 @@ def record(
         request_id=(actor.request_id or request_context.request_id.get())[:64],
         operation_id=operation_id,
     )
-    entry.digest = chain.digest(as_mapping(entry))
+    content = as_mapping(entry)
+    canonical = chain.canonical(content)
+    entry.digest, entry.canonical, entry.words = chain.digest_of(canonical), canonical.decode(), chain.words(content)
     entry.save(force_insert=True)
     publish(org_id, "audit", [entry.id])
     return entry
 
 
 def record_alone(**facts: Any) -> AuditEntry:
-    """Record something that has no other write of its own (a denial, a sign-in failure)."""
-    with transaction.atomic():
-        return record(**facts)
+    """Record something that has no other write of its own (a denial, a sign-in failure): one statement, one commit."""
+    return record(**facts, alone=True)
 
 
 def _next_seq() -> int:

@@ -117,6 +117,8 @@ def test_an_untouched_chain_holds(alice: Persona, mallory: Persona) -> None:
         ("UPDATE audit_auditentry SET changes = '{\"n\": [2, 9]}' WHERE target_label = 'page 2'", 3, "content"),
         ("UPDATE audit_auditentry SET at = '2020-01-01 00:00:00+00' WHERE target_label = 'page 0'", 1, "content"),
         ("UPDATE audit_auditentry SET seq = seq + 1 WHERE target_label = 'page 0'", 1, "content"),
+        ("UPDATE audit_auditentry SET canonical = replace(canonical, 'Alice', 'Bob')", 1, "text"),
+        ("UPDATE audit_auditentry SET words = '' WHERE target_label = 'page 3'", 4, "text"),
         ("DELETE FROM audit_auditentry WHERE target_label = 'page 1'", 2, "entry is missing"),
         ("DELETE FROM audit_auditseal WHERE line = 2", 2, "missing"),
         ("DELETE FROM audit_auditseal WHERE line = 1", 1, "missing"),
@@ -139,10 +141,15 @@ def test_tampering_is_found(alice: Persona, statement: str, seq: int, reason: st
 def test_a_forged_line_with_a_right_hash_breaks_the_next_one(alice: Persona) -> None:
     """Whoever also recomputes the hash of the altered line is betrayed by the line after it."""
     entry = write(alice)[2]
-    forged = chain.digest(selectors.as_mapping(entry) | {"detail": "nothing to see"})
+    content = selectors.as_mapping(entry) | {"detail": "nothing to see"}
+    forged, canonical = chain.digest(content), chain.canonical(content).decode()
     seal = AuditSeal.objects.for_org(alice.organization).get(line=3)
     tamper(
-        "UPDATE audit_auditentry SET detail = %s, digest = %s WHERE target_label = 'page 2'", "nothing to see", forged
+        "UPDATE audit_auditentry SET detail = %s, digest = %s, canonical = %s, words = %s WHERE target_label = 'page 2'",
+        "nothing to see",
+        forged,
+        canonical,
+        chain.words(content),
     )
     tamper(
         "UPDATE audit_auditseal SET hash = %s WHERE line = 3",

@@ -232,3 +232,44 @@ def test_cursors_survive_a_round_trip(alice: Persona) -> None:
         assert selectors._parsed(selectors.cursor_of(entry)) == (entry.at, entry.seq)
     for nonsense in ("", ".", "1", "a.b", "1.2.3", "99999999999999999999999.1"):
         assert selectors._parsed(nonsense) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("larkspur-7", ["node-larkspur-7"]),
+        ("SPUR-7", ["node-larkspur-7"]),
+        ("alice larkspur", ["node-larkspur-7", "node-larkspur-8"]),
+        ('quo"te OR x', []),
+        ('"', ['odd " name * NEAR(']),
+        ('odd "', ['odd " name * NEAR(']),
+        ("NEAR(", ['odd " name * NEAR(']),
+        ("100%_", []),
+        ("access.denied k-9", ["straße k-9"]),
+        ("STRASSE", []),
+        ("straße", ["straße k-9"]),
+        ("7", ["node-larkspur-7"]),
+    ],
+)
+def test_text_search_finds_pieces_of_words(alice: Persona, words: str, wanted: list[str]) -> None:
+    for label in ("straße k-9", 'odd " name * NEAR(', "node-larkspur-8", "node-larkspur-7"):
+        record_alone(actor=alice.actor, verb="access.denied", target_label=label)
+    found = selectors.window(actor=alice.actor, filters=selectors.Filters(search=words))
+    assert [e.target_label for e in found.entries] == wanted
+
+
+def test_a_purged_line_is_not_found_and_search_is_indexed(alice: Persona) -> None:
+    from tests.audit.test_append_only import tamper
+
+    for n in range(3):
+        note(alice, f"larkspur {n}")
+    tamper("DELETE FROM audit_auditentry WHERE target_label = 'larkspur 1'")
+    found = selectors.window(actor=alice.actor, filters=selectors.Filters(search="larkspur"))
+    assert [e.target_label for e in found.entries] == ["larkspur 2", "larkspur 0"]
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT count(*) FROM audit_words WHERE audit_words MATCH 'larkspur'")
+            assert cursor.fetchone()[0] == 2
+        else:
+            cursor.execute("SELECT count(*) FROM pg_indexes WHERE indexname = 'audit_entry_words'")
+            assert cursor.fetchone()[0] == 1

@@ -38,6 +38,17 @@ def _entry_at(org: UUID, line: int) -> Any:
     return AuditEntry.objects.for_org(org).get(seal__line=line)
 
 
+def forged_texts(content: Any) -> dict[str, str]:
+    """What a careful forger also puts in order."""
+    from audit import chain
+
+    return {
+        "digest": chain.digest(content),
+        "canonical": chain.canonical(content).decode(),
+        "words": chain.words(content),
+    }
+
+
 def rehash(org: UUID, start: int = 1) -> None:
     """Make digests, links and head right again from line `start` on, as the definitions say."""
     from audit import chain
@@ -49,9 +60,9 @@ def rehash(org: UUID, start: int = 1) -> None:
     for seal in seals:
         line += 1
         if line >= start:
-            digest = chain.digest(as_mapping(seal.entry))
-            own = chain.link(str(org), line, previous, digest)
-            AuditEntry.objects.for_org(org).filter(pk=seal.pk).update(digest=digest)
+            texts = forged_texts(as_mapping(seal.entry))
+            own = chain.link(str(org), line, previous, texts["digest"])
+            AuditEntry.objects.for_org(org).filter(pk=seal.pk).update(**texts)
             AuditSeal.objects.for_org(org).filter(pk=seal.pk).update(line=line, prev_hash=previous, hash=own)
             seal.hash = own
         previous = seal.hash
@@ -72,6 +83,8 @@ def edit(org: UUID, dice: Dice) -> None:
             ("verb", "user.signed_in"),
             ("request_id", "req-forged"),
             ("actor_kind", "agent"),
+            ("canonical", "{}"),
+            ("words", "nobody"),
         ]
     )
     _sql(
@@ -88,11 +101,11 @@ def edit_and_rehash_line(org: UUID, dice: Dice) -> None:
 
     entry = _entry_at(org, dice.randint(1, LINES))
     entry.detail = f"forged {dice.random()}"
-    digest = chain.digest(as_mapping(entry))
-    AuditEntry.objects.for_org(org).filter(pk=entry.pk).update(detail=entry.detail, digest=digest)
+    texts = forged_texts(as_mapping(entry))
+    AuditEntry.objects.for_org(org).filter(pk=entry.pk).update(detail=entry.detail, **texts)
     seal = AuditSeal.objects.for_org(org).get(pk=entry.pk)
     AuditSeal.objects.for_org(org).filter(pk=entry.pk).update(
-        hash=chain.link(str(org), seal.line, seal.prev_hash, digest)
+        hash=chain.link(str(org), seal.line, seal.prev_hash, texts["digest"])
     )
 
 
