@@ -20,14 +20,13 @@ _POSTGRES = (
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
     f"CREATE INDEX IF NOT EXISTS audit_entry_words ON {TABLE} USING gin (words gin_trgm_ops)",
 )
-_QUEUE = "INSERT INTO audit_words"
+_FOUND = "INSERT INTO audit_words (rowid, words) VALUES (NEW.seq, NEW.words)"
+_LOST = "INSERT INTO audit_words (audit_words, rowid, words) VALUES ('delete', OLD.seq, OLD.words)"
 _SQLITE = (  # without content of its own: the number of an entry there is its `seq`
     "CREATE VIRTUAL TABLE IF NOT EXISTS audit_words USING fts5(words, content='', tokenize='trigram')",
     f"CREATE INDEX IF NOT EXISTS audit_entry_seq ON {TABLE} (seq)",
-    f"""CREATE TRIGGER IF NOT EXISTS {TABLE}_found AFTER INSERT ON {TABLE}
- BEGIN {_QUEUE} (rowid, words) VALUES (NEW.seq, NEW.words); END""",
-    f"""CREATE TRIGGER IF NOT EXISTS {TABLE}_lost AFTER DELETE ON {TABLE}
- BEGIN {_QUEUE} (audit_words, rowid, words) VALUES ('delete', OLD.seq, OLD.words); END""",
+    f"CREATE TRIGGER IF NOT EXISTS {TABLE}_found AFTER INSERT ON {TABLE} BEGIN {_FOUND}; END",
+    f"CREATE TRIGGER IF NOT EXISTS {TABLE}_lost AFTER DELETE ON {TABLE} BEGIN {_LOST}; END",
 )
 _FILL = f"INSERT INTO audit_words (rowid, words) SELECT seq, words FROM {TABLE}"  # noqa: S608  constants of this module
 
