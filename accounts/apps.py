@@ -13,10 +13,13 @@ class AccountsConfig(AppConfig):
         receivers.connect()
         hooks.access_denied.subscribe(services.record_denied)
         menu.register(menu.Entry(110, "Settings", "accounts:settings", "settings", prefix="/settings/"))
-        menu.register_settings(menu.Entry(5, "Basics", "accounts:settings", "user", prefix="/settings/profile"))
+        you = {"group": "You"}
+        menu.register_settings(menu.Entry(5, "Profile", "accounts:settings", "user", prefix="/settings/profile", **you))
+        menu.register_settings(menu.Entry(6, "Security", "accounts:security", "shield-lock", **you))
+        menu.register_settings(menu.Entry(9, "Organization", "accounts:settings-organization", "building"))
         menu.register_settings(
             menu.Entry(10, "Cloud Integrations", "accounts:cloud-accounts", "cloud", permission="accounts.view")
         )
         menu.register_settings(menu.Entry(20, "Members", "accounts:members", "users", permission="members.view"))
         menu.register_settings(menu.Entry(30, "API keys", "accounts:api-keys", "key", permission="api_keys.manage"))
-        menu.register_settings(menu.Entry(40, "Security", "accounts:security", "shield-lock"))
+        menu.register_settings(menu.Entry(32, "Agents", "accounts:agents", "robot", permission="agents.manage"))

@@ -7,6 +7,7 @@ verbs.register(
     organization__switched="Switched to {target}",
     organization__changed="Changed the organization {target}",
     user__renamed="Changed their name",
+    user__profile_changed="Changed their profile",
     user__appearance_changed="Changed their appearance",
     user__signed_in="Signed in",
     user__sign_in_failed="Failed to sign in as {target}",
@@ -14,6 +15,9 @@ verbs.register(
     user__password_changed="Changed their password",  # noqa: S106 - a sentence
     mfa__changed="Changed their second factor",
     member__invited="Invited {target}",
+    invitation__sent_again="Invited {target} once more",
+    invitation__revoked="Took back the invitation of {target}",
+    member__joined="{target} joined",
     member__role_changed="Changed the role of {target}",
     member__removed="Removed {target}",
     api_key__created="Created the API key {target}",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
 from allauth.account.forms import LoginForm
 from django import forms
 
-from accounts.enums import Theme
+from accounts.enums import AgentKind, Theme
 from accounts.permissions import ALL_PERMISSIONS
 from accounts.providers.registry import ConnectMethod, CredentialField, ProviderInfo
+from accounts.selectors import roles_to_give
 from accounts.services.shape import FIELD_OF_CODE
 from core.actor import Actor
 from core.errors import CurfewError, InvalidInput
@@ -85,12 +87,75 @@ class SignUpForm(forms.Form):
     )
 
 
+class JoinForm(forms.Form):
+    """A new person accepts an invitation; the address is the invitation's."""
+
+    name = forms.CharField(
+        max_length=120,
+        required=False,
+        label="Your name",
+        widget=forms.TextInput(attrs={"autocomplete": "name", "autofocus": True}),
+    )
+    password = forms.CharField(
+        max_length=1024,
+        strip=False,
+        label="Password",
+        help_text="At least ten characters; a few words make a good one.",
+        error_messages={"required": "Choose a password."},
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+
+class InviteForm(forms.Form):
+    """Whom to invite, and as what; only roles that the inviter may give are offered."""
+
+    email = forms.EmailField(
+        max_length=254,
+        label="E-mail address",
+        error_messages={"required": "Enter an e-mail address.", "invalid": "This is not an e-mail address."},
+        widget=forms.EmailInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    role = forms.ChoiceField(label="Role", initial="viewer")
+
+    def __init__(self, actor: Actor, data: Any = None, **kwargs: Any) -> None:
+        super().__init__(data, **kwargs)
+        role = self.fields["role"]
+        if isinstance(role, forms.ChoiceField):
+            role.choices = roles_to_give(actor=actor)
+
+
+class EnrolForm(forms.Form):
+    """A token that lets agents of one kind in."""
+
+    kind = forms.ChoiceField(label="For", choices=AgentKind.choices)
+    name = forms.CharField(
+        max_length=120,
+        label="Name",
+        help_text="Where it is used, such as “Rack 3”.",
+        error_messages={"required": "Give the token a name."},
+    )
+    hours = forms.TypedChoiceField(
+        label="Lets agents in",
+        coerce=int,
+        choices=[("1", "For an hour"), ("24", "For a day"), ("168", "For a week")],
+        initial="24",
+        help_text="Agents that came in stay in after that, until their own token is revoked.",
+    )
+
+
 class ProfileForm(forms.Form):
     name = forms.CharField(
         max_length=120, required=False, label="Your name", widget=forms.TextInput(attrs={"autocomplete": "name"})
     )
+    timezone = forms.ChoiceField(
+        required=False,
+        label="Your time zone",
+        help_text="Your quiet hours and digests are read in this zone.",
+        choices=lambda: [("", "That of the organization"), *zone_choices()],
+    )
 
 
+@cache
 def zone_choices() -> list[tuple[str, str]]:
     """Every zone with a place in its name, and UTC."""
     names = sorted(
@@ -105,6 +170,15 @@ class OrganizationForm(forms.Form):
     name = forms.CharField(max_length=120, label="Name", error_messages={"required": "Give the organization a name."})
     timezone = forms.ChoiceField(
         label="Time zone", help_text="Days of the ledger and new schedules are read in this zone.", choices=zone_choices
+    )
+
+
+class NewOrganizationForm(forms.Form):
+    name = forms.CharField(
+        max_length=120,
+        label="Name",
+        error_messages={"required": "Give the organization a name."},
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
 

@@ -21,6 +21,7 @@ class Organization(UuidModel):
     currency = models.CharField(max_length=3, default="USD")
     is_sandbox = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)  # the row outlives the organization: its log names it
 
     def __str__(self) -> str:
         return self.name
@@ -48,6 +49,7 @@ class User(UuidModel, AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
     theme = models.CharField(max_length=5, choices=Theme.choices, default=Theme.SYSTEM, blank=True)
+    timezone = models.CharField(max_length=64, blank=True)  # "": that of the organization
     wizard_closed_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -83,6 +85,36 @@ class Membership(UuidModel, OrgOwned):
 
     def __str__(self) -> str:
         return f"{self.user} as {self.role}"
+
+
+class Invitation(UuidModel, OrgOwned):
+    """An offer of membership to whoever reads the mail of an address.
+
+    `stamp` is part of the signed link: sending again makes a new one, and older links stop working.
+    """
+
+    email = models.EmailField()
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
+    stamp = models.CharField(max_length=32)
+    invited_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(OrgOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                "organization",
+                Lower("email"),
+                condition=models.Q(accepted_at=None, revoked_at=None),
+                name="invitation_open_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
 
 
 class CloudAccount(UuidModel, OrgOwned):

@@ -13,7 +13,7 @@ from allauth.usersessions.models import UserSession
 from accounts import tokens
 from accounts.actors import own_organization
 from accounts.enums import AccountStatus, Role
-from accounts.models import AgentToken, ApiKey, CloudAccount, Membership, Organization, User
+from accounts.models import AgentToken, ApiKey, CloudAccount, Invitation, Membership, Organization, User
 from accounts.permissions import ALL_PERMISSIONS, ROLE_PERMISSIONS, permissions_of
 from core import clock
 from core.actor import Actor, ActorKind
@@ -100,8 +100,12 @@ def actor_of_api_key(text: str, **facts: str) -> Actor | None:
 def agent_token(text: str) -> AgentToken | None:
     """The live agent or enrolment token, or None."""
     row = AgentToken.objects.all_orgs().filter(prefix=tokens.prefix_of(text), revoked_at=None).first()
-    if row is None or not tokens.matches(text, row.digest) or (row.expires_at and row.expires_at < clock.now()):
+    moment = clock.now()
+    if row is None or not tokens.matches(text, row.digest) or (row.expires_at and row.expires_at < moment):
         return None
+    if not row.enrolment and (row.last_used_at is None or (moment - row.last_used_at).total_seconds() > 60):
+        AgentToken.objects.all_orgs().filter(id=row.id).update(last_used_at=moment)
+        row.last_used_at = moment
     return row
 
 
@@ -231,6 +235,88 @@ def role_matrix() -> Matrix:
     """The table that the code enforces."""
     rows = tuple((name, tuple(name in ROLE_PERMISSIONS[role] for role in Role.values)) for name in ALL_PERMISSIONS)
     return Matrix(tuple(Role.labels), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """An open invitation as the page shows it."""
+
+    id: UUID
+    email: str
+    role_label: str
+    invited_by: str
+    sent: datetime
+    expires: datetime
+    is_over: bool
+    can_change: bool
+
+
+def list_invitations(*, actor: Actor) -> list[Invited]:
+    """Open invitations, newest first; empty for those who may not invite."""
+    if not actor.can("members.manage"):
+        return []
+    rows = Invitation.objects.visible_to(actor).filter(accepted_at=None, revoked_at=None)
+    now = clock.now()
+    return [
+        Invited(
+            id=row.id,
+            email=row.email,
+            role_label=row.get_role_display(),
+            invited_by=row.invited_by.display_name if row.invited_by else "",
+            sent=row.sent_at,
+            expires=row.expires_at,
+            is_over=row.expires_at <= now,
+            can_change=row.role != Role.OWNER or actor.can("members.manage_owners"),
+        )
+        for row in rows.select_related("invited_by").order_by("-sent_at")
+    ]
+
+
+def roles_to_give(*, actor: Actor) -> list[tuple[str, str]]:
+    """The roles that the actor may hand out."""
+    owners = actor.can("members.manage_owners")
+    return [(value, label) for value, label in Role.choices if value != Role.OWNER or owners]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent's or enrolment token as the page shows it."""
+
+    id: UUID
+    name: str
+    kind_label: str
+    prefix: str
+    enrolment: bool
+    made: datetime
+    made_by: str
+    seen: datetime | None
+    expires: datetime | None
+    revoked: datetime | None
+    is_over: bool
+
+
+def list_agents(*, actor: Actor) -> list[Agent]:
+    """The organization's agent and enrolment tokens: live ones first, the newest first."""
+    actor.require("agents.manage", "see agent tokens")
+    now = clock.now()
+    rows = AgentToken.objects.visible_to(actor).select_related("created_by").order_by("-created_at")
+    shown = [
+        Agent(
+            id=row.id,
+            name=row.name,
+            kind_label=row.get_kind_display(),
+            prefix=row.prefix,
+            enrolment=row.enrolment,
+            made=row.created_at,
+            made_by=row.created_by.display_name if row.created_by else "",
+            seen=row.last_used_at,
+            expires=row.expires_at,
+            revoked=row.revoked_at,
+            is_over=row.revoked_at is not None or (row.expires_at is not None and row.expires_at < now),
+        )
+        for row in rows[:500]
+    ]
+    return sorted(shown, key=lambda agent: agent.is_over)
 
 
 def list_api_keys(*, actor: Actor) -> list[ApiKey]:

@@ -6,7 +6,7 @@ from allauth.account import views as allauth
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from accounts.views import cloud, people, portal, security, settings, wizard
+from accounts.views import agents, cloud, invitations, people, portal, security, settings, wizard
 
 _CLOUD = "settings/cloud-integrations"
 _ONE = f"{_CLOUD}/<uuid:account_id>"
@@ -37,10 +37,20 @@ _pages = [
     path(f"{_ONE}/verify", cloud.verify, name="cloud-account-verify"),
     path(f"{_ONE}/disconnect", cloud.disconnect, name="cloud-account-disconnect"),
     path("settings/members", people.members, name="members"),
+    path("settings/members/invite", invitations.invite, name="invite"),
+    path(
+        "settings/members/invitations/<uuid:invitation_id>/<slug:what>",
+        invitations.invitation_change,
+        name="invitation-change",
+    ),
+    path("invitations/<str:token>", invitations.invitation, name="invitation"),
     path("settings/members/<uuid:membership_id>/role", people.member_role, name="member-role"),
     path("settings/members/<uuid:membership_id>/remove", people.member_remove, name="member-remove"),
     path("settings/api-keys", people.api_keys, name="api-keys"),
     path("settings/api-keys/<uuid:key_id>/revoke", people.api_key_revoke, name="api-key-revoke"),
+    path("settings/agents", agents.agents, name="agents"),
+    path("settings/agents/<uuid:token_id>/revoke", agents.agent_revoke, name="agent-revoke"),
+    path("settings/organizations/new", settings.organization_new, name="organization-new"),
     path("settings/security", security.security, name="security"),
     path("install/aws-role/<str:token>.yaml", cloud.aws_role_template, name="aws-role-template"),
 ]

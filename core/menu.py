@@ -20,6 +20,7 @@ class Entry:
     gap: bool = False
     count: Callable[[Actor], int] | None = None
     permission: str = ""
+    group: str = "Organization"
 
 
 _side: dict[str, Entry] = {}
@@ -44,7 +45,15 @@ def _render(entries: dict[str, Entry], actor: Actor, path: str) -> list[dict[str
         current = path == url if url == "/" else path.startswith(prefix)
         count = entry.count(actor) if entry.count else 0
         rows.append(
-            {"label": entry.label, "url": url, "icon": entry.icon, "gap": entry.gap, "count": count, "current": current}
+            {
+                "label": entry.label,
+                "url": url,
+                "icon": entry.icon,
+                "gap": entry.gap,
+                "count": count,
+                "current": current,
+                "group": entry.group,
+            }
         )
     return rows
 

@@ -10,7 +10,13 @@ class NotificationsConfig(AppConfig):
         from notifications import audit_verbs, events, services  # noqa: F401  registers the verbs and events
 
         hooks.notice.subscribe(services.notify)
+        hooks.mail_wanted.subscribe(services.mail_once)
         periodic.register("notifications.deliver", 5)
         menu.register_settings(
-            menu.Entry(35, "Notifications", "notifications:settings", "bell", permission="notifications.view")
+            menu.Entry(
+                7, "My notifications", "notifications:mine", "bell", permission="notifications.view", group="You"
+            )
+        )
+        menu.register_settings(
+            menu.Entry(35, "Channels", "notifications:settings", "send", permission="notifications.view")
         )

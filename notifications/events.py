@@ -35,6 +35,16 @@ def all_events() -> list[Event]:
     return sorted(_registry.values(), key=lambda e: e.name)
 
 
+def label_of(name: str) -> str:
+    """The words for a kind, also for one that is no longer registered."""
+    return _registry[name].label if name in _registry else name
+
+
+def button_of(name: str) -> str:
+    """The words on the button of a kind, also for one that is no longer registered."""
+    return _registry[name].button if name in _registry else "Open in Curfew"
+
+
 register("hibernation.warning", "Something is about to go to sleep", urgent=True, button="Snooze")
 register("hibernation.slept", "Something was put to sleep by its schedule")
 register("operation.failed", "A start, stop or other operation failed")

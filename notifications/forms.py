@@ -70,8 +70,27 @@ class ChannelForm(TimingForm):
         return {**given, "url": given["url"].strip(), "timezone": timezone}
 
 
+class ChannelEditForm(TimingForm):
+    """What may be changed of a channel; where it leads is fixed, so that its test stays true."""
+
+    name = forms.CharField(max_length=80, label="Name")
+    hourly_limit = forms.IntegerField(min_value=1, max_value=1000, label="Messages an hour at most")
+    field_order = ["name", "events", "digest_minutes", "quiet_start", "quiet_end", "hourly_limit"]
+
+
 class PreferenceForm(TimingForm):
-    """What one person wants."""
+    """What one person wants, by e-mail and in their browsers."""
 
     enabled = forms.BooleanField(required=False, label="Send me e-mails")
-    field_order = ["enabled", "events", "digest_minutes", "quiet_start", "quiet_end"]
+    push_enabled = forms.BooleanField(required=False, label="Push to my browsers")
+    push_events = forms.MultipleChoiceField(required=False, choices=_events, widget=forms.CheckboxSelectMultiple)
+    field_order = ["enabled", "push_enabled", "events", "push_events", "digest_minutes", "quiet_start", "quiet_end"]
+
+    def facts(self) -> dict[str, Any]:
+        """What `save_preference` takes: every kind ticked is "everything", also what comes to be later; none is off."""
+        given = dict(self.cleaned_data)
+        for switch, kinds in (("enabled", "events"), ("push_enabled", "push_events")):
+            given[switch] = given[switch] and bool(given[kinds])
+            if len(given[kinds]) == len(_events()):
+                given[kinds] = []
+        return given

@@ -1,4 +1,4 @@
-"""Settings, Notifications: channels, one's own e-mails, messages that were given up, the way out."""
+"""Settings: channels, one's own e-mails and browsers, messages that were given up, the way out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
@@ -15,32 +15,48 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.access import caller_of, signed_in
 from accounts.forms import show_error
 from accounts.views.common import done, settings_page
-from core.errors import InvalidInput
+from accounts.views.security import browser_name
+from core.errors import CurfewError, InvalidInput
 from core.htmx import redirect
-from notifications import selectors, services
+from notifications import selectors, services, webpush
 from notifications.enums import State
-from notifications.forms import ChannelForm, PreferenceForm
+from notifications.forms import ChannelEditForm, ChannelForm, PreferenceForm
 from notifications.services.channels import MANAGE
 
 
 def _page(request: HttpRequest, *, status: int = 200, **changed: Any) -> HttpResponse:
-    caller = caller_of(request)
-    actor = caller.actor
-    wishes = selectors.preference(actor=actor)
-    initial = {
-        name: getattr(wishes, name) for name in ("enabled", "events", "digest_minutes", "quiet_start", "quiet_end")
-    }
+    actor = caller_of(request).actor
     context = {
-        "page_title": "Notifications",
+        "page_title": "Channels",
         "channels": selectors.channels(actor=actor),
         "form": ChannelForm(prefix="channel"),
-        "mine": PreferenceForm(initial=initial, prefix="mine"),
         "dead": selectors.dead_count(actor=actor),
-        "email": caller.user.email,
         "may_manage": actor.can(MANAGE),
         **changed,
     }
     return settings_page(request, "notifications/settings.html", context, status=status)
+
+
+def _mine(request: HttpRequest, *, status: int = 200, form: PreferenceForm | None = None) -> HttpResponse:
+    caller = caller_of(request)
+    kept = selectors.preference(actor=caller.actor)
+    initial = {
+        name: getattr(kept, name) for name in ("enabled", "push_enabled", "digest_minutes", "quiet_start", "quiet_end")
+    }
+    shown = form or PreferenceForm(initial=initial, prefix="mine")
+    emails, pushes = kept.events, kept.push_events
+    if form is not None:
+        emails, pushes = form.data.getlist("mine-events") or ["-"], form.data.getlist("mine-push_events") or ["-"]
+    context = {
+        "page_title": "My notifications",
+        "form": shown,
+        "wishes": selectors.wishes(emails=emails, pushes=pushes),
+        "browsers": selectors.browsers(actor=caller.actor),
+        "push_key": webpush.public_key(),
+        "email": caller.user.email,
+        "zone": caller.user.timezone or caller.organization.timezone,
+    }
+    return settings_page(request, "notifications/mine.html", context, status=status)
 
 
 @signed_in
@@ -90,6 +106,36 @@ def channel_change(request: HttpRequest, channel_id: UUID, what: str) -> HttpRes
     raise Http404
 
 
+@signed_in
+@require_http_methods(["GET", "POST"])
+def channel_edit(request: HttpRequest, channel_id: UUID) -> HttpResponse:
+    """What a channel hears and when."""
+    actor = caller_of(request).actor
+    channel = selectors.get_channel(actor=actor, channel_id=channel_id)
+    actor.require(MANAGE, "change notification channels")
+    names = ("name", "events", "digest_minutes", "quiet_start", "quiet_end", "hourly_limit")
+    form = ChannelEditForm(request.POST or None, initial={name: getattr(channel, name) for name in names})
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                changed = services.change_channel(actor=actor, channel_id=channel_id, **form.cleaned_data)
+            except InvalidInput as refused:
+                show_error(form, refused)
+            else:
+                return done(request, reverse("notifications:settings"), f"{changed.name} is saved.")
+    context = {"page_title": f"Channel {channel.name}", "channel": channel, "form": form}
+    return settings_page(request, "notifications/channel.html", context, status=status)
+
+
+@signed_in
+@require_safe
+def mine(request: HttpRequest) -> HttpResponse:
+    """One's own e-mails and browsers."""
+    return _mine(request)
+
+
 @require_POST
 @signed_in
 def preferences(request: HttpRequest) -> HttpResponse:
@@ -97,13 +143,52 @@ def preferences(request: HttpRequest) -> HttpResponse:
     caller = caller_of(request)
     form = PreferenceForm(request.POST, prefix="mine")
     if not form.is_valid():
-        return _page(request, status=422, mine=form)
+        return _mine(request, status=422, form=form)
     try:
-        services.save_preference(actor=caller.actor, timezone=caller.organization.timezone, **form.cleaned_data)
+        services.save_preference(actor=caller.actor, **form.facts())
     except InvalidInput as refused:
         show_error(form, refused)
-        return _page(request, status=422, mine=form)
-    return done(request, reverse("notifications:settings"), "Your wishes are saved.")
+        return _mine(request, status=422, form=form)
+    return done(request, reverse("notifications:mine"), "Your wishes are saved.")
+
+
+@require_POST
+@signed_in
+def browser_add(request: HttpRequest) -> HttpResponse:
+    """A subscription that the script of the page got from the browser: 201, or a problem as JSON."""
+    asked = {name: request.POST.get(name, "") for name in ("endpoint", "p256dh", "auth")}
+    try:
+        services.add_browser(
+            actor=caller_of(request).actor, browser=browser_name(request.headers.get("User-Agent", "")), **asked
+        )
+    except CurfewError as refused:
+        words = [w for each in getattr(refused, "errors", {}).values() for w in each]
+        return JsonResponse({"detail": " ".join(words) or refused.message}, status=refused.status)
+    messages.success(request, "This browser shows notifications from now on.")
+    return HttpResponse(status=201)
+
+
+@require_POST
+@signed_in
+def browser_change(request: HttpRequest, browser_id: UUID, what: str) -> HttpResponse:
+    """`what` is test or remove."""
+    actor = caller_of(request).actor
+    back = reverse("notifications:mine")
+    if what == "remove":
+        services.remove_browser(actor=actor, browser_id=browser_id)
+        return done(request, back, "The browser is removed.")
+    if what != "test":
+        raise Http404
+    row = services.test_browser(actor=actor, browser_id=browser_id)
+    if row is not None and row.state == State.SENT:
+        return done(request, back, "The test message is on its way to the browser.")
+    messages.error(
+        request,
+        f"The test message was not delivered. {row.error}"
+        if row
+        else "That browser takes no messages any more; it was removed.",
+    )
+    return redirect(request, back)
 
 
 @signed_in

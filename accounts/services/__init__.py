@@ -18,6 +18,14 @@ from accounts.services.cloud_accounts import (
 )
 from accounts.services.connecting import connect_account, connect_sandbox, reconnect
 from accounts.services.denials import record_denied
+from accounts.services.invitations import (
+    accept_as_new,
+    accept_invitation,
+    invite,
+    open_invitation,
+    resend_invitation,
+    revoke_invitation,
+)
 from accounts.services.keys import create_api_key, revoke_api_key
 from accounts.services.members import change_role, remove_member
 from accounts.services.profile import close_wizard, set_appearance, update_organization, update_profile
@@ -34,12 +42,14 @@ from accounts.services.sessions import (
     rotate_refresh,
     switch_organization,
 )
-from accounts.services.signup import SignedUp, sign_up
+from accounts.services.signup import SignedUp, create_organization, sign_up
 
 __all__ = [
     "RoleSetup",
     "SignedUp",
     "TokenPair",
+    "accept_as_new",
+    "accept_invitation",
     "blast_radius",
     "change_role",
     "close_wizard",
@@ -47,13 +57,16 @@ __all__ = [
     "connect_sandbox",
     "create_api_key",
     "create_enrolment_token",
+    "create_organization",
     "disconnect_account",
     "disconnect_effects",
+    "invite",
     "issue_tokens",
     "mark_scan_failed",
     "mark_scanned",
     "mark_scanning",
     "mint_agent_token",
+    "open_invitation",
     "password_changed",
     "prepare_role",
     "reconnect",
@@ -64,10 +77,12 @@ __all__ = [
     "record_sign_out",
     "remove_member",
     "rename_account",
+    "resend_invitation",
     "resync_account",
     "revoke",
     "revoke_agent_token",
     "revoke_api_key",
+    "revoke_invitation",
     "rotate_refresh",
     "set_appearance",
     "sign_up",

@@ -16,16 +16,26 @@ from core.errors import InvalidInput, NotFound
 from core.live import publish
 
 
-def update_profile(*, actor: Actor, user: User, name: str) -> User:
-    """Change one's own display name."""
+def update_profile(*, actor: Actor, user: User, name: str, timezone: str = "") -> User:
+    """Change one's own display name and zone ("" follows the organization)."""
     clean = name.strip()
+    errors = {}
     if len(clean) > 120:
-        raise InvalidInput(errors={"name": ["A name has at most 120 characters."]})
-    if clean != user.name:
+        errors["name"] = ["A name has at most 120 characters."]
+    if timezone and timezone not in available_timezones():
+        errors["timezone"] = ["Choose a time zone from the list, such as Europe/Berlin."]
+    if errors:
+        raise InvalidInput(errors=errors)
+    changes = {
+        k: [old, new]
+        for k, old, new in (("name", user.name, clean), ("timezone", user.timezone, timezone))
+        if old != new
+    }
+    if changes:
         with transaction.atomic():
-            before, user.name = user.name, clean
-            user.save(update_fields=["name"])
-            audit.record(actor=actor, verb="user.renamed", target=user, changes={"name": [before, clean]})
+            user.name, user.timezone = clean, timezone
+            user.save(update_fields=["name", "timezone"])
+            audit.record(actor=actor, verb="user.profile_changed", target=user, changes=changes)
     return user
 
 

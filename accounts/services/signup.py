@@ -87,6 +87,21 @@ def _problems(user: User, title: str, password: str) -> dict[str, list[str]]:
 def _create(user: User, title: str, facts: dict[str, str]) -> SignedUp:
     user.save(force_insert=True)
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
+    return _found(user, title, facts)
+
+
+def create_organization(*, user: User, name: str, facts: Mapping[str, str] | None = None) -> SignedUp:
+    """One more organization, owned by a person who is signed in. Raises InvalidInput, and Forbidden as `sign_up` does."""
+    if not settings.CURFEW_ALLOW_SIGNUP:
+        raise Forbidden("This server takes no new organizations. Ask its operator.", code="signup_closed")
+    title = name.strip()
+    if not 0 < len(title) <= 120:
+        raise InvalidInput(errors={"name": ["An organization's name has 1 to 120 characters."]})
+    with transaction.atomic():
+        return _found(user, title, dict(facts or {}))
+
+
+def _found(user: User, title: str, facts: dict[str, str]) -> SignedUp:
     house = Organization.objects.create(name=title)
     membership = Membership(organization=house, user=user, role=Role.OWNER)
     membership.save(force_insert=True)

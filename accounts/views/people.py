@@ -13,24 +13,34 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import selectors, services
 from accounts.access import caller_of, signed_in
-from accounts.forms import ApiKeyForm, show_error
+from accounts.forms import ApiKeyForm, InviteForm, show_error
 from accounts.views.common import done, settings_page
 from core import clock
 from core.errors import Conflict, InvalidInput
 from core.htmx import redirect
 
 
-@signed_in
-@require_safe
-def members(request: HttpRequest) -> HttpResponse:
-    """Everybody, and the table of roles."""
+def members_page(request: HttpRequest, *, status: int = 200, **more: Any) -> HttpResponse:
+    """Everybody, who is invited, and the table of roles."""
     actor = caller_of(request).actor
+    may_invite = actor.can("members.manage")
     context = {
         "page_title": "Members",
         "members": selectors.list_members(actor=actor),
+        "invitations": selectors.list_invitations(actor=actor),
+        "may_invite": may_invite,
+        "form": InviteForm(actor) if may_invite else None,
         "matrix": selectors.role_matrix(),
+        **more,
     }
-    return settings_page(request, "accounts/members.html", context, fragment="members")
+    return settings_page(request, "accounts/members.html", context, fragment="members", status=status)
+
+
+@signed_in
+@require_safe
+def members(request: HttpRequest) -> HttpResponse:
+    """The page."""
+    return members_page(request)
 
 
 @require_POST

@@ -112,6 +112,52 @@ def get_channel(*, actor: Actor, channel_id: UUID) -> Channel:
     return found
 
 
+def change_channel(
+    *,
+    actor: Actor,
+    channel_id: UUID,
+    name: str,
+    events: Sequence[str] = (),
+    quiet_start: time | None = None,
+    quiet_end: time | None = None,
+    digest_minutes: int = 0,
+    hourly_limit: int = 60,
+) -> Channel:
+    """Change what a channel hears and when; where it leads stays. Raises InvalidInput per field and NotFound."""
+    channel = get_channel(actor=actor, channel_id=channel_id)
+    actor.require(MANAGE, "change notification channels")
+    errors = check(events, quiet_start, quiet_end, channel.timezone, digest_minutes)
+    if not 1 <= hourly_limit <= 1000:
+        errors["hourly_limit"] = ["1 to 1000 an hour."]
+    if not 0 < len(name.strip()) <= 80:
+        errors["name"] = ["Give the channel a name of 1 to 80 characters."]
+    elif Channel.objects.visible_to(actor).filter(name=name.strip()).exclude(id=channel.id).exists():
+        errors["name"] = ["There is a channel of that name."]
+    if errors:
+        raise InvalidInput(errors=errors)
+    values: dict[str, Any] = {
+        "name": name.strip(),
+        "events": sorted(set(events)),
+        "quiet_start": quiet_start,
+        "quiet_end": quiet_end,
+        "digest_minutes": digest_minutes,
+        "hourly_limit": hourly_limit,
+    }
+    changes = {k: [getattr(channel, k), new] for k, new in values.items() if getattr(channel, k) != new}
+    if changes:
+        with transaction.atomic():
+            for field, value in values.items():
+                setattr(channel, field, value)
+            channel.save(update_fields=list(values))
+            audit.record(
+                actor=actor,
+                verb="channel.changed",
+                target=channel,
+                changes={k: [str(old), str(new)] for k, (old, new) in changes.items()},
+            )
+    return channel
+
+
 def set_channel_enabled(*, actor: Actor, channel_id: UUID, enabled: bool) -> Channel:
     """Turn a channel on or off; what waits for a channel that is off is given up."""
     channel = get_channel(actor=actor, channel_id=channel_id)

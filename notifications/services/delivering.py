@@ -14,10 +14,10 @@ from django.db.models import F
 from core import clock
 from core.encryption import unseal
 from core.live import publish
-from notifications import senders
+from notifications import events, senders
 from notifications.enums import ChannelKind, State
-from notifications.models import Channel, Delivery
-from notifications.services.preferences import stop_token
+from notifications.models import Channel, Delivery, PushSubscription
+from notifications.services.preferences import channel_stop_token, stop_token
 
 log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 10
@@ -34,7 +34,7 @@ def deliver_due(*, limit: int = 200) -> int:
     due = list(
         rows.filter(state=State.WAITING, not_before__lte=now)
         .order_by("not_before", "created_at")
-        .select_related("channel", "user")[:limit]
+        .select_related("channel")[:limit]
     )
     return sum(_send(group) for group in _groups(due))
 
@@ -56,9 +56,10 @@ def _groups(due: Sequence[Delivery]) -> list[list[Delivery]]:
         if row.batch or crowded:
             if crowded and not row.batch and _postpone(row):
                 continue
-            group = together.setdefault((row.organization_id, row.channel_id or row.user_id), [])
+            place = (row.organization_id, row.channel_id or row.push_id or row.user_id or row.address)
+            group = together.setdefault(place, [])
             if not group or len(group) >= TOGETHER:
-                group = together[row.organization_id, row.channel_id or row.user_id] = []
+                group = together[place] = []
                 groups.append(group)
             group.append(row)
         else:
@@ -94,30 +95,56 @@ def _send(group: list[Delivery]) -> int:
     mine.filter(id__in=ids, state=State.WAITING).update(
         state=State.SENDING, lease=lease, lease_until=now + LEASE, attempts=F("attempts") + 1
     )
-    held = list(mine.filter(lease=lease, state=State.SENDING).select_related("channel", "user").order_by("created_at"))
+    held = list(
+        mine.filter(lease=lease, state=State.SENDING)
+        .select_related("channel", "user", "push", "organization")
+        .order_by("created_at")
+    )
     if not held:
         return 0
     try:
         _hand_over(held)
+    except senders.Gone:
+        PushSubscription.objects.filter(id=held[0].push_id).delete()  # its messages go with it
+        return 0
     except senders.SendFailed as failed:
         _failed(held, lease, failed)
         return 0
     done = mine.filter(lease=lease, state=State.SENDING).update(
         state=State.SENT, sent_at=clock.now(), lease_until=None, error=""
     )
+    mine.filter(lease=lease, state=State.SENT).exclude(address="").update(url="", body="")
     publish(held[0].organization_id, "accounts", ids)
     return done
 
 
 def _hand_over(held: Sequence[Delivery]) -> None:
     items = [senders.Item(str(r.id), r.event, r.subject, r.body, r.url, r.created_at.isoformat()) for r in held]
-    channel, user = held[0].channel, held[0].user
-    if user is not None:
-        url = f"{settings.CURFEW_BASE_URL}/settings/notifications/stop/{stop_token(held[0].organization_id, user.pk)}"
-        senders.send_email([user.email], items, url)
-        return
-    if channel is None:
+    first = held[0]
+    if first.push is not None:
+        _push(first.push, items, urgent=any(_is_urgent(row.event) for row in held))
+    elif first.user is not None:
+        _to_person(first, first.user.email, items)
+    elif first.address:
+        words = f"You get this because somebody of {first.organization.name} asked for it."
+        senders.send_email([first.address], items, organization=first.organization.name, why=words, button=first.button)
+    elif first.channel is not None:
+        _to_channel(first.channel, first.organization.name, items)
+    else:
         raise senders.SendFailed("The place to send it to is gone.", final=True)
+
+
+def _to_person(first: Delivery, email: str, items: Sequence[senders.Item]) -> None:
+    senders.send_email(
+        [email],
+        items,
+        unsubscribe=lambda _: _stop_url(stop_token(first.organization_id, first.user_id)),
+        organization=first.organization.name,
+        why="You get this because you asked Curfew for it, in Settings, My notifications.",
+    )
+
+
+def _to_channel(channel: Channel, organization: str, items: Sequence[senders.Item]) -> None:
     if not channel.enabled:
         raise senders.SendFailed("The channel is turned off.", final=True)
     secrets = unseal(channel.secrets, bound_to=f"channel:{channel.id}")
@@ -126,7 +153,30 @@ def _hand_over(held: Sequence[Delivery]) -> None:
     elif channel.kind == ChannelKind.WEBHOOK:
         senders.send_webhook(secrets["url"], secrets["secret"], items)
     else:
-        senders.send_email(channel.addresses, items)
+        senders.send_email(
+            channel.addresses,
+            items,
+            unsubscribe=lambda address: _stop_url(channel_stop_token(channel, address)),
+            organization=organization,
+            why=f"You get this because {organization} sends the channel “{channel.name}” to you.",
+        )
+
+
+def _push(browser: PushSubscription, items: Sequence[senders.Item], *, urgent: bool) -> None:
+    keys = unseal(browser.secrets, bound_to=f"push:{browser.id}")
+    senders.send_push(keys["endpoint"], keys, items, urgent=urgent)
+    PushSubscription.objects.filter(id=browser.id).update(sent_at=clock.now())
+
+
+def _is_urgent(event: str) -> bool:
+    try:
+        return events.get(event).urgent
+    except KeyError:
+        return False
+
+
+def _stop_url(token: str) -> str:
+    return f"{settings.CURFEW_BASE_URL}/settings/notifications/stop/{token}"
 
 
 def _failed(held: Sequence[Delivery], lease: UUID, failed: senders.SendFailed) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, time, timedelta
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from django.db import transaction
 
-from accounts.models import Membership
+from accounts.models import Membership, Organization
 from core import clock
 from core.actor import Actor
 from core.redaction import redact_text
 from core.tasks import send_on_commit
 from notifications import events
-from notifications.models import Channel, Delivery, Preference
+from notifications.models import Channel, Delivery, Preference, PushSubscription
+from notifications.quiet import end_of_quiet, next_digest
+
+DIRECT = "mail"
 
 
 def notify(
@@ -50,8 +51,9 @@ def notify(
         "dedupe_key": dedupe_key[:200],
         "created_at": clock.now(),
     }
-    rows = [Delivery(**facts, channel=c, **_timing(c, kind)) for c in _channels(org_id, event)]
-    rows += [Delivery(**facts, user_id=p.user_id, **_timing(p, kind)) for p in _people(org_id, event, user_ids)]
+    zone = Organization.objects.values_list("timezone", flat=True).get(pk=org_id)
+    rows = [Delivery(**facts, channel=c, **_timing(c, kind, c.timezone)) for c in _channels(org_id, event)]
+    rows += _to_people(org_id, kind, facts, user_ids, zone)
     if not rows:
         return 0
     with transaction.atomic():
@@ -64,34 +66,55 @@ def _channels(org_id: UUID, event: str) -> list[Channel]:
     return [c for c in Channel.objects.for_org(org_id).filter(enabled=True) if not c.events or event in c.events]
 
 
-def _people(org_id: UUID, event: str, user_ids: Iterable[Any] | None) -> list[Preference]:
-    """Preferences of present members only: who left hears nothing more."""
+def mail_once(
+    *, organization_id: UUID, address: str, subject: str, body: str, url: str = "", button: str = "Open in Curfew"
+) -> Delivery:
+    """One e-mail to somebody who may be no member yet, through the outbox, in the caller's transaction."""
+    row = Delivery(
+        organization_id=organization_id,
+        address=address,
+        event=DIRECT,
+        subject=" ".join(subject.split())[:200],
+        body=body[:4000],
+        url=url[:700],
+        button=button[:60],
+        created_at=clock.now(),
+        not_before=clock.now(),
+    )
+    with transaction.atomic():
+        row.save(force_insert=True)
+        send_on_commit("notifications.deliver")
+    return row
+
+
+def _to_people(
+    org_id: UUID, kind: events.Event, facts: dict[str, Any], user_ids: Iterable[Any] | None, zone: str
+) -> list[Delivery]:
+    """A row for each mailbox and each browser. Present members only: who left hears nothing more."""
     members = Membership.objects.for_org(org_id).values("user_id")
-    wanted = Preference.objects.for_org(org_id).filter(enabled=True, user_id__in=members)
+    wanted = Preference.objects.for_org(org_id).filter(user_id__in=members, user__is_active=True)
     if user_ids is not None:
         wanted = wanted.filter(user_id__in=list(user_ids))
-    return [p for p in wanted if not p.events or event in p.events]
+    rows: list[Delivery] = []
+    pushed: dict[Any, dict[str, Any]] = {}
+    for wish in wanted.select_related("user"):
+        timing = _timing(wish, kind, wish.user.timezone or zone)
+        if wish.enabled and (not wish.events or kind.name in wish.events):
+            rows.append(Delivery(**facts, user_id=wish.user_id, **timing))
+        if wish.push_enabled and (not wish.push_events or kind.name in wish.push_events):
+            pushed[wish.user_id] = _timing(wish, kind, wish.user.timezone or zone, digest=False)
+    if pushed:
+        found = PushSubscription.objects.filter(user_id__in=pushed)
+        rows.extend(Delivery(**facts, push=browser, **pushed[browser.user_id]) for browser in found)
+    return rows
 
 
-def _timing(place: Channel | Preference, kind: events.Event) -> dict[str, Any]:
+def _timing(place: Channel | Preference, kind: events.Event, zone: str, *, digest: bool = True) -> dict[str, Any]:
     now = clock.now()
     if kind.urgent:
         return {"not_before": now, "batch": False}
-    due = end_of_quiet(now, place.quiet_start, place.quiet_end, place.timezone)
-    if place.digest_minutes:
-        step = timedelta(minutes=place.digest_minutes)
-        midnight = datetime.combine(now.date(), time(), now.tzinfo)
-        due = max(due, midnight + (int((now - midnight) / step) + 1) * step)
+    due = now
+    if digest and place.digest_minutes:
+        due = next_digest(now, place.digest_minutes, zone)
+    due = end_of_quiet(due, place.quiet_start, place.quiet_end, zone)
     return {"not_before": due, "batch": due > now}
-
-
-def end_of_quiet(now: datetime, start: time | None, end: time | None, timezone: str) -> datetime:
-    """`now`, or the end of the quiet hours that it lies in; hours may span midnight."""
-    if start is None or end is None or start == end:
-        return now
-    local = now.astimezone(ZoneInfo(timezone))
-    inside = start <= local.time() < end if start < end else local.time() >= start or local.time() < end
-    if not inside:
-        return now
-    day = local.date() + timedelta(days=1) if start > end and local.time() >= start else local.date()
-    return datetime.combine(day, end, ZoneInfo(timezone)).astimezone(now.tzinfo)

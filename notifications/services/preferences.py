@@ -12,10 +12,11 @@ from django.core import signing
 from django.db import transaction
 
 from accounts.models import User
+from audit import services as audit
 from core.actor import Actor, ActorKind
 from core.errors import Forbidden, InvalidInput, NotFound
 from notifications import events as registry
-from notifications.models import Preference
+from notifications.models import Channel, Preference
 
 SALT = "notifications.stop"
 DIGESTS = (0, 15, 60, 1440)
@@ -26,23 +27,25 @@ def save_preference(
     actor: Actor,
     enabled: bool,
     events: Sequence[str] = (),
+    push_enabled: bool = False,
+    push_events: Sequence[str] = (),
     quiet_start: time | None = None,
     quiet_end: time | None = None,
-    timezone: str = "UTC",
     digest_minutes: int = 0,
 ) -> Preference:
     """Keep the actor's own wishes in the organization it acts in. Raises InvalidInput per field, Forbidden for no person."""
     if actor.kind != ActorKind.USER or actor.org_id is None:
         raise Forbidden("Only a person has notification preferences.")
-    errors = check(events, quiet_start, quiet_end, timezone, digest_minutes)
+    errors = check([*events, *push_events], quiet_start, quiet_end, "UTC", digest_minutes)
     if errors:
         raise InvalidInput(errors=errors)
     values = {
         "enabled": enabled,
         "events": sorted(set(events)),
+        "push_enabled": push_enabled,
+        "push_events": sorted(set(push_events)),
         "quiet_start": quiet_start,
         "quiet_end": quiet_end,
-        "timezone": timezone,
         "digest_minutes": digest_minutes,
     }
     with transaction.atomic():
@@ -76,16 +79,48 @@ def stop_token(organization_id: UUID, user_id: Any) -> str:
     return signing.dumps([str(organization_id), str(user_id)], salt=SALT)
 
 
+def channel_stop_token(channel: Channel, address: str) -> str:
+    """The same for one address of an e-mail channel."""
+    return signing.dumps([str(channel.organization_id), str(channel.id), address], salt=SALT)
+
+
 def stop(*, token: str, really: bool) -> str:
-    """End the e-mails of the person in the token when `really`; the address, masked. NotFound for a forged token."""
+    """End the e-mails of the person or address in the token when `really`; the address, masked. NotFound for a forged token."""
     try:
-        organization_id, user_id = signing.loads(token, salt=SALT)
+        organization_id, *whom = signing.loads(token, salt=SALT)
     except signing.BadSignature as forged:
         raise NotFound("This link does not work.") from forged
+    address = (
+        _stop_channel(organization_id, *whom, really)
+        if len(whom) == 2
+        else _stop_person(organization_id, *whom, really)
+    )
+    name, _, domain = address.partition("@")
+    return f"{name[:1]}…@{domain}"
+
+
+def _stop_person(organization_id: str, user_id: str, really: bool) -> str:
     user = User.objects.filter(pk=user_id).first()
     if user is None:
         raise NotFound("This link does not work.")
     if really:
         Preference.objects.for_org(organization_id).filter(user_id=user_id).update(enabled=False)
-    name, _, domain = user.email.partition("@")
-    return f"{name[:1]}…@{domain}"
+    return user.email
+
+
+def _stop_channel(organization_id: str, channel_id: str, address: str, really: bool) -> str:
+    with transaction.atomic():
+        channel = Channel.objects.for_org(organization_id).select_for_update().filter(id=channel_id).first()
+        if really and channel is not None and address in channel.addresses:
+            before = list(channel.addresses)
+            channel.addresses = [a for a in before if a != address]
+            channel.enabled = channel.enabled and bool(channel.addresses)
+            channel.hint = ", ".join(channel.addresses)[:120]
+            channel.save(update_fields=["addresses", "enabled", "hint"])
+            audit.record(
+                actor=Actor.system("unsubscribe_link", channel.organization_id),
+                verb="channel.changed",
+                target=channel,
+                changes={"addresses": [before, channel.addresses]},
+            )
+    return address

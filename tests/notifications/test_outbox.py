@@ -17,8 +17,8 @@ from core.errors import Forbidden, InvalidInput, InvalidState, NotFound
 from notifications import services
 from notifications.enums import State
 from notifications.models import Channel, Delivery
+from notifications.quiet import end_of_quiet
 from notifications.senders import signature
-from notifications.services.notifying import end_of_quiet
 from tests.notifications.test_ssrf import Server
 from tests.personas import Persona
 
@@ -307,7 +307,10 @@ def test_the_page_from_adding_to_removing(alice: Persona, bob: Persona, client_o
     assert "Send again" not in client_of(bob).get("/settings/notifications/messages?dead=1").content.decode()
     client.post(f"/settings/notifications/channels/{channel.id}/off")
     assert tell(alice) == 0
-    client.post("/settings/notifications/preferences", {"mine-enabled": "on", "mine-digest_minutes": "60"})
+    client.post(
+        "/settings/notifications/preferences",
+        {"mine-enabled": "on", "mine-digest_minutes": "60", "mine-events": ["operation.failed"]},
+    )
     assert tell(alice) == 1
     client.post(f"/settings/notifications/channels/{channel.id}/remove")
     assert not Channel.objects.for_org(alice.organization).exists()

@@ -1,0 +1,59 @@
+"""Routes of invitations, agents' tokens, organizations and notifications."""
+
+from __future__ import annotations
+
+from accounts import services
+from core import clock
+from notifications import services as notifications
+from notifications.models import PushSubscription
+from tests.access.matrix import Route, World, page
+
+
+def build(world: World) -> None:
+    """An open invitation with its link, and an enrolment token."""
+    row, link = services.invite(actor=world.alice.actor, email="nina@elsewhere.test", role="viewer")
+    agent, _ = services.create_enrolment_token(actor=world.alice.actor, kind="worker", name="Rack 3")
+    channel, _ = notifications.add_channel(
+        actor=world.alice.actor, name="Night watch", kind="email", addresses=["watch@larkspur.test"]
+    )
+    browser = PushSubscription.objects.create(
+        user=world.alice.user,
+        digest="0" * 64,
+        secrets="sealed",
+        host="push.test",
+        browser="Firefox",
+        created_at=clock.now(),
+    )
+    world.ids.update(channel=str(channel.id), browser=str(browser.id))
+    world.ids.update(invitation=str(row.id), offer=link.rpartition("/")[2], agent=str(agent.id))
+
+
+def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body: dict | None = None) -> Route:
+    return Route("POST", path, 302, viewer, operator, owner, stranger, body or {})
+
+
+ROUTES = [
+    _post("/settings/members/invite", 403, 403, 201, 201, {"email": "new@elsewhere.test", "role": "viewer"}),
+    _post("/settings/members/invitations/{invitation}/resend", 403, 403, 200, 404),
+    _post("/settings/members/invitations/{invitation}/revoke", 403, 403, 302, 404),
+    Route("GET", "/invitations/{offer}", 200, 200, 200, 200, 200),
+    Route("POST", "/invitations/{offer}", 302, 200, 200, 200, 200, {"password": "a long walk at dusk"}),
+    Route("GET", "/invitations/forged", 404, 404, 404, 404, 404),
+    page("/settings/organization"),
+    page("/settings/agents", viewer=403, operator=403),
+    _post("/settings/agents", 403, 403, 201, 201, {"kind": "worker", "name": "Rack 4", "hours": "24"}),
+    _post("/settings/agents/{agent}/revoke", 403, 403, 302, 404),
+    _post("/settings/organizations/new", 302, 302, 302, 302, {"new-name": "Second house"}),
+    page("/settings/notifications/mine"),
+    page("/settings/notifications/channels/{channel}", viewer=403, operator=403, stranger=404),
+    _post(
+        "/settings/notifications/channels/{channel}",
+        403,
+        403,
+        302,
+        404,
+        {"name": "Day watch", "digest_minutes": "0", "hourly_limit": "60"},
+    ),
+    _post("/settings/notifications/browsers", 422, 422, 422, 422, {"endpoint": "https://push.test/x"}),
+    _post("/settings/notifications/browsers/{browser}/remove", 404, 404, 302, 404),
+]
