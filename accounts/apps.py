@@ -13,9 +13,10 @@ class AccountsConfig(AppConfig):
         receivers.connect()
         hooks.access_denied.subscribe(services.record_denied)
         menu.register(menu.Entry(110, "Settings", "accounts:settings", "settings", prefix="/settings/"))
-        you = {"group": "You"}
-        menu.register_settings(menu.Entry(5, "Profile", "accounts:settings", "user", prefix="/settings/profile", **you))
-        menu.register_settings(menu.Entry(6, "Security", "accounts:security", "shield-lock", **you))
+        menu.register_settings(
+            menu.Entry(5, "Profile", "accounts:settings", "user", prefix="/settings/profile", group="You")
+        )
+        menu.register_settings(menu.Entry(6, "Security", "accounts:security", "shield-lock", group="You"))
         menu.register_settings(menu.Entry(9, "Organization", "accounts:settings-organization", "building"))
         menu.register_settings(
             menu.Entry(10, "Cloud Integrations", "accounts:cloud-accounts", "cloud", permission="accounts.view")

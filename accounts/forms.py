@@ -143,16 +143,9 @@ class EnrolForm(forms.Form):
     )
 
 
-class ProfileForm(forms.Form):
-    name = forms.CharField(
-        max_length=120, required=False, label="Your name", widget=forms.TextInput(attrs={"autocomplete": "name"})
-    )
-    timezone = forms.ChoiceField(
-        required=False,
-        label="Your time zone",
-        help_text="Your quiet hours and digests are read in this zone.",
-        choices=lambda: [("", "That of the organization"), *zone_choices()],
-    )
+def own_zone_choices() -> list[tuple[str, str]]:
+    """The zones, and the one that changes with the organization's."""
+    return [("", "That of the organization"), *zone_choices()]
 
 
 @cache
@@ -164,6 +157,18 @@ def zone_choices() -> list[tuple[str, str]]:
         if z == "UTC" or ("/" in z and not z.startswith(("Etc/", "SystemV/", "posix", "right")))
     )
     return [(name, name.replace("_", " ")) for name in names]
+
+
+class ProfileForm(forms.Form):
+    name = forms.CharField(
+        max_length=120, required=False, label="Your name", widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+    timezone = forms.ChoiceField(
+        required=False,
+        label="Your time zone",
+        help_text="Your quiet hours and digests are read in this zone.",
+        choices=own_zone_choices,
+    )
 
 
 class OrganizationForm(forms.Form):

@@ -46,7 +46,7 @@ def _mine(request: HttpRequest, *, status: int = 200, form: PreferenceForm | Non
     shown = form or PreferenceForm(initial=initial, prefix="mine")
     emails, pushes = kept.events, kept.push_events
     if form is not None:
-        emails, pushes = form.data.getlist("mine-events") or ["-"], form.data.getlist("mine-push_events") or ["-"]
+        emails, pushes = request.POST.getlist("mine-events") or ["-"], request.POST.getlist("mine-push_events") or ["-"]
     context = {
         "page_title": "My notifications",
         "form": shown,

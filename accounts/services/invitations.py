@@ -193,6 +193,8 @@ def _row_of(token: str, *, lock: bool = False) -> tuple[Invitation, bool]:
 
 def _still_offered(row: Invitation) -> bool:
     """Whoever invited must still be allowed to: a removed or demoted administrator leaves no way in behind."""
+    if row.invited_by_id is None:
+        return False
     member = Membership.objects.for_org(row.organization_id).filter(user_id=row.invited_by_id).first()
     needed = {"members.manage", "members.manage_owners"} if row.role == Role.OWNER else {"members.manage"}
     return member is not None and needed <= permissions_of(member.role)

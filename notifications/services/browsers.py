@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -27,7 +26,7 @@ def add_browser(*, actor: Actor, endpoint: str, p256dh: str, auth: str, browser:
 
     The address is judged like every address that is given to us. Raises InvalidInput per field, Conflict beyond twenty.
     """
-    user_id = _person(actor)
+    user_id, org_id = _person(actor)
     errors: dict[str, list[str]] = {}
     try:
         webpush.check_keys(p256dh, auth)
@@ -54,8 +53,8 @@ def add_browser(*, actor: Actor, endpoint: str, p256dh: str, auth: str, browser:
         row.secrets = seal(kept, bound_to=f"push:{row.id}")
         row.host, row.browser = (urlsplit(endpoint).hostname or "")[:120], browser[:80]
         row.save()
-        wish, _ = Preference.objects.for_org(actor.org_id).get_or_create(
-            organization_id=actor.org_id, user_id=user_id, defaults={"push_enabled": True}
+        wish, _ = Preference.objects.for_org(org_id).get_or_create(
+            organization_id=org_id, user_id=user_id, defaults={"push_enabled": True}
         )
         if known is None:
             if not wish.push_enabled:
@@ -73,7 +72,7 @@ def add_browser(*, actor: Actor, endpoint: str, p256dh: str, auth: str, browser:
 
 def remove_browser(*, actor: Actor, browser_id: UUID) -> None:
     """Push nothing more to one of the actor's own browsers. NotFound for anybody else's."""
-    user_id = _person(actor)
+    user_id, _ = _person(actor)
     with transaction.atomic():
         row = PushSubscription.objects.filter(id=browser_id, user_id=user_id).first()
         if row is None:
@@ -86,13 +85,13 @@ def remove_browser(*, actor: Actor, browser_id: UUID) -> None:
 
 def test_browser(*, actor: Actor, browser_id: UUID) -> Delivery | None:
     """Push a test message at once; its row says how it went, None when the browser took its subscription back."""
-    user_id = _person(actor)
+    user_id, org_id = _person(actor)
     browser = PushSubscription.objects.filter(id=browser_id, user_id=user_id).first()
     if browser is None:
         raise NotFound("There is no such browser.")
     now = clock.now()
-    row: Delivery = Delivery.objects.for_org(actor.org_id).create(
-        organization_id=actor.org_id,
+    row: Delivery = Delivery.objects.for_org(org_id).create(
+        organization_id=org_id,
         push=browser,
         event="notifications.test",
         subject="Test message from Curfew",
@@ -101,12 +100,12 @@ def test_browser(*, actor: Actor, browser_id: UUID) -> Delivery | None:
         not_before=now,
     )
     send_now(row)
-    return Delivery.objects.for_org(actor.org_id).filter(id=row.id).first()
+    return Delivery.objects.for_org(org_id).filter(id=row.id).first()
 
 
-def _person(actor: Actor) -> Any:
+def _person(actor: Actor) -> tuple[UUID, UUID]:
     if actor.kind != ActorKind.USER or actor.org_id is None:
         raise Forbidden("Only a person has browsers.")
     if not User.objects.filter(pk=actor.id, is_active=True).exists():
         raise Forbidden("Only a person has browsers.")
-    return actor.id
+    return UUID(actor.id), actor.org_id

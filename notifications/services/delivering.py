@@ -105,7 +105,8 @@ def _send(group: list[Delivery]) -> int:
     try:
         _hand_over(held)
     except senders.Gone:
-        PushSubscription.objects.filter(id=held[0].push_id).delete()  # its messages go with it
+        gone = [row.push_id for row in held if row.push_id]
+        PushSubscription.objects.filter(id__in=gone).delete()  # its messages go with it
         return 0
     except senders.SendFailed as failed:
         _failed(held, lease, failed)

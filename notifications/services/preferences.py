@@ -90,11 +90,10 @@ def stop(*, token: str, really: bool) -> str:
         organization_id, *whom = signing.loads(token, salt=SALT)
     except signing.BadSignature as forged:
         raise NotFound("This link does not work.") from forged
-    address = (
-        _stop_channel(organization_id, *whom, really)
-        if len(whom) == 2
-        else _stop_person(organization_id, *whom, really)
-    )
+    if len(whom) == 2:
+        address = _stop_channel(organization_id, whom[0], whom[1], really)
+    else:
+        address = _stop_person(organization_id, whom[0], really)
     name, _, domain = address.partition("@")
     return f"{name[:1]}…@{domain}"
 
