@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -22,16 +21,10 @@ hypothesis.settings.register_profile("suite", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("suite")
 
 
-@pytest.fixture(scope="session")
-def _no_static_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder: a fresh clone has no collected static files, and WhiteNoise warns of a folder that is missing."""
-    return tmp_path_factory.mktemp("static")
-
-
 @pytest.fixture(autouse=True)
-def _plain_settings(settings: object, _no_static_files: Path) -> Iterator[None]:
-    """Cheap password hashing and an empty cache; nothing of one test reaches the next."""
-    settings.STATIC_ROOT = _no_static_files
+def _plain_settings(settings: object) -> Iterator[None]:
+    """Cheap password hashing, no look at static files, an empty cache; nothing of one test reaches the next."""
+    settings.WHITENOISE_USE_FINDERS = False
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.STORAGES = {
         **settings.STORAGES,

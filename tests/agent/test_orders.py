@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -86,60 +86,62 @@ def _at(minutes: float) -> str:
     return (dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)).isoformat()
 
 
-REFUSED = {
-    "switched off": (order(), "switched off"),
-    "another key": (order(key=OTHER), "signature"),
-    "another context": (order(context=b"other-v1\n"), "signature"),
-    "altered payload": ({**order(), "payload": order("uncordon")["payload"]}, "signature"),
-    "no base64": ({"payload": "!", "signature": "?"}, "base64"),
-    "not an object": ("cordon", "not an order"),
-    "other cluster": (order(cluster="another"), "another cluster"),
-    "expired": (order(issued_at=_at(-20), expires_at=_at(-11)), "expired"),
-    "from the future": (order(issued_at=_at(20), expires_at=_at(25)), "future"),
-    "too long a life": (order(expires_at=_at(60)), "ten minutes"),
-    "no times": (order(expires_at=None), "malformed"),
-    "unknown verb": (order("delete"), "unknown verb"),
-    "cordon a pod": (order("cordon", target={"kind": "Pod", "namespace": "shop", "name": "x"}), "only nodes"),
-    "scale a node": (order("scale", args={"replicas": 0}), "cannot be scaled"),
-    "scale below zero": (scale(-1), "no count"),
-    "scale to true": (scale(True), "no count"),
-    "scale itself": (scale(0, "agent", "curfew"), "protected"),
-    "scale the system": (scale(0, "dns", "kube-system"), "protected"),
-    "changed meanwhile": (scale(0, **{"from": 9}), "3 replicas, not 9"),
-    "foreign annotation": (annotate({"kubectl.kubernetes.io/restartedAt": "now"}), "only annotations under"),
-    "annotation of a number": (annotate({"curfew.dev/x": 1}), "only annotations under"),
-    "no annotations": (annotate({}), "no annotations"),
-    "annotate a secret": (annotate({"curfew.dev/x": "1"}, kind="Secret"), "cannot be annotated"),
-    "annotate own namespace": (
-        annotate({"curfew.dev/x": "1"}, kind="Namespace", name="curfew", namespace=""),
-        "protected",
-    ),
-    "node in a namespace": (
-        annotate({"curfew.dev/x": "1"}, kind="Node", name="n1", namespace="shop"),
-        "cannot be annotated",
-    ),
-}
+def refused() -> dict[str, tuple[Any, str]]:
+    """Orders that are refused, with a part of the reason; fresh, since an order lives five minutes."""
+    return {
+        "switched off": (order(), "switched off"),
+        "another key": (order(key=OTHER), "signature"),
+        "another context": (order(context=b"other-v1\n"), "signature"),
+        "altered payload": ({**order(), "payload": order("uncordon")["payload"]}, "signature"),
+        "no base64": ({"payload": "!", "signature": "?"}, "base64"),
+        "not an object": ("cordon", "not an order"),
+        "other cluster": (order(cluster="another"), "another cluster"),
+        "expired": (order(issued_at=_at(-20), expires_at=_at(-11)), "expired"),
+        "from the future": (order(issued_at=_at(20), expires_at=_at(25)), "future"),
+        "too long a life": (order(expires_at=_at(60)), "ten minutes"),
+        "no times": (order(expires_at=None), "malformed"),
+        "unknown verb": (order("delete"), "unknown verb"),
+        "cordon a pod": (order("cordon", target={"kind": "Pod", "namespace": "shop", "name": "x"}), "only nodes"),
+        "scale a node": (order("scale", args={"replicas": 0}), "cannot be scaled"),
+        "scale below zero": (scale(-1), "no count"),
+        "scale to true": (scale(True), "no count"),
+        "scale itself": (scale(0, "agent", "curfew"), "protected"),
+        "scale the system": (scale(0, "dns", "kube-system"), "protected"),
+        "changed meanwhile": (scale(0, **{"from": 9}), "3 replicas, not 9"),
+        "foreign annotation": (annotate({"kubectl.kubernetes.io/restartedAt": "now"}), "only annotations under"),
+        "annotation of a number": (annotate({"curfew.dev/x": 1}), "only annotations under"),
+        "no annotations": (annotate({}), "no annotations"),
+        "annotate a secret": (annotate({"curfew.dev/x": "1"}, kind="Secret"), "cannot be annotated"),
+        "annotate own namespace": (
+            annotate({"curfew.dev/x": "1"}, kind="Namespace", name="curfew", namespace=""),
+            "protected",
+        ),
+        "node in a namespace": (
+            annotate({"curfew.dev/x": "1"}, kind="Node", name="n1", namespace="shop"),
+            "cannot be annotated",
+        ),
+    }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", refused())
 def test_refused(kube: FakeKube, case: str) -> None:
-    raw, reason = REFUSED[case]
+    raw, reason = refused()[case]
     status, detail = judged(kube, raw, allowed=case != "switched off")
     assert (status, reason in detail) == ("refused", True), detail
     assert writes(kube) == []
 
 
 @pytest.mark.parametrize(
-    ("raw", "rule"),
+    ("make_order", "rule"),
     [
-        (order(), {"verb": "patch", "resource": "nodes"}),
-        (scale(), {"verb": "patch", "resource": "deployments", "subresource": "scale"}),
-        (annotate({"curfew.dev/x": "1"}), {"verb": "patch", "resource": "deployments"}),
+        (order, {"verb": "patch", "resource": "nodes"}),
+        (scale, {"verb": "patch", "resource": "deployments", "subresource": "scale"}),
+        (lambda: annotate({"curfew.dev/x": "1"}), {"verb": "patch", "resource": "deployments"}),
     ],
 )
-def test_rbac_has_the_last_word(kube: FakeKube, raw: dict[str, str], rule: dict[str, str]) -> None:
+def test_rbac_has_the_last_word(kube: FakeKube, make_order: Callable[[], dict[str, str]], rule: dict[str, str]) -> None:
     kube.deny(**rule)
-    status, detail = judged(kube, raw)
+    status, detail = judged(kube, make_order())
     assert status == "refused"
     assert detail.startswith("RBAC does not allow: patch")
     assert writes(kube) == []
