@@ -17,12 +17,14 @@ from accounts.access import signed_in
 from cloudnodes import selectors, services, viewing
 from cloudnodes.enums import RESOURCE
 from cloudnodes.forms import read_place, read_switches
+from core import fragments
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput, QuotaExceeded
 from core.htmx import is_fragment, redirect, render_page
 from operations import services as operations
 
 TITLE = "Cloud Nodes - Container Status"
+TOPICS = ("nodes", "operations", "money", "accounts")
 TEMPLATES = {"page": "cloudnodes/grid.html", "dialog": "cloudnodes/dialog.html"}
 REFRESHED = "Asked the providers again; what changed shows here in a moment."
 
@@ -48,14 +50,7 @@ def _grid_url(place: str, tier: str, search: str = "", page: int | None = 1) -> 
     return f"{base}?{urlencode(asked)}" if asked else base
 
 
-def _context(request: HttpRequest, place: str, tier: str) -> dict[str, Any]:
-    actor = _actor(request)
-    viewing.touch(actor.org_id)
-    data = request.POST if request.method == "POST" else request.GET
-    number = data.get("page", "")
-    grid = selectors.get_grid(
-        actor=actor, tier=tier, search=data.get("q", "")[:100], page=int(number) if number.isdecimal() else 1
-    )
+def _context(place: str, grid: selectors.Grid) -> dict[str, Any]:
     pages = grid.pages
     return {
         "page_title": TITLE if place == "dialog" else "Cloud Nodes",
@@ -69,16 +64,50 @@ def _context(request: HttpRequest, place: str, tier: str) -> dict[str, Any]:
     }
 
 
+def _asked(request: HttpRequest) -> dict[str, Any]:
+    """Which part of the grid is asked for: search words and page; the tier is the view's business."""
+    data = request.POST if request.method == "POST" else request.GET
+    number = data.get("page", "")
+    return {"search": data.get("q", "")[:100], "page": int(number[:9]) if number.isdecimal() else 1}
+
+
 def _show(
     request: HttpRequest, place: str, tier: str, *, fragment: str = "nodes", trigger: dict[str, Any] | None = None
 ) -> HttpResponse:
-    return render_page(request, TEMPLATES[place], _context(request, place, tier), fragment=fragment, trigger=trigger)
+    actor = _actor(request)
+    viewing.touch(actor.org_id)
+    grid = selectors.get_grid(actor=actor, tier=tier, **_asked(request))
+    return render_page(request, TEMPLATES[place], _context(place, grid), fragment=fragment, trigger=trigger)
+
+
+def _refresh(request: HttpRequest, place: str, tier: str) -> HttpResponse:
+    """The grid again, for a page that shows it already: made once for all viewers with the same rights.
+
+    A page that says which nodes changed (`ids`) and how its grid is laid out (`shape`) gets only the rows of those
+    nodes and what stands around the rows, as long as the layout is still the same.
+    """
+    actor, asked = _actor(request), _asked(request)
+    viewing.touch(actor.org_id)
+    shared = fragments.sharing(actor, TOPICS)
+    view = (tier, *asked.values())
+    grid = shared.value(lambda: selectors.get_grid(actor=actor, tier=tier, **asked), "nodes", *view)
+
+    def rendered(template: str, *name: str, **more: Any) -> fragments.Fragment:
+        return shared.rendered(request, template, lambda: {**_context(place, grid), **more}, place, *view, *name)
+
+    ids = {i for i in request.GET.get("ids", "").split(",") if i}
+    if not ids or request.GET.get("shape") != shared.value(lambda: grid.shape, "shape", *view):
+        return fragments.answer(request, rendered(f"{TEMPLATES[place]}#nodes"))
+    rows = [rendered("cloudnodes/partials/_changed_row.html", str(r.id), row=r) for r in grid.rows_of(ids)]
+    return fragments.answer(request, rendered("cloudnodes/partials/_changes.html"), *rows)
 
 
 @signed_in
 @require_GET
 def grid(request: HttpRequest) -> HttpResponse:
     """The grid as a page; htmx gets the part that changes."""
+    if is_fragment(request):
+        return _refresh(request, "page", request.GET.get("tier", ""))
     return _show(request, "page", request.GET.get("tier", ""))
 
 
@@ -86,12 +115,9 @@ def grid(request: HttpRequest) -> HttpResponse:
 @require_GET
 def dialog(request: HttpRequest) -> HttpResponse:
     """The grid as a dialog for #dialog-host; a plain request gets a page of the same title."""
-    return _show(
-        request,
-        "dialog",
-        request.GET.get("tier", ""),
-        fragment="nodes" if request.GET.get("part") == "grid" else "dialog",
-    )
+    if is_fragment(request) and request.GET.get("part") == "grid":
+        return _refresh(request, "dialog", request.GET.get("tier", ""))
+    return _show(request, "dialog", request.GET.get("tier", ""), fragment="dialog")
 
 
 @signed_in

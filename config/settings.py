@@ -129,13 +129,14 @@ TEMPLATES = [
 
 if DATABASE_URL:
     DATABASES = {"default": env.db_url_config(DATABASE_URL)}
-    DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
+    DATABASES["default"].setdefault("CONN_MAX_AGE", 600)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 else:
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": CURFEW_DATA / "curfew.sqlite3",
+            "CONN_MAX_AGE": None,
             "OPTIONS": {
                 "timeout": 20,
                 "transaction_mode": "IMMEDIATE",
@@ -148,7 +149,9 @@ if CURFEW_EMBEDDED:
     CELERY_BROKER_URL = "memory://"
     CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.1}
     CHANNEL_LAYERS = {"default": {"BACKEND": "core.layer.ThreadSafeInMemoryChannelLayer", "CONFIG": {"capacity": 5000}}}
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}}
+    }
 else:
     CELERY_BROKER_URL = REDIS_URL
     CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
@@ -171,6 +174,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 CELERY_TASK_TIME_LIMIT = 1800
 CELERY_TASK_DEFAULT_QUEUE = "fast"
 CELERY_TASK_ROUTES = {"operations.tick": {"queue": "sweep"}, "operations.sweep": {"queue": "sweep"}}
+CURFEW_WEB_THREADS = env.int("CURFEW_WEB_THREADS", default=8)
 CELERY_WORKER_CONCURRENCY = env.int("CURFEW_WORKER_THREADS", default=8)
 
 AUTH_USER_MODEL = "accounts.User"

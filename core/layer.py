@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer
+
+CLEAN_SECONDS = 10.0
 
 
 class ThreadSafeInMemoryChannelLayer(InMemoryChannelLayer):
     """Runs every operation on the loop that owns the queues (the web server's), wherever it is called from."""
 
     loop: asyncio.AbstractEventLoop | None = None
+    _cleaned_at = float("-inf")
 
     def bind(self) -> None:
         """Called once in the server's loop, at start-up."""
@@ -40,3 +44,9 @@ class ThreadSafeInMemoryChannelLayer(InMemoryChannelLayer):
         if self.loop is None:
             self.bind()
         return await super().receive(channel)
+
+    def _clean_expired(self) -> None:
+        """Now and then; the base class goes through every channel for each message that each channel receives."""
+        if time.monotonic() - self._cleaned_at > CLEAN_SECONDS:
+            self._cleaned_at = time.monotonic()
+            super()._clean_expired()

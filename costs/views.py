@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpRespo
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from core import htmx
+from core import fragments, htmx
 from core.actor import Actor
 from core.errors import NotSignedIn
 from costs import reporting
@@ -88,9 +88,15 @@ def meter(request: HttpRequest) -> HttpResponse:
     """The meter of the top bar, re-fetched when money changes."""
     actor = actor_of(request)
     actor.require("costs.view", "see what things cost")
-    facts = reporting.meter_facts(actor=actor, organization=request.organization)  # type: ignore[attr-defined]
-    context = {"page_title": "Money now", "money": facts, "money_url": reverse("costs:meter")}
-    return htmx.render_page(request, "costs/meter.html", context, fragment="meter")
+
+    def context() -> dict[str, Any]:
+        facts = reporting.meter_facts(actor=actor, organization=request.organization)  # type: ignore[attr-defined]
+        return {"page_title": "Money now", "money": facts, "money_url": reverse("costs:meter")}
+
+    if htmx.is_fragment(request):
+        shared = fragments.sharing(actor, ("money",))
+        return fragments.answer(request, shared.rendered(request, "costs/meter.html#meter", context))
+    return htmx.render_page(request, "costs/meter.html", context())
 
 
 @require_GET

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from asgiref.sync import async_to_sync
-from channels.generic.websocket import JsonWebsocketConsumer
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from accounts import selectors as accounts
 from core.live import group_name
@@ -14,7 +14,7 @@ from core.live import group_name
 RECHECK_SECONDS = 60.0
 
 
-class LiveConsumer(JsonWebsocketConsumer):
+class LiveConsumer(AsyncJsonWebsocketConsumer):
     """Joins the group of the organization that the session acts in; leaves when the right is gone.
 
     Close codes: 4401 not signed in, 4403 no longer a member.
@@ -23,36 +23,40 @@ class LiveConsumer(JsonWebsocketConsumer):
     group = ""
     checked_at = 0.0
 
-    def connect(self) -> None:
-        self.accept()
-        actor = accounts.actor_of_session(self.scope["session"])
-        if actor is None or actor.org_id is None:
-            self.close(code=4401)
+    async def connect(self) -> None:
+        await self.accept()
+        group = await self._group_now()
+        if not group:
+            await self.close(code=4401)
             return
-        self.group = group_name(actor.org_id)
+        self.group = group
         self.checked_at = time.monotonic()
-        async_to_sync(self.channel_layer.group_add)(self.group, self.channel_name)
-        self.send_json({"topic": "hello", "ids": []})
+        await self.channel_layer.group_add(self.group, self.channel_name)
+        await self.send_json({"topic": "hello", "ids": []})
 
-    def disconnect(self, code: int) -> None:
+    async def disconnect(self, code: int) -> None:
         if self.group:
-            async_to_sync(self.channel_layer.group_discard)(self.group, self.channel_name)
+            await self.channel_layer.group_discard(self.group, self.channel_name)
 
-    def receive_json(self, content: Any, **kwargs: Any) -> None:
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """The page pings; nothing else is read."""
-        if self._still_allowed():
-            self.send_json({"topic": "pong", "ids": []})
+        if await self._still_allowed():
+            await self.send_json({"topic": "pong", "ids": []})
 
-    def changed(self, event: dict[str, Any]) -> None:
-        if self._still_allowed():
-            self.send_json({"topic": event["topic"], "ids": event["ids"]})
+    async def changed(self, event: dict[str, Any]) -> None:
+        if await self._still_allowed():
+            await self.send_json({"topic": event["topic"], "ids": event["ids"]})
 
-    def _still_allowed(self) -> bool:
+    async def _still_allowed(self) -> bool:
         if time.monotonic() - self.checked_at < RECHECK_SECONDS:
             return True
-        actor = accounts.actor_of_session(self.scope["session"])
-        if actor is None or actor.org_id is None or group_name(actor.org_id) != self.group:
-            self.close(code=4403)
+        if await self._group_now() != self.group:
+            await self.close(code=4403)
             return False
         self.checked_at = time.monotonic()
         return True
+
+    async def _group_now(self) -> str:
+        """The group that the session's person belongs to now; "" for nobody."""
+        actor = await database_sync_to_async(accounts.actor_of_session)(self.scope["session"])
+        return group_name(actor.org_id) if actor is not None and actor.org_id is not None else ""

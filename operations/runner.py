@@ -74,7 +74,7 @@ class Lease:
         if total is not None:
             fields["steps_total"] = total
         self._write(**fields)
-        publish(self.operation.organization_id, "operations", [self.operation.id])
+        publish(self.operation.organization_id, "operations", [self.operation.id, self.operation.resource_id])
 
     def check_cancel(self) -> None:
         asked = Operation.objects.all_orgs().filter(id=self.operation.id, cancel_requested_at__isnull=False).exists()
@@ -131,7 +131,7 @@ def _run_claimed(operation: Operation) -> str:
     executor = registry.executor_for(operation.kind)
     lease = Lease(operation, executor.lease_seconds)
     keeper = _LeaseKeeper(operation, executor.lease_seconds)
-    publish(operation.organization_id, "operations", [operation.id])
+    publish(operation.organization_id, "operations", [operation.id, operation.resource_id])
     keeper.start()
     try:
         if operation.deadline and clock.now() > operation.deadline:
@@ -217,7 +217,7 @@ def _again(operation: Operation, seconds: float, outcome: str, **fields: Any) ->
         **fields,
     )
     if moved:
-        publish(operation.organization_id, "operations", [operation.id])
+        publish(operation.organization_id, "operations", [operation.id, operation.resource_id])
     return outcome if moved else "lost"
 
 

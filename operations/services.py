@@ -87,7 +87,7 @@ def request_operation(
             operation_id=operation.id,
             organization_id=org_id,
         )
-        publish(org_id, "operations", [operation.id])
+        publish(org_id, "operations", [operation.id, operation.resource_id])
         hint(operation)
     return operation
 
@@ -160,7 +160,7 @@ def cancel_operation(*, actor: Actor, operation_id: UUID) -> Operation:
             Operation.objects.all_orgs().filter(id=operation.id, status=Status.QUEUED).update(not_before=moment)
             operation.not_before = moment
             hint(operation)
-            publish(operation.organization_id, "operations", [operation.id])
+            publish(operation.organization_id, "operations", [operation.id, operation.resource_id])
     operation.refresh_from_db()
     return operation
 
@@ -241,7 +241,7 @@ def finish(
             detail=f"{executor.label if executor else operation.kind}{': ' + error if error else ''}",
             operation_id=operation.id,
         )
-        publish(operation.organization_id, "operations", [operation.id])
+        publish(operation.organization_id, "operations", [operation.id, operation.resource_id])
     return True
 
 

@@ -74,6 +74,12 @@ def templates_never_query(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Template, "render", render)
 
 
+@pytest.fixture(autouse=True)
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests change rows behind the services' back, so nothing that one request made serves the next."""
+    monkeypatch.setattr("core.fragments.KEEP_SECONDS", -1.0)
+
+
 @pytest.fixture
 def alice(db: None) -> Persona:
     """Owner of Larkspur."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -156,6 +158,22 @@ class Grid:
     has_accounts: bool
     currency: str = CURRENCY
     words: list[str] = field(default_factory=list)
+
+    @property
+    def shape(self) -> str:
+        """Names what is where: two grids of one shape differ only in what their rows, and the lines above them, say."""
+        parts = (
+            [(t.value, t.selected) for t in self.tiers],
+            [(c.provider, c.places, c.connected) for c in self.columns],
+            [(str(r.id), [[str(n.id) for n in c.nodes] for c in r.cells]) for r in self.rows],
+            (self.pages.number, self.pages.last, self.pages.total, self.pages.search),
+            (self.can_operate, self.has_accounts),
+        )
+        return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+    def rows_of(self, ids: Collection[str]) -> list[Row]:
+        """The rows that hold any of these nodes."""
+        return [r for r in self.rows if any(str(n.id) in ids for c in r.cells for n in c.nodes)]
 
 
 def get_grid(*, actor: Actor, tier: str = "", search: str = "", page: int = 1) -> Grid:

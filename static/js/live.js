@@ -8,7 +8,7 @@ const POLL_WAKING = 2000;
 const SAFETY = 60000; // messages are at most once, so a connected page looks again now and then
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 20000;
-const GATHER = 80; // a burst of messages becomes one event per topic
+const GATHER = 80; // a burst of messages becomes one look
 const STOP = { 4401: "You are logged out.", 4403: "You may not see these updates any more." };
 
 const path = meta("curfew-live");
@@ -47,20 +47,19 @@ function describe() {
   show("on", lastMessage ? `Live updates over WebSocket; last message ${ago} s ago` : "Live updates over WebSocket; no message yet");
 }
 
-function flush(topic) {
-  const ids = [...waiting.get(topic)];
-  waiting.delete(topic);
-  send(`live:${topic}`, { ids });
+/* everything that gathered goes out together; who listens to several topics asks once (wire.js) */
+function flush() {
+  const changes = new Map([...waiting].map(([topic, ids]) => [topic, [...ids]]));
+  waiting.clear();
+  changes.forEach((ids, topic) => send(`live:${topic}`, { ids, changes }));
 }
 function receive(event) {
   let message;
   try { message = JSON.parse(event.data); } catch { return; }
   lastMessage = Date.now();
   if (typeof message?.topic !== "string" || !/^[a-z][a-z0-9_.-]*$/i.test(message.topic)) { return; }
-  if (!waiting.has(message.topic)) {
-    waiting.set(message.topic, new Set());
-    setTimeout(flush, GATHER, message.topic);
-  }
+  if (!waiting.size) { setTimeout(flush, GATHER); }
+  if (!waiting.has(message.topic)) { waiting.set(message.topic, new Set()); }
   (Array.isArray(message.ids) ? message.ids : []).forEach((id) => waiting.get(message.topic).add(String(id)));
 }
 

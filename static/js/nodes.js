@@ -25,7 +25,8 @@ function sync(form) {
   const parts = [wake.length ? `${wake.length} to wake` : "", sleep.length ? `${sleep.length} to put to sleep` : ""].filter(Boolean);
   put("what", `${changed.length === 1 ? "1 change" : `${changed.length} changes`}: ${parts.join(", ")}`);
   put("names", changed.map((one) => `${one.checked ? "wake" : "sleep"} ${one.dataset.name}`).join(" · "));
-  const now = form.dataset.rate === undefined || form.dataset.rate === "" ? null : Number(form.dataset.rate);
+  const rate = form.dataset.rate ?? $("[data-rate]", form)?.dataset.rate ?? "";
+  const now = rate === "" ? null : Number(rate);
   put("now", now === null ? "no data" : money.format(now));
   put("then", known && now !== null ? money.format(now + delta) : "no price");
   put("delta", known ? `${delta < 0 ? "−" : "+"}${money.format(Math.abs(delta))}/h` : "no price");

@@ -11,6 +11,58 @@ document.addEventListener("htmx:config:request", (event) => {
   if (!SAFE.test(request.method)) { request.headers["X-CSRFToken"] = meta("csrf-token"); }
 });
 
+/* Refreshing by itself. Who listens to several topics that changed at once asks once. An element with data-shape says
+   which ids changed and gets these alone; any other that was refreshed before says what it has, and may be told 304. */
+const MOST_IDS = 40;
+const seen = new WeakMap(); // element -> the changes it has asked about already
+const wanted = new WeakMap(); // element -> ids not yet asked about; null when only the whole will do
+const etags = new WeakMap(); // element -> { url, etag } of what it shows
+const isLive = (ctx) => ctx.sourceEvent?.type?.startsWith("live:") && SAFE.test(ctx.request.method);
+
+document.addEventListener("htmx:config:request", (event) => {
+  const { ctx } = event.detail;
+  if (!isLive(ctx)) { return; }
+  const element = ctx.sourceElement;
+  const changes = ctx.sourceEvent.detail?.changes;
+  if (changes && seen.get(element) === changes) { event.preventDefault(); return; }
+  if (changes) { seen.set(element, changes); }
+  const before = wanted.has(element) ? wanted.get(element) : new Set();
+  const topics = [...(element.getAttribute("hx-trigger") ?? "").matchAll(/live:([\w.-]+)/g)].map((one) => one[1]);
+  const mine = changes ? topics.filter((topic) => changes.has(topic)).map((topic) => changes.get(topic)) : [[]];
+  const whole = before === null || mine.some((ids) => !ids.length);
+  wanted.set(element, whole ? null : new Set([...before, ...mine.flat()]));
+});
+document.addEventListener("htmx:before:request", (event) => {
+  const { ctx } = event.detail;
+  const element = ctx.sourceElement;
+  if (!isLive(ctx)) { return; }
+  if (!wanted.has(element)) { event.preventDefault(); return; } // a request since then has asked for it
+  const ids = wanted.get(element);
+  wanted.delete(element);
+  if (element.dataset.shape && ids && ids.size <= MOST_IDS) {
+    const url = new URL(ctx.request.action, document.baseURI);
+    url.searchParams.set("ids", [...ids].sort().join(","));
+    url.searchParams.set("shape", element.dataset.shape);
+    ctx.request.action = url.pathname + url.search;
+  } else if (etags.get(element)?.url === ctx.request.action) {
+    ctx.request.headers["If-None-Match"] = etags.get(element).etag;
+  }
+});
+document.addEventListener("htmx:after:swap", (event) => {
+  const { ctx } = event.detail;
+  const etag = ctx.response?.headers.get("ETag");
+  const shown = isLive(ctx) && etag && !ctx.request.action.includes("ids=") ? { url: ctx.request.action, etag } : null;
+  if (shown) { etags.set(ctx.sourceElement, shown); return; }
+  // something else was put into the page: what stands there is no longer what the tag names
+  [ctx.sourceElement, ctx.target].forEach((one) => {
+    for (let element = one; element instanceof Element; element = element.parentElement) { etags.delete(element); }
+  });
+});
+/* what could not be had is wanted still, and then the whole of it */
+const missed = (ctx) => { if (ctx && isLive(ctx)) { wanted.set(ctx.sourceElement, null); } };
+document.addEventListener("htmx:response:error", (event) => missed(event.detail.ctx));
+document.addEventListener("htmx:error", (event) => missed(event.detail.ctx));
+
 /* busy: said to screen readers and seen, for what a person started */
 document.addEventListener("htmx:before:request", (event) => {
   const { ctx } = event.detail;

@@ -49,7 +49,8 @@ class TestRequest:
             operation = ring(alice, reason="it is noon")
         assert (operation.status, operation.attempt, operation.fence) == (Status.QUEUED, 0, 0)
         assert sent_tasks == [("operations.run", {"operation_id": str(operation.id)})]
-        assert ("operations", [str(operation.id)]) in [(m["topic"], m["ids"]) for _, m in published]
+        ids = sorted([str(operation.id), str(operation.resource_id)])
+        assert ("operations", ids) in [(m["topic"], m["ids"]) for _, m in published]
         line = AuditEntry.objects.for_org(alice.organization).get(verb="operation.requested")
         assert (line.operation_id, line.target_label) == (operation.id, "the great bell")
 

@@ -1,0 +1,105 @@
+"""Django's HTTP handler with every request in one thread of a small, lasting pool.
+
+Django's own ASGI handler makes a thread for each request and goes back and forth between it and the event loop for each
+signal, middleware and view. All of our views are synchronous, so one hop there and one back is enough; and because the
+threads last, so do their database connections. A streaming answer is sent by Django's own code, from the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any
+
+import django
+from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.handlers.base import BaseHandler
+from django.http import FileResponse
+from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
+
+Message = dict[str, Any]
+
+
+class ThreadedHandler(ASGIHandler):
+    """Serves HTTP; `threads` requests at once, the others wait their turn."""
+
+    def __init__(self, threads: int) -> None:
+        BaseHandler.__init__(self)
+        self.load_middleware(is_async=False)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="curfew-web")
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        try:
+            body = await self._body(receive)
+        except RequestAborted:
+            return
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        response = await loop.run_in_executor(self._pool, context.run, self._answer, scope, body)
+        try:
+            if response.streaming:
+                await self._stream(response, receive, send)
+            else:
+                await self.send_response(response, send)
+        finally:
+            if response.streaming:
+                await loop.run_in_executor(self._pool, context.run, response.close)
+
+    def _answer(self, scope: Message, body: IO[bytes]) -> HttpResponseBase:
+        """The whole request, in a thread of the pool; what is not streamed is closed here as well."""
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        request, refused = self.create_request(scope, body)
+        response: HttpResponseBase = refused if request is None else self.get_response(request)  # type: ignore[assignment]
+        response._handler_class = self.__class__  # type: ignore[attr-defined]
+        if isinstance(response, FileResponse):
+            response.block_size = self.chunk_size
+        if not response.streaming:
+            response.close()  # sends request_finished, which looks after the database connection
+        return response
+
+    async def _body(self, receive: Any) -> IO[bytes]:
+        """The body: in memory when it came in one piece, which is nearly always; else as Django spools it."""
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestAborted
+        first = message.get("body", b"")
+        if not message.get("more_body", False):
+            return io.BytesIO(first)
+
+        async def again() -> Message:
+            nonlocal message
+            if message is not None:
+                held, message = message, None
+                return held
+            got: Message = await receive()
+            return got
+
+        spooled: IO[bytes] = await self.read_body(again)
+        return spooled
+
+    async def _stream(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
+        """Send piece by piece; stop when the browser has gone."""
+        async with ThreadSensitiveContext():
+            sending = asyncio.create_task(self.send_response(response, send))
+            watching = asyncio.create_task(self.listen_for_disconnect(receive))
+            await asyncio.wait([sending, watching], return_when=asyncio.FIRST_COMPLETED)
+            for task in (watching, sending):
+                if not task.done():
+                    task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, RequestAborted):
+                    await task
+
+
+def application() -> ThreadedHandler:
+    """What `get_asgi_application` is to Django."""
+    django.setup(set_prefix=False)
+    return ThreadedHandler(settings.CURFEW_WEB_THREADS)
