@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 from django.core.cache import cache
-from django.db import connections
+from django.db import connection, connections
 from django.template.backends.django import Template
-from django.test import Client
+from django.test import Client, SimpleTestCase
 from rest_framework.test import APIClient
 
 from accounts import tokens
@@ -19,6 +19,31 @@ from tests.personas import Persona, make_organization, make_person
 # A loaded machine is no finding: examples may be slow to make, and each may take its time.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
+
+
+_DATABASE_FIXTURES = frozenset(
+    {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback", "django_db_setup"}
+    | {"live_server"}
+)
+
+
+def uses_the_database(item: pytest.Item) -> bool:
+    """Whether a test's outcome can depend on which database there is."""
+    if item.get_closest_marker("django_db") or item.get_closest_marker("pg"):
+        return True
+    if not _DATABASE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        return True
+    return issubclass(getattr(item, "cls", None) or object, SimpleTestCase)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL only what uses the database runs: the rest has run on SQLite and would say the same again."""
+    if connection.vendor != "postgresql":
+        return
+    same = [item for item in items if not uses_the_database(item)]
+    if same:
+        config.hook.pytest_deselected(items=same)
+        items[:] = [item for item in items if uses_the_database(item)]
 
 
 @pytest.fixture(autouse=True)

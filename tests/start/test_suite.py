@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from launcher import suite
 from launcher.console import Failure
+from tests import conftest
+from tests.personas import Persona
 
 
 @pytest.mark.parametrize(
@@ -110,3 +114,34 @@ def test_the_last_line_is_pytests_and_a_failing_test_fails_the_run(
     assert run.summary() == 1
     counts, _ = suite.closing_counts(capfd.readouterr().out.splitlines()[-1]) or (None, None)
     assert counts == Counter(passed=1, failed=1)
+
+
+def test_on_postgresql_only_what_uses_the_database_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def item(name: str, *, marks: tuple[str, ...] = (), fixtures: tuple[str, ...] = ()) -> Any:
+        return SimpleNamespace(
+            name=name,
+            fixturenames=["_plain_settings", *fixtures],
+            cls=None,
+            get_closest_marker=lambda wanted: wanted if wanted in marks else None,
+        )
+
+    pure = [item("parses"), item("starts_a_process", fixtures=("tmp_path",), marks=("integration",))]
+    kept = [item("by_mark", marks=("django_db",)), item("by_fixture", fixtures=("db",)), item("pg", marks=("pg",))]
+    left_out: list[Any] = []
+    hook = SimpleNamespace(
+        pytest_deselected=lambda items: left_out.extend(items)  # noqa: PLW0108 - called by keyword
+    )
+    config: Any = SimpleNamespace(hook=hook)
+    for vendor, run, again in (("sqlite", [*pure, *kept], []), ("postgresql", kept, pure)):
+        monkeypatch.setattr(conftest, "connection", SimpleNamespace(vendor=vendor))
+        items = [*pure, *kept]
+        conftest.pytest_collection_modifyitems(config, items)
+        assert (items, left_out) == (run, again)
+
+
+def test_the_rule_knows_real_tests(request: pytest.FixtureRequest) -> None:
+    assert not conftest.uses_the_database(request.node)
+
+
+def test_the_rule_knows_real_tests_that_have_a_person(request: pytest.FixtureRequest, alice: Persona) -> None:
+    assert conftest.uses_the_database(request.node)
