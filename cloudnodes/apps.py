@@ -23,4 +23,5 @@ class CloudNodesConfig(AppConfig):
         accounts.blast_radius.subscribe(services.disconnect_effects)
         periodic.register("cloudnodes.poll", 2)
         periodic.register("cloudnodes.reprice", 3600)
+        periodic.register("cloudnodes.watch", 15)
         menu.register(menu.Entry(20, "Cloud Nodes", "cloudnodes:grid", "cloud-computing", prefix="/cloud-nodes"))

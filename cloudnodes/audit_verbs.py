@@ -15,5 +15,10 @@ verbs.register(
     node__changed_outside="{target} was changed outside Curfew",
     node__lost="{target} cannot be seen any more",
     node__error_dismissed="Dismissed the error of {target}",
+    node__rule_changed="Changed when {target} is switched automatically",
+    node__kept_awake="Kept {target} awake",
+    node__run_began="A workflow run began on {target}",
+    node__run_ended="A workflow run ended on {target}",
+    node__declared="Declared {target}",
     node__repriced="The price of {target} changed",
 )

@@ -85,6 +85,7 @@ class CloudNode(UuidModel, OrgOwned):
     hourly_cost = models.DecimalField(max_digits=18, decimal_places=8, null=True)
     hourly_cost_source = models.CharField(max_length=200, blank=True)
     hourly_cost_at = models.DateTimeField(null=True)
+    declared = models.JSONField(default=dict)  # node_type, gpu_tier, hourly_cost: said by a person, not by a tag
     created_at = models.DateTimeField()
 
     class Meta(OrgOwned.Meta):
@@ -139,3 +140,6 @@ class AccountPoll(OrgOwned):
     def problem(self) -> dict[str, Any] | None:
         """The last failure, None when the last look went well."""
         return {"code": self.error_code, "message": self.error, "next_step": self.next_step} if self.failures else None
+
+
+from cloudnodes.automatic_models import Favourite, NodeActivity, NodeRule, WorkflowRun  # noqa: E402, F401

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
-from cloudnodes import rules, selectors, services
+from cloudnodes import automatic, rules, selectors, services
 from cloudnodes.enums import RESOURCE, START, provider_words
 from cloudnodes.models import CloudNode
 from core.actor import Actor
@@ -32,6 +33,11 @@ class CloudNodeKind:
     def standings(self, actor: Actor, ids: Collection[UUID]) -> Sequence[Standing]:
         """What the tick compares, in three narrow queries."""
         return selectors.standings(actor, ids)
+
+    def idle_since(self, actor: Actor, ids: Collection[UUID]) -> dict[UUID, datetime]:
+        """Which of the nodes are known to be idle, and since when; what is busy or unknown is left out."""
+        mine = [n.id for n in selectors.list_nodes(actor=actor, ids=ids)]
+        return automatic.idle_nodes(mine)
 
     def request_sleep(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from django.conf import settings
 
-from cloudnodes import services
+from cloudnodes import automatic, services
 from core.actor import Actor
 
 
@@ -29,3 +29,9 @@ def poll_account(account_id: str) -> int:
 def reprice() -> int:
     """Every hour: nodes whose list price changed get the new one from now on."""
     return services.reprice_all(actor=Actor.system("price_book"))
+
+
+@shared_task(name="cloudnodes.watch")
+def watch() -> int:
+    """Every fifteen seconds: look at what awake nodes do; warn and put to sleep what has been idle long enough."""
+    return automatic.watch()

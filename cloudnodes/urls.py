@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from cloudnodes import package_views, views
+from cloudnodes import automatic_views, package_views, views
 
 app_name = "cloudnodes"
 urlpatterns = [
@@ -11,6 +11,11 @@ urlpatterns = [
     path("cloud-nodes/apply", views.apply, name="apply"),
     path("cloud-nodes/all", views.everything, name="all"),
     path("cloud-nodes/refresh", views.refresh, name="refresh"),
+    path("cloud-nodes/automatic", automatic_views.automatic_page, name="automatic"),
+    path("cloud-nodes/runs", automatic_views.runs_page, name="runs"),
+    path("cloud-nodes/favourites/start", automatic_views.start_favourites, name="favourites-start"),
+    path("cloud-nodes/<uuid:node_id>/keep", automatic_views.keep, name="keep"),
+    path("cloud-nodes/<uuid:node_id>/favourite", automatic_views.favourite, name="favourite"),
     path("cloud-nodes/packages/", package_views.packages, name="packages"),
     path("cloud-nodes/packages/<uuid:package_id>/", package_views.package, name="package"),
     path("cloud-nodes/packages/<uuid:package_id>/download", package_views.download, name="package-download"),

@@ -43,7 +43,14 @@ class EstimateSerializer(serializers.Serializer):
     currency = serializers.CharField()
     hourly_rate = serializers.DecimalField(max_digits=18, decimal_places=6, allow_null=True)
     expected_seconds = serializers.FloatField(allow_null=True)
-    basis = serializers.ChoiceField(choices=("given_duration", "earlier_intervals", "no_data"))
+    basis = serializers.ChoiceField(
+        choices=("given_duration", "earlier_runs_alike", "earlier_runs", "earlier_intervals", "no_data")
+    )
+    range = serializers.DictField(
+        child=serializers.DecimalField(max_digits=18, decimal_places=6, allow_null=True),
+        help_text="low and high of the earlier uses; null when it was not learned from any",
+    )
+    runs = serializers.IntegerField(help_text="how many earlier uses it was learned from")
     breakdown = BreakdownSerializer(many=True)
 
 
@@ -64,7 +71,9 @@ class ActualSerializer(serializers.Serializer):
     gpu_seconds = serializers.FloatField()
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
-    basis = serializers.ChoiceField(choices=("intervals", "no_data"))
+    run_id = serializers.UUIDField(allow_null=True)
+    basis = serializers.ChoiceField(choices=("run", "intervals", "no_data"))
+    usage = serializers.DictField(allow_null=True, help_text="what the node's own counters say, between two looks")
     intervals = ActualIntervalSerializer(many=True)
 
 

@@ -11,9 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import selectors as accounts
-from cloudnodes import selectors
+from cloudnodes import runs, selectors
 from cloudnodes.api import cost_serializers as shapes
 from cloudnodes.api.views import NodeAPIView
+from cloudnodes.models import WorkflowRun
 from costs import spending
 from operations.api.shapes import moment
 
@@ -34,6 +35,8 @@ class CostEstimateView(NodeAPIView):
             "hourly_rate": found.hourly_rate,
             "expected_seconds": found.expected_seconds,
             "basis": found.basis,
+            "range": {"low": found.low, "high": found.high},
+            "runs": found.runs,
             "breakdown": found.breakdown,
         }
         return Response(_money(answer))
@@ -42,8 +45,20 @@ class CostEstimateView(NodeAPIView):
 class CostActualView(NodeAPIView):
     @extend_schema(request=shapes.ActualRequestSerializer, responses=shapes.ActualSerializer, tags=["cloud nodes"])
     def post(self, request: Request) -> Response:
-        """What a node did cost, added up from its intervals; without moments, since it was last woken."""
+        """What a run did cost, as its share of the node's intervals. A run that `nodes/ensure` began ends here; without one,
+        the node's intervals between two moments, or since it was last woken.
+        """
         data = self.read(shapes.ActualRequestSerializer)
+        if "started_at" not in data:
+            known = runs.find(
+                actor=self.actor,
+                workflow_id=data["workflow_id"],
+                node_type=data["node_type"],
+                provider=data["provider"],
+                tier=data.get("gpu_tier", ""),
+            )
+            if known is not None:
+                return Response(_money(self._run(known)))
         found = selectors.actual_cost(
             actor=self.actor,
             node_type=data["node_type"],
@@ -57,15 +72,47 @@ class CostActualView(NodeAPIView):
         ]
         answer = {
             "workflow_id": data["workflow_id"],
+            "run_id": None,
             "cost": found.cost,
             "currency": selectors.CURRENCY,
             "gpu_seconds": round(found.gpu_seconds, 3),
             "started_at": moment(found.start),
             "ended_at": moment(found.end),
             "basis": "no_data" if found.cost is None else "intervals",
+            "usage": None,
             "intervals": lines,
         }
         return Response(_money(answer))
+
+    def _run(self, run: WorkflowRun) -> dict[str, Any]:
+        """The run's share; it ends now, when the caller may end it."""
+        if run.ended_at is None and self.actor.can("nodes.operate"):
+            (run,) = runs.finish(actor=self.actor, workflow_id=run.workflow_id, resource_id=run.resource_id)
+        found = runs.actual(run)
+        return {
+            "workflow_id": run.workflow_id,
+            "run_id": str(run.id),
+            "cost": found.cost,
+            "currency": selectors.CURRENCY,
+            "gpu_seconds": round(found.seconds, 3),
+            "started_at": moment(run.started_at),
+            "ended_at": moment(run.ended_at),
+            "basis": "no_data" if found.cost is None else "run",
+            "usage": runs.usage_of(run),
+            "intervals": [
+                {
+                    "id": str(p.interval.id),
+                    "resource": p.interval.resource_label,
+                    "started_at": moment(p.start),
+                    "ended_at": moment(p.end),
+                    "open": p.interval.ended_at is None,
+                    "hourly_rate": p.interval.price,
+                    "sharers": p.sharers,
+                    "cost": p.cost,
+                }
+                for p in found.parts
+            ],
+        }
 
 
 class SpendTodayView(NodeAPIView):

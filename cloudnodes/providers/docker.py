@@ -88,6 +88,13 @@ class DockerNodeProvider:
         """Ask the service itself; None when neither labels nor published ports name a port."""
         return probe_endpoint(health_endpoint, timeout=timeout)
 
+    def cpu_seconds(self, provider_id: str) -> float | None:
+        """Processor seconds that the container has used since it began; None when the engine does not say."""
+        with docker_errors(self.connection.secrets()):
+            told = self.connection.client().stats(_checked(provider_id), stream=False, one_shot=True)
+        used = ((told.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")
+        return used / 1e9 if isinstance(used, int) and used > 0 else None
+
     def _client(self) -> Any:
         return self.connection.client(read_timeout=self.connection.timeouts.read + GRACE_SECONDS)
 

@@ -27,7 +27,7 @@ def probe_endpoint(health_endpoint: str, *, timeout: float = 3.0) -> bool | None
     if port is None:
         return None
     try:
-        address = _resolve(parts.hostname, port)
+        address = resolve(parts.hostname, port)
         if address is None:
             return None
         with socket.create_connection((address, port), timeout=timeout) as connection:
@@ -39,7 +39,7 @@ def probe_endpoint(health_endpoint: str, *, timeout: float = 3.0) -> bool | None
         return False
 
 
-def _resolve(host: str, port: int) -> str | None:
+def resolve(host: str, port: int) -> str | None:
     """Return one address; None when any of them is link-local, so that no name leads there."""
     found = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     for text in found:

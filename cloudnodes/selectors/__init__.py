@@ -11,9 +11,10 @@ from cloudnodes.selectors.nodes import (
     list_nodes,
     operation_of,
     standings,
+    visible_nodes,
 )
 from cloudnodes.selectors.preview import Change, Preview, preview_all, preview_changes
-from cloudnodes.selectors.status import cloud_nodes_status
+from cloudnodes.selectors.status import cloud_nodes_status, node_shape
 
 __all__ = [
     "CURRENCY",
@@ -36,9 +37,11 @@ __all__ = [
     "get_node",
     "learned_seconds",
     "list_nodes",
+    "node_shape",
     "operation_of",
     "preview_all",
     "preview_changes",
     "spend_by_node",
     "standings",
+    "visible_nodes",
 ]

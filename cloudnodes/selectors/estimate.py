@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from cloudnodes.enums import RESOURCE, START, Scales
-from cloudnodes.models import CloudNode
+from cloudnodes.models import CloudNode, WorkflowRun
 from cloudnodes.selectors.nodes import learned_seconds, visible_nodes
 from core import clock
 from core.actor import Actor
@@ -24,6 +24,7 @@ from costs.models import Interval
 
 EARLIER = timedelta(days=30)
 SESSIONS = 50
+FEWEST_ALIKE = 3
 HOUR = Decimal(3600)
 # How a client may say how long it will run, in seconds each.
 _LENGTHS = {"duration_seconds": 1, "seconds": 1, "minutes": 60, "hours": 3600}
@@ -31,12 +32,17 @@ _LENGTHS = {"duration_seconds": 1, "seconds": 1, "minutes": 60, "hours": 3600}
 
 @dataclass(slots=True)
 class Estimate:
-    """`cost` is None and `basis` "no_data" when the price or the length is not known. `expected_seconds` includes waking."""
+    """`cost` is None and `basis` "no_data" when the price or the length is not known. `expected_seconds` includes waking;
+    `low` and `high` are the range of the `runs` that it was learned from (None when it was not learned from any).
+    """
 
     cost: Decimal | None
     hourly_rate: Decimal | None
     expected_seconds: float | None
     basis: str
+    low: Decimal | None = None
+    high: Decimal | None = None
+    runs: int = 0
     breakdown: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -77,7 +83,7 @@ def estimate_cost(*, actor: Actor, node_type: str, provider: str, params: Mappin
     """Estimate one use: price of the node (the cheapest when several would do) times how long it will be awake.
 
     The length is what `params` says (`seconds`, `minutes`, `hours` or `duration_seconds`), else the median of earlier
-    awake intervals of these nodes in the last thirty days.
+    runs of this node type, else of the times that these nodes were awake.
     """
     nodes = [
         n
@@ -89,28 +95,31 @@ def estimate_cost(*, actor: Actor, node_type: str, provider: str, params: Mappin
     priced = sorted(n.hourly_cost for n in nodes if n.hourly_cost is not None)
     rate = priced[0] if priced else None
     length, basis = _length(params)
+    seen: list[float] = []
     if length is None:
-        length = _earlier_length(actor, nodes)
-        basis = "earlier_intervals"
+        seen, basis = _earlier_lengths(actor, nodes, params)
+        length = statistics.median(seen) if seen else None
     waking = _waking_seconds(nodes)
     if rate is None or length is None:
         return Estimate(None, rate, waking, "no_data")
-    expected = length + (waking or 0.0)
-    cost = rate * Decimal(str(expected)) / HOUR
-    lines = [
-        {"item": "run", "seconds": round(length, 1), "hourly_rate": rate, "cost": rate * Decimal(str(length)) / HOUR}
-    ]
+    lines = [{"item": "run", "seconds": round(length, 1), "hourly_rate": rate, "cost": _priced(rate, length)}]
     if waking:
-        lines.insert(
-            0,
-            {
-                "item": "wake",
-                "seconds": round(waking, 1),
-                "hourly_rate": rate,
-                "cost": rate * Decimal(str(waking)) / HOUR,
-            },
-        )
-    return Estimate(cost, rate, expected, basis, lines)
+        wake = {"item": "wake", "seconds": round(waking, 1), "hourly_rate": rate, "cost": _priced(rate, waking)}
+        lines.insert(0, wake)
+    return Estimate(
+        cost=_priced(rate, length + (waking or 0.0)),
+        hourly_rate=rate,
+        expected_seconds=length + (waking or 0.0),
+        basis=basis,
+        low=_priced(rate, min(seen) + (waking or 0.0)) if seen else None,
+        high=_priced(rate, max(seen) + (waking or 0.0)) if seen else None,
+        runs=len(seen),
+        breakdown=lines,
+    )
+
+
+def _priced(rate: Decimal, seconds: float) -> Decimal:
+    return rate * Decimal(str(seconds)) / HOUR
 
 
 def _length(params: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -129,16 +138,36 @@ def _waking_seconds(nodes: Sequence[CloudNode]) -> float | None:
     return min(learned.values()) if learned else None
 
 
-def _earlier_length(actor: Actor, nodes: Sequence[CloudNode]) -> float | None:
-    rows = Interval.objects.visible_to(actor).filter(
+def _earlier_lengths(actor: Actor, nodes: Sequence[CloudNode], params: Mapping[str, Any]) -> tuple[list[float], str]:
+    """Seconds that earlier uses took, and what they are: runs with the same parameters when there are three, else all
+    runs of these nodes' type there, else the times that the nodes were awake; of the last thirty days.
+    """
+    first = nodes[0] if nodes else None
+    if first is None:
+        return [], "no_data"
+    rows = WorkflowRun.objects.visible_to(actor).filter(
+        type_slug=first.node_type.slug,
+        provider=first.provider,
+        gpu_tier__in={n.gpu_tier for n in nodes},
+        outcome="done",
+        started_at__isnull=False,
+        ended_at__gt=clock.now() - EARLIER,
+    )
+    told = list(rows.order_by("-ended_at").values_list("started_at", "ended_at", "params")[: SESSIONS * 4])
+    own = {k: v for k, v in params.items() if k != "gpu_tier"}
+    alike = [(end - start).total_seconds() for start, end, known in told if own and known == own]
+    if len(alike) >= FEWEST_ALIKE:
+        return alike[:SESSIONS], "earlier_runs_alike"
+    if told:
+        return [(end - start).total_seconds() for start, end, _ in told[:SESSIONS]], "earlier_runs"
+    awake = Interval.objects.visible_to(actor).filter(
         resource_kind=RESOURCE,
         resource_id__in=[n.id for n in nodes],
         phase=Phase.AWAKE,
         ended_at__gt=clock.now() - EARLIER,
     )
-    ended = rows.order_by("-ended_at").values_list("started_at", "ended_at")[:SESSIONS]
-    lengths = [(end - start).total_seconds() for start, end in ended if end is not None]
-    return statistics.median(lengths) if lengths else None
+    ended = awake.order_by("-ended_at").values_list("started_at", "ended_at")[:SESSIONS]
+    return [(end - start).total_seconds() for start, end in ended if end is not None], "earlier_intervals"
 
 
 def actual_cost(
