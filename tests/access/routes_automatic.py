@@ -15,7 +15,7 @@ from tests.personas import make_account
 
 def build(world: World) -> None:
     """A node that is awake, with one workflow run on it."""
-    account = make_account(world.alice.organization, number="444455556666", name="Lab")
+    account = make_account(world.alice.organization, number="AUTO", name="Lab")
     instance = Instance(
         provider_id="i-auto",
         name="auto",

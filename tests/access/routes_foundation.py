@@ -31,7 +31,7 @@ def build(world: World) -> None:
         labels_source="tags",
     )
     cloudnodes.sync_discovered(account=account, instances=[seen])
-    node = CloudNode.objects.for_org(organization).get()
+    node = CloudNode.objects.for_org(organization).exclude(provider_id="i-auto").get()
     system = Actor.system("tests", organization.id)
     operation = request_operation(
         actor=system,
