@@ -104,7 +104,7 @@ def _watched(node: CloudNode, known: NodeActivity | None, rule: Rule, under_way:
 def sleeping_times(actor: Actor, node_ids: list[UUID]) -> dict[UUID, datetime]:
     """When each of the nodes falls asleep for being idle, for the cells of the grid; in one query."""
     rows = NodeActivity.objects.visible_to(actor).filter(node_id__in=node_ids, stops_at__isnull=False)
-    return dict(rows.values_list("node_id", "stops_at"))
+    return {node_id: at for node_id, at in rows.values_list("node_id", "stops_at") if at is not None}
 
 
 def list_runs(*, actor: Actor, search: str = "") -> Any:

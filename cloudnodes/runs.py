@@ -207,6 +207,7 @@ def actual(run: WorkflowRun) -> RunCost:
         .filter(Q(ended_at=None) | Q(ended_at__gt=run.started_at))
         .exclude(id=run.id)
         .values_list("started_at", "ended_at")
+        if start is not None
     ]
     rows = (
         Interval.objects.for_org(run.organization_id)

@@ -115,7 +115,7 @@ class RuleSerializer(serializers.Serializer):
     idle_minutes = serializers.IntegerField(min_value=1, max_value=automatic.MOST_MINUTES, allow_null=True)
     warn_minutes = serializers.IntegerField(min_value=0, max_value=120, required=False, default=5)
     auto_start = serializers.BooleanField(required=False, default=True)
-    source = serializers.ChoiceField(choices=("node", "type", "default", "none"), read_only=True)
+    source = serializers.ChoiceField(choices=("node", "type", "default", "none"), read_only=True)  # type: ignore[assignment]
 
 
 class RuleView(NodeAPIView):
@@ -191,10 +191,11 @@ class RunsView(NodeAPIView):
     @extend_schema(operation_id="workflow_runs", responses=RunSerializer(many=True), tags=["cloud nodes"])
     def get(self, request: Request) -> Response:
         """Workflow runs, the newest first."""
-        pages = Pages()
+        pages: Any = Pages()
         found = automatic_reading.list_runs(actor=self.actor, search=request.query_params.get("search", "")[:100])
         rows = pages.paginate_queryset(found, request, view=self)
-        return pages.get_paginated_response([run_shape(r) for r in rows or []])
+        answer: Response = pages.get_paginated_response([run_shape(r) for r in rows or []])
+        return answer
 
 
 class RunFinishView(NodeAPIView):

@@ -14,7 +14,7 @@ from accounts import selectors as accounts
 from cloudnodes import runs, selectors
 from cloudnodes.api import cost_serializers as shapes
 from cloudnodes.api.views import NodeAPIView
-from cloudnodes.models import WorkflowRun
+from cloudnodes.automatic_models import WorkflowRun
 from costs import spending
 from operations.api.shapes import moment
 

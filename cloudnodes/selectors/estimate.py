@@ -12,8 +12,9 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from cloudnodes.automatic_models import WorkflowRun
 from cloudnodes.enums import RESOURCE, START, Scales
-from cloudnodes.models import CloudNode, WorkflowRun
+from cloudnodes.models import CloudNode
 from cloudnodes.selectors.nodes import learned_seconds, visible_nodes
 from core import clock
 from core.actor import Actor
@@ -155,11 +156,12 @@ def _earlier_lengths(actor: Actor, nodes: Sequence[CloudNode], params: Mapping[s
     )
     told = list(rows.order_by("-ended_at").values_list("started_at", "ended_at", "params")[: SESSIONS * 4])
     own = {k: v for k, v in params.items() if k != "gpu_tier"}
-    alike = [(end - start).total_seconds() for start, end, known in told if own and known == own]
+    lengths = [((end - start).total_seconds(), known) for start, end, known in told if start and end]
+    alike = [length for length, known in lengths if own and known == own]
     if len(alike) >= FEWEST_ALIKE:
         return alike[:SESSIONS], "earlier_runs_alike"
-    if told:
-        return [(end - start).total_seconds() for start, end, _ in told[:SESSIONS]], "earlier_runs"
+    if lengths:
+        return [length for length, _ in lengths[:SESSIONS]], "earlier_runs"
     awake = Interval.objects.visible_to(actor).filter(
         resource_kind=RESOURCE,
         resource_id__in=[n.id for n in nodes],
