@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import zlib
+from itertools import islice
 from typing import Any
 
 LARGEST = 512 * 1024 * 1024
+BATCH = 200
 
 
 def pack(value: Any) -> bytes:
@@ -18,15 +20,16 @@ def pack(value: Any) -> bytes:
 
 
 def _pieces(value: Any) -> Any:
-    """A table is written row by row, so that its text never stands in memory as a whole."""
+    """A table is written some rows at a time, so that its text never stands in memory as a whole."""
     if not isinstance(value, dict):
         yield json.dumps(value, separators=(",", ":"), ensure_ascii=False)
         return
     yield "{"
+    rows = iter(value.items())
     first = True
-    for key, item in value.items():
-        yield f"{'' if first else ','}{json.dumps(key, ensure_ascii=False)}:"
-        yield json.dumps(item, separators=(",", ":"), ensure_ascii=False)
+    while batch := dict(islice(rows, BATCH)):
+        text = json.dumps(batch, separators=(",", ":"), ensure_ascii=False)
+        yield text[1:-1] if first else f",{text[1:-1]}"
         first = False
     yield "}"
 

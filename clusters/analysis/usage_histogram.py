@@ -16,11 +16,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 HALF_LIFE = timedelta(hours=24)
 MINIMUM_CPU_WEIGHT = 0.1
 MAXIMUM_CHECKPOINT_WEIGHT = 10_000
 _MOST_HALF_LIVES = 100
+
+
+@cache
+def _count(maximum: float, first: float, growth: float) -> int:
+    return math.ceil(math.log(maximum * (growth - 1) / first + 1, growth)) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Buckets:
     @property
     def count(self) -> int:
         """How many there are; the last one has no upper edge."""
-        return math.ceil(math.log(self.maximum * (self.growth - 1) / self.first + 1, self.growth)) + 1
+        return _count(self.maximum, self.first, self.growth)
 
     def find(self, value: float) -> int:
         """The bucket of a value."""
@@ -147,11 +153,8 @@ class UsageHistogram:
             at = None if reference is None else datetime.fromisoformat(reference).timestamp()
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError):
             raise ValueError("this is not a histogram's checkpoint") from None
-        if (
-            total < 0
-            or not math.isfinite(total)
-            or any(not 0 <= k < buckets.count or w < 0 for k, w in weights.items())
-        ):
+        most = buckets.count
+        if total < 0 or not math.isfinite(total) or any(not 0 <= k < most or w < 0 for k, w in weights.items()):
             raise ValueError("the checkpoint has a bucket or a weight that cannot be")
         whole = sum(weights.values())
         if whole:

@@ -72,6 +72,8 @@ def refigure(*, cluster_id: UUID) -> bool:
     counts = figures.happened((tables.get("events") or {}).values(), cluster.figured_at, EVENT_KINDS)
     pools = tables.get("node_pools") or {}
     with transaction.atomic():
+        # Reports of the same cluster work looks into the same rows of history.
+        Cluster.objects.for_org(cluster.organization_id).select_for_update().filter(id=cluster.id).first()
         _store_summary(cluster, found, prices, pools, told, now)
         _store_held(nodes, found)
         fields = {**_fields(cluster, found, grade, now), "violations": told["cis"]["failed"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ from django.db.models import F
 from clusters import histograms, packed
 from clusters.enums import SPAN_KEPT, SPAN_LENGTH, Span, State
 from clusters.inventory import ingest
-from clusters.models import Alert, Cluster, ClusterNode, Records, Sample, UsageHistograms
+from clusters.models import Alert, Cluster, ClusterNode, Sample, UsageHistograms
 from core import clock
 
 MEANS = (
@@ -73,7 +73,7 @@ def standing(cluster: Cluster) -> dict[str, Any]:
 
 
 def add_usage(cluster: Cluster, samples: Sequence[ingest.Sample], now: datetime) -> None:
-    """Usage samples become looks, and feed the histograms. Samples from the future (a clock set wrong) count as now."""
+    """Usage samples become looks. Samples from the future (a clock set wrong) count as now."""
     fresh = Cluster.objects.for_org(cluster.organization_id).get(id=cluster.id)
     base = standing(fresh)
     looks = []
@@ -82,7 +82,6 @@ def add_usage(cluster: Cluster, samples: Sequence[ingest.Sample], now: datetime)
         at = min(sample.at, now) if sample.at > now + LATEST_FUTURE else sample.at
         looks.append(Look(at, {**base, "used_cpu_milli": cpu, "used_memory_bytes": memory}, {}))
     add_looks(fresh, looks)
-    _feed_histograms(fresh, samples, now)
 
 
 def used_by(sample: ingest.Sample) -> tuple[int | None, int | None]:
@@ -157,6 +156,7 @@ def add_quiet_looks() -> int:
     for cluster in live.iterator(chunk_size=200):
         if cluster.id not in seen:
             with transaction.atomic():
+                Cluster.objects.for_org(cluster.organization_id).select_for_update().filter(id=cluster.id).first()
                 add_looks(cluster, [Look(now, standing(cluster), {})])
             done += 1
     return done
@@ -172,29 +172,24 @@ def forget_old() -> int:
     return gone
 
 
-def _feed_histograms(cluster: Cluster, samples: Sequence[ingest.Sample], now: datetime) -> None:
+def fed_histograms(
+    cluster: Cluster, samples: Sequence[ingest.Sample], tables: Mapping[str, Mapping[str, Any]], now: datetime
+) -> tuple[int, bytes] | None:
+    """The cluster's histograms with these samples counted, packed, and how many containers they are of; None when the
+    samples are of no pod. Slow at thousands of pods: call it outside the transaction."""
     if not any(sample.pods for sample in samples):
-        return
-    tables = {
-        row.collection: packed.unpack(row.packed)
-        for row in Records.objects.for_org(cluster.organization_id).filter(
-            cluster_id=cluster.id, collection__in=["pods", "workloads", "specs"]
-        )
-    }
-    facts = histograms.pod_facts(tables)
-    rows = UsageHistograms.objects.for_org(cluster.organization_id)
-    row = rows.filter(cluster_id=cluster.id).first()
+        return None
+    row = UsageHistograms.objects.for_org(cluster.organization_id).filter(cluster_id=cluster.id).first()
     kept = histograms.Histograms.load(packed.unpack(row.packed)) if row else histograms.Histograms()
+    facts = histograms.pod_facts(tables)
     for sample in samples:
         kept.add_sample(sample.at, sample.pods, facts)
     kept.prune(now)
-    blob = packed.pack(kept.dump())
-    rows.update_or_create(
-        cluster_id=cluster.id,
-        defaults={
-            "organization_id": cluster.organization_id,
-            "at": now,
-            "packed": blob,
-            "containers": len(kept.containers),
-        },
-    )
+    return len(kept.containers), packed.pack(kept.dump())
+
+
+def store_histograms(cluster: Cluster, fed: tuple[int, bytes], now: datetime) -> None:
+    """Keep what `fed_histograms` made; the caller's conditional update of the cluster guards against mixing."""
+    facts = {"organization_id": cluster.organization_id, "at": now, "containers": fed[0], "packed": fed[1]}
+    rows = UsageHistograms.objects.for_org(cluster.organization_id)
+    rows.update_or_create(cluster_id=cluster.id, defaults=facts)

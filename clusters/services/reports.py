@@ -42,6 +42,7 @@ from core.tasks import send_on_commit
 log = logging.getLogger(__name__)
 TRIES = 4
 USAGE = "usage"
+HISTOGRAM_TABLES = ("pods", "workloads", "specs")
 REFIGURE = "clusters.refigure_one"
 DISTRIBUTIONS = set(Distribution.values)
 
@@ -56,6 +57,8 @@ class Prepared:
     nodes: dict[str, NodeFigures] | None = None
     quotes: dict[str, Quote] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    histograms: tuple[int, bytes] | None = None
+    samples: tuple[ingest.Sample, ...] = ()
 
 
 def ingest_snapshot(*, token: AgentToken, body: bytes, gzip: bool = True, sent_at: float | None = None) -> Answer:
@@ -79,10 +82,10 @@ def ingest_snapshot(*, token: AgentToken, body: bytes, gzip: bool = True, sent_a
         return refused
     skew = ingest.clock_skew(sent_at, now)
     for _ in range(TRIES):
-        prepared = prepare(cluster, message, now)
+        prepared = prepare(cluster, message, now, skew)
         if prepared is None:
             return 400, {"code": "malformed", "detail": "A record does not have the shape that its collection demands."}
-        if store(cluster, message, prepared, now, skew):
+        if store(cluster, message, prepared, now):
             verdict = prepared.verdict
             return verdict.status, {**verdict.body, **({"intervals": INTERVALS} if verdict.status == 200 else {})}
         again = cluster_of(token)
@@ -100,7 +103,7 @@ def load(cluster: Cluster, collections: Iterable[str] | None = None) -> dict[str
     return {row.collection: packed.unpack(row.packed) for row in rows.iterator()}
 
 
-def prepare(cluster: Cluster, message: ingest.Message, now: datetime) -> Prepared | None:
+def prepare(cluster: Cluster, message: ingest.Message, now: datetime, skew: timedelta = timedelta()) -> Prepared | None:
     """Judge a message against what is held and pack what it leaves. None when its records are unusable."""
     held = held_of(cluster)
     delta = message.kind == ingest.DELTA
@@ -128,6 +131,11 @@ def prepare(cluster: Cluster, message: ingest.Message, now: datetime) -> Prepare
     for collection in sorted(touched):
         table = state.records.get(collection) or {}
         prepared.tables[collection] = (len(table), packed.pack(table) if table else b"")
+    prepared.samples = ingest.corrected(verdict.samples, skew)
+    if any(sample.pods for sample in prepared.samples):
+        needed = [name for name in HISTOGRAM_TABLES if name not in state.records]
+        tables = {**(load(cluster, needed) if needed and delta else {}), **state.records}
+        prepared.histograms = history.fed_histograms(cluster, prepared.samples, tables, now)
     newest = max(verdict.samples, key=lambda s: s.number, default=None)
     if newest is not None:
         prepared.tables[USAGE] = (len(newest.pods), packed.pack(usage_table(newest)))
@@ -143,9 +151,7 @@ def usage_table(sample: ingest.Sample) -> dict[str, Any]:
     }
 
 
-def store(
-    cluster: Cluster, message: ingest.Message, prepared: Prepared, now: datetime, skew: timedelta = timedelta()
-) -> bool:
+def store(cluster: Cluster, message: ingest.Message, prepared: Prepared, now: datetime) -> bool:
     """Write what was prepared; False when another message came first and everything must be read anew."""
     verdict = prepared.verdict
     rows = Cluster.objects.for_org(cluster.organization_id).filter(
@@ -164,9 +170,11 @@ def store(
         if prepared.nodes is not None:
             _store_nodes(actor, cluster.id, cluster.organization_id, prepared, now)
         _come_alive(actor, cluster, message, now)
-        samples = ingest.corrected(verdict.samples, skew)
+        samples = prepared.samples
         if samples:
             history.add_usage(cluster, samples, now)
+        if prepared.histograms:
+            history.store_histograms(cluster, prepared.histograms, now)
         if message.kind == ingest.DELTA and len(verdict.changes):
             history.count_changes(cluster, len(verdict.changes), now)
         publish(cluster.organization_id, "clusters", [cluster.id])
