@@ -22,6 +22,15 @@ class State(models.TextChoices):
     ERROR = "error", "Error"
 
 
+# The eight words of the interface for our states; connecting and maintenance have a chip of their own.
+WORDS: dict[str, str] = {
+    State.LIVE: "awake",
+    State.ASLEEP: "asleep",
+    State.LOST: "lost",
+    State.ERROR: "trouble",
+}
+
+
 class Method(models.TextChoices):
     """How the platform learns about a cluster."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -18,6 +19,14 @@ class ClusterForm(forms.Form):
     region = forms.CharField(max_length=60, required=False)
     team = forms.CharField(max_length=80, required=False)
     owner = forms.CharField(max_length=120, required=False)
+
+
+class EditForm(ClusterForm):
+    """What a person may change of a connected cluster."""
+
+    monthly_budget = forms.DecimalField(
+        required=False, min_value=Decimal("0.01"), max_digits=12, decimal_places=2, label="Budget a month, USD"
+    )
 
 
 class KubeconfigForm(ClusterForm):

@@ -47,6 +47,7 @@ class Cluster(UuidModel, OrgOwned):
     state = models.CharField(max_length=12, choices=State.choices, default=State.CONNECTING)
     state_since = models.DateTimeField(null=True)
     cause = models.CharField(max_length=500, blank=True)
+    monthly_budget = models.DecimalField(max_digits=12, decimal_places=2, null=True)
     maintenance_since = models.DateTimeField(null=True)
     maintenance_reason = models.CharField(max_length=300, blank=True)
     heard_at = models.DateTimeField(null=True)

@@ -7,24 +7,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.http import QueryDict
 
 from clusters.analysis.activity import Activity
 from clusters.analysis.eol import BUILT_IN, EolBadge, Support
-from clusters.enums import HOURS_PER_MONTH, State
+from clusters.enums import HOURS_PER_MONTH, WORDS
 from clusters.models import Cluster, ClusterNode, Sample
 from clusters.selectors import Registry
+from clusters.selectors.money import Burndown
 from core import clock
 
 GIB = 1024**3
 MILLI = 1000
-# The eight words of the interface for our states; connecting and maintenance have a chip of their own.
-BADGES: dict[str, str] = {
-    State.LIVE: "awake",
-    State.ASLEEP: "asleep",
-    State.LOST: "lost",
-    State.ERROR: "trouble",
-}
 CLOUD_ICONS = {"aws": "brand-aws", "gcp": "brand-google", "azure": "brand-azure"}
 LOW_USE = 0.3
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -80,7 +75,7 @@ def spark_of(values: Sequence[float | None], label: str) -> Spark:
 
 def badge_of(cluster: Cluster) -> str:
     """The word of the interface, "" for connecting."""
-    return BADGES.get(cluster.state, "")
+    return WORDS.get(cluster.state, "")
 
 
 def gauge_of(health: int | None) -> str:
@@ -159,6 +154,45 @@ def area_chart(chart_id: str, samples: Sequence[Sample], resource: str) -> dict[
         },
         "table": {"head": ["Time (UTC)", f"Capacity, {unit}", "Requested", "Used"], "rows": table},
     }
+
+
+def burndown_chart(month: Burndown | None) -> dict[str, Any] | None:
+    """What is left of the month's budget, day by day, with the straight line and the forecast."""
+    if month is None:
+        return None
+
+    def column(name: str) -> list[float | None]:
+        values = [getattr(day, name) for day in month.days]
+        return [None if v is None else round(float(v), 2) for v in values]
+
+    rows = [
+        [f"{d.day:%d %b}", *(None if v is None else round(float(v), 2) for v in (d.ideal, d.left, d.forecast))]
+        for d in month.days
+    ]
+    return {
+        "id": "burndown",
+        "kind": "burndown",
+        "size": "m",
+        "label": f"Left of the month's budget of ${month.budget:,.2f}",
+        "data": {
+            "unit": "$",
+            "x": [f"{d.day:%d %b}" for d in month.days],
+            "ideal": column("ideal"),
+            "left": column("left"),
+            "forecast": column("forecast"),
+        },
+        "table": {"head": ["Day", "Budget line", "Left", "Forecast"], "rows": rows},
+    }
+
+
+def upgrade_commands(clusters: Sequence[Cluster], version: str) -> str:
+    """One Helm command for each cluster; tokens stay as they are."""
+    base = settings.CURFEW_BASE_URL
+    return "\n".join(
+        f"# {cluster.name}: choose its context first\n"
+        f"helm upgrade curfew-agent curfew-agent --repo {base}/charts --version {version} --namespace curfew --reuse-values"
+        for cluster in clusters
+    )
 
 
 def activity_chart(chart_id: str, found: Activity) -> dict[str, Any] | None:

@@ -12,10 +12,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import signed_in
-from clusters import selectors, services, viewing
-from clusters.enums import Span
+from clusters import extensions, selectors, services, viewing
+from clusters.enums import Method, Span
+from clusters.forms import EditForm
+from clusters.inventory import install
 from clusters.models import Cluster, Summary
 from clusters.selectors.compare import compare
+from clusters.selectors.money import burndown
 from clusters.selectors.overview import activity_of
 from core import clock
 from core.actor import Actor
@@ -60,6 +63,11 @@ def registry(request: HttpRequest) -> HttpResponse:
         "narrowed": bool(filters.search or filters.pill),
         "may_manage": actor_of(request).can("clusters.manage"),
         "may_operate": actor_of(request).can("clusters.operate"),
+        "bulk_more": [
+            {"action": one, "choices": choices}
+            for one in extensions.bulk_actions(actor_of(request))
+            if (choices := list(one.choices(actor_of(request))))
+        ],
     }
     return render_page(request, "clusters/registry.html", context, fragment="grid")
 
@@ -105,6 +113,8 @@ def _tab_context(request: HttpRequest, cluster: Cluster, tab: str, summary: Summ
             "activity": busy,
             "activity_chart": viewing.activity_chart("busy", busy),
             "activity_savings": busy.monthly_savings(cluster.hourly_cost),
+            "burndown": (month := burndown(actor=actor, cluster=cluster)),
+            "burndown_chart": viewing.burndown_chart(month),
             "topology": viewing.topology(list(nodes), summary.groups if summary else []),
         }
     if tab == "nodes":
@@ -119,7 +129,8 @@ def _tab_context(request: HttpRequest, cluster: Cluster, tab: str, summary: Summ
             "namespaces": viewing.usage_rows(summary.namespaces[:MOST_ROWS]) if summary else [],
             "workloads": viewing.usage_rows(summary.workloads[:MOST_ROWS]) if summary else [],
         }
-    return {"sources": [{"name": name, **told} for name, told in sorted(cluster.sources.items())]}
+    found = summary.insights.get("drift") if summary else None
+    return {"drift": found, "sources": [{"name": name, **told} for name, told in sorted(cluster.sources.items())]}
 
 
 @signed_in
@@ -189,13 +200,58 @@ def compare_page(request: HttpRequest) -> HttpResponse:
 
 
 @signed_in
+@require_GET
+def upgrade(request: HttpRequest) -> HttpResponse:
+    """Which of the chosen clusters run an older agent, and the commands that bring them up to date."""
+    actor = actor_of(request)
+    actor.require("clusters.manage", "upgrade agents")
+    rows = selectors.chosen(actor=actor, ids=_ids(request.GET.getlist("id")))
+    latest = install.chart()
+    lines = [
+        {"cluster": row, "old": row.method == Method.AGENT and row.agent_version != latest.app_version} for row in rows
+    ]
+    context = {
+        "page_title": "Upgrade agents",
+        "lines": lines,
+        "latest": latest.app_version,
+        "commands": viewing.upgrade_commands([line["cluster"] for line in lines if line["old"]], latest.version),
+    }
+    return render_page(request, "clusters/upgrade.html", context)
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def edit(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """What a person says about a cluster, and its budget."""
+    actor = actor_of(request)
+    actor.require("clusters.manage", "change clusters")
+    cluster = selectors.get_cluster(actor=actor, cluster_id=cluster_id)
+    names = ("name", "environment", "region", "team", "owner", "monthly_budget")
+    form = EditForm(request.POST or None, initial={name: getattr(cluster, name) for name in names})
+    if request.method == "POST" and form.is_valid():
+        try:
+            services.update_cluster(actor=actor, cluster_id=cluster_id, **form.cleaned_data)
+        except InvalidInput as refused:
+            for field, words in refused.errors.items():
+                form.add_error(field if field in form.fields else None, words)
+        else:
+            return redirect(request, cluster.get_absolute_url())
+    context = {"page_title": f"Settings of {cluster.name}", "cluster": cluster, "form": form}
+    return render_page(request, "clusters/edit.html", context, status=422 if form.errors else 200)
+
+
+@signed_in
 @require_POST
 def bulk(request: HttpRequest) -> HttpResponse:
     """One action on the chosen clusters; Compare leads to its page."""
     ids = _ids(request.POST.getlist("id"))
     action = request.POST.get("action", "")
-    if action == "compare":
-        return redirect(request, f"{reverse('clusters:compare')}?{'&'.join(f'id={i}' for i in ids)}")
+    if action in ("compare", "upgrade"):
+        return redirect(request, f"{reverse(f'clusters:{action}')}?{'&'.join(f'id={i}' for i in ids)}")
+    more = extensions.bulk_action(action)
+    if more is not None and ids:
+        services.apply_to_many(actor=actor_of(request), ids=ids, action=more, choice=request.POST.get(action, ""))
+        return redirect(request, reverse("clusters:registry"))
     if not ids or action not in ("sync", "maintenance_on", "maintenance_off"):
         raise InvalidInput("Choose clusters and what to do with them.")
     services.act_on_many(actor=actor_of(request), ids=ids, action=action)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.urls import reverse
 
 from accounts import selectors as accounts
+from clusters import selectors as clusters
 from core import menu, sleepable
 from core.actor import Actor
 from operations import selectors as operations
@@ -62,9 +63,17 @@ def matches(words: str, *texts: str) -> bool:
 def _sleepables(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
     icons = {kind.kind: kind.icon for kind in sleepable.kinds()}
     for view in sleepable.list_all(actor):
+        if view.kind == "cluster":  # has a source of its own, made for thousands
+            continue
         tags = " ".join(f"{key}={value}" for key, value in view.tags.items())
         if matches(words, view.name, view.detail, view.owner, tags, view.state.value):
             yield Hit(view.name, view.detail, view.url, icons[view.kind], view.state.value)
+
+
+def _clusters(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
+    for row in clusters.find(actor=actor, words=words, most=limit):
+        detail = ", ".join(part for part in (row.get_distribution_display(), row.region, row.team) if part)
+        yield Hit(row.name, detail, row.get_absolute_url(), "hexagons", clusters.WORDS.get(row.state, ""))
 
 
 def _accounts(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
@@ -107,6 +116,7 @@ def _pages(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
 def register_own() -> None:
     """The sources that exist in every installation."""
     register("Compute", _sleepables)
+    register("Clusters", _clusters)
     register("Cloud accounts", _accounts)
     register("Operations", _operations)
     register("Pages", _pages)

@@ -29,6 +29,12 @@ class ClusterChangeSerializer(serializers.Serializer):
     tags = serializers.DictField(child=serializers.CharField(max_length=256), required=False)
 
 
+class ClusterPatchSerializer(ClusterChangeSerializer):
+    """The same with the budget, in dollars a month; null takes it away."""
+
+    monthly_budget = serializers.DecimalField(max_digits=12, decimal_places=2, required=False, allow_null=True)
+
+
 class ClusterWriteSerializer(ClusterChangeSerializer):
     """A new cluster. With a kubeconfig it is read through its API server, without one an agent reports it."""
 

@@ -52,6 +52,7 @@ def cluster_shape(row: Cluster) -> dict[str, Any]:
         "used_cpu_milli": row.used_cpu_milli,
         "used_memory_bytes": row.used_memory_bytes,
         "hourly_cost": money(row.hourly_cost),
+        "monthly_budget": None if row.monthly_budget is None else f"{row.monthly_budget:f}",
         "monthly_run_rate": money(row.monthly_cost),
         "unpriced_nodes": row.unpriced_nodes,
         "cost_change": row.cost_change,

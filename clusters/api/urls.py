@@ -26,6 +26,7 @@ urlpatterns = [
         views.SummaryListView.as_view(field="workloads"),
         name="cluster-workloads",
     ),
+    path("clusters/<uuid:cluster_id>/drift", views.DriftView.as_view(), name="cluster-drift"),
     path("clusters/<uuid:cluster_id>/alerts", views.AlertsView.as_view(), name="cluster-alerts"),
     path("clusters/<uuid:cluster_id>/history", views.HistoryView.as_view(), name="cluster-history"),
     path("clusters/<uuid:cluster_id>/sync", views.SyncView.as_view(), name="cluster-sync"),

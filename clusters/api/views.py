@@ -67,12 +67,10 @@ class ClusterView(CurfewAPIView):
         """One cluster."""
         return Response(shapes.cluster_shape(selectors.get_cluster(actor=self.actor, cluster_id=cluster_id)))
 
-    @extend_schema(
-        operation_id="clusters_update", request=serializers.ClusterChangeSerializer, responses=ANY, tags=TAGS
-    )
+    @extend_schema(operation_id="clusters_update", request=serializers.ClusterPatchSerializer, responses=ANY, tags=TAGS)
     def patch(self, request: Request, cluster_id: UUID) -> Response:
-        """Change its name, environment, region, team, owner or tags."""
-        given = read(serializers.ClusterChangeSerializer, request.data)
+        """Change its name, environment, region, team, owner, tags or monthly budget."""
+        given = read(serializers.ClusterPatchSerializer, request.data)
         return Response(shapes.cluster_shape(services.update_cluster(actor=self.actor, cluster_id=cluster_id, **given)))
 
     @extend_schema(operation_id="clusters_delete", responses={204: None}, tags=TAGS)
@@ -106,6 +104,16 @@ class SummaryListView(CurfewAPIView):
         rows = getattr(found, self.field) if found else []
         at = moment(found.at) if found else None
         return Response({"count": len(rows), "at": at, "currency": "USD", "results": rows})
+
+
+class DriftView(CurfewAPIView):
+    @extend_schema(operation_id="clusters_drift", responses=ANY, tags=TAGS)
+    def get(self, request: Request, cluster_id: UUID) -> Response:
+        """Nodes that are not what the cluster's node template allows; `template` is null when none is applied."""
+        cluster = selectors.get_cluster(actor=self.actor, cluster_id=cluster_id)
+        found = selectors.summary_of(actor=self.actor, cluster=cluster)
+        nothing = {"template": None, "nodes": 0, "drifted": [], "unknown": []}
+        return Response((found.insights.get("drift") if found else None) or nothing)
 
 
 class AlertsView(CurfewAPIView):

@@ -1,7 +1,9 @@
 """Every read of clusters: scoped and evaluated."""
 
+from clusters.enums import WORDS
 from clusters.selectors.detail import (
     alerts_of,
+    chosen,
     get_cluster,
     nodes_of,
     open_alerts,
@@ -11,10 +13,12 @@ from clusters.selectors.detail import (
 from clusters.selectors.registry import Filters, HeadsUp, Registry, find, get_registry, rows
 
 __all__ = [
+    "WORDS",
     "Filters",
     "HeadsUp",
     "Registry",
     "alerts_of",
+    "chosen",
     "find",
     "get_cluster",
     "get_registry",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,15 @@ def get_cluster(*, actor: Actor, cluster_id: UUID) -> Cluster:
         raise NotFound("There is no such cluster.")
     found: Cluster = row
     return found
+
+
+def chosen(*, actor: Actor, ids: Sequence[UUID]) -> list[Cluster]:
+    """Several clusters by name; NotFound when one of them is not the actor's."""
+    actor.require(VIEW, "see clusters")
+    rows = list(Cluster.objects.visible_to(actor).filter(id__in=list(ids)).order_by("name"))
+    if len(rows) != len(set(ids)):
+        raise NotFound("There is no such cluster.")
+    return rows
 
 
 def summary_of(*, actor: Actor, cluster: Cluster) -> Summary | None:

@@ -14,7 +14,7 @@ from clusters.services.connecting import (
     update_cluster,
 )
 from clusters.services.discovering import DISCOVER, connect_found, request_discovery, request_preflight
-from clusters.services.figuring import refigure, refigure_dirty
+from clusters.services.figuring import judge_again, refigure, refigure_dirty
 from clusters.services.heartbeats import mark_lost, record_heartbeat
 from clusters.services.history import add_quiet_looks, forget_old
 from clusters.services.insights import packing_due, plan
@@ -23,6 +23,7 @@ from clusters.services.polling import poll_cluster, poll_due
 from clusters.services.reports import ingest_snapshot
 from clusters.services.steering import (
     act_on_many,
+    apply_to_many,
     begin_maintenance,
     end_maintenance,
     mark_asleep,
@@ -36,6 +37,7 @@ __all__ = [
     "Connected",
     "act_on_many",
     "add_quiet_looks",
+    "apply_to_many",
     "begin_maintenance",
     "connect_found",
     "create_cluster",
@@ -45,6 +47,7 @@ __all__ = [
     "forget_old",
     "from_tags",
     "ingest_snapshot",
+    "judge_again",
     "manifest_url",
     "mark_asleep",
     "mark_awake",

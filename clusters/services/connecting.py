@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +34,8 @@ from operations import services as operations
 PREFLIGHT = "cluster.preflight"
 ENROLMENT_HOURS = 24
 MOST_TAGS = 50
-CHANGEABLE = ("name", "environment", "region", "team", "owner", "tags")
+CHANGEABLE = ("name", "environment", "region", "team", "owner", "tags", "monthly_budget")
+LARGEST_BUDGET = Decimal(10) ** 9
 _REGION = re.compile(r"[A-Za-z0-9 _.-]{0,60}")
 
 
@@ -135,11 +137,7 @@ def clean(**given: Any) -> dict[str, Any]:
     """The descriptive fields, checked; only those that are given. Raises InvalidInput."""
     errors: dict[str, list[str]] = {}
     facts: dict[str, Any] = {}
-    for field, most in (("name", 120), ("team", 80), ("owner", 120)):
-        if field in given:
-            facts[field] = str(given[field]).strip()
-            if len(facts[field]) > most or (field == "name" and not facts[field]):
-                errors[field] = [f"Give {'1 to' if field == 'name' else 'at most'} {most} characters."]
+    _names(given, facts, errors)
     if "environment" in given:
         facts["environment"] = str(given["environment"])
         if facts["environment"] not in Environment.values:
@@ -151,9 +149,32 @@ def clean(**given: Any) -> dict[str, Any]:
     if "tags" in given:
         facts["tags"] = _tags(given["tags"], errors)
         facts["tag_text"] = " ".join(f"{key}={value}" for key, value in facts["tags"].items())[:1000]
+    if "monthly_budget" in given:
+        facts["monthly_budget"] = _budget(given["monthly_budget"], errors)
     if errors:
         raise InvalidInput(errors=errors)
     return facts
+
+
+def _names(given: Mapping[str, Any], facts: dict[str, Any], errors: dict[str, list[str]]) -> None:
+    for field, most in (("name", 120), ("team", 80), ("owner", 120)):
+        if field in given:
+            facts[field] = str(given[field]).strip()
+            if len(facts[field]) > most or (field == "name" and not facts[field]):
+                errors[field] = [f"Give {'1 to' if field == 'name' else 'at most'} {most} characters."]
+
+
+def _budget(given: Any, errors: dict[str, list[str]]) -> Decimal | None:
+    if given in (None, ""):
+        return None
+    try:
+        amount = Decimal(str(given))
+        if not amount.is_finite() or not 0 < amount <= LARGEST_BUDGET:
+            raise ValueError
+        return amount.quantize(Decimal("0.01"))
+    except (InvalidOperation, ValueError):
+        errors["monthly_budget"] = ["Give dollars a month, more than 0, or nothing."]
+        return None
 
 
 def _tags(given: Any, errors: dict[str, list[str]]) -> dict[str, str]:
@@ -176,7 +197,7 @@ def from_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def update_cluster(*, actor: Actor, cluster_id: UUID, **given: Any) -> Cluster:
-    """Change name, environment, region, team, owner or tags."""
+    """Change name, environment, region, team, owner, tags or monthly budget (dollars, None: none)."""
     actor.require(MANAGE, "change clusters")
     facts = clean(**{name: value for name, value in given.items() if name in CHANGEABLE})
     with transaction.atomic():
@@ -187,6 +208,8 @@ def update_cluster(*, actor: Actor, cluster_id: UUID, **given: Any) -> Cluster:
                 setattr(row, name, value)
             row.save(update_fields=list(changed))
             told = {name: pair for name, pair in changed.items() if name != "tag_text"}
+            if "monthly_budget" in told:
+                told["monthly_budget"] = [None if v is None else f"{v:f}" for v in told["monthly_budget"]]
             audit.record(actor=actor, verb="cluster.changed", target=row, changes=told)
             publish(row.organization_id, "clusters", [row.id])
     return row

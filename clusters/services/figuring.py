@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -30,7 +30,7 @@ EVENT_KINDS = {
     "kills": ("OOMKilling", "OOMKilled", "SystemOOM"),
     "interruptions": ("SpotInterruption", "SpotInterrupted", "RebalanceRecommendation", "SpotRebalanceRecommendation"),
 }
-ALERT_KINDS = ("not_ready", "pressure", "waiting", "slow_api", "interruption")
+ALERT_KINDS = ("not_ready", "pressure", "waiting", "slow_api", "interruption", "drift")
 SLOW_API_MS = 1000
 MOST_DIRTY = 50
 SPARK_HOURS = 24
@@ -47,6 +47,12 @@ def refigure_dirty() -> list[UUID]:
     """Clusters whose report is newer than their figures, longest waiting first."""
     rows = Cluster.objects.all_orgs().filter(dirty=True).order_by("reported_at")
     return list(rows.values_list("id", flat=True)[:MOST_DIRTY])
+
+
+def judge_again(*, organization_id: UUID, ids: Collection[UUID]) -> int:
+    """What clusters are judged by has changed (a node template): their figures are worked out anew. Returns how many."""
+    rows = Cluster.objects.for_org(organization_id).filter(id__in=list(ids), reported_at__isnull=False)
+    return int(rows.update(dirty=True))
 
 
 def refigure(*, cluster_id: UUID) -> bool:
@@ -83,7 +89,7 @@ def refigure(*, cluster_id: UUID) -> bool:
         history.add_looks(cluster, [look])
         fields["spark"] = spark(cluster, now)
         Cluster.objects.for_org(cluster.organization_id).filter(id=cluster.id).update(**fields)
-        _alerts(cluster, tables.get("nodes") or {}, found, counts, now)
+        _alerts(cluster, tables.get("nodes") or {}, found, {**counts, "drift": told["drift"]}, now)
         publish(cluster.organization_id, "clusters", [cluster.id])
     return True
 
@@ -200,7 +206,7 @@ def saved_percent(cluster: Cluster, now: datetime) -> float | None:
 
 
 def _alerts(
-    cluster: Cluster, nodes: Mapping[str, Any], found: figures.Figures, counts: Mapping[str, int], now: datetime
+    cluster: Cluster, nodes: Mapping[str, Any], found: figures.Figures, counts: Mapping[str, Any], now: datetime
 ) -> None:
     """Open what is the case now, close what is not any more."""
     wanted = dict(_node_alerts(nodes))
@@ -213,6 +219,10 @@ def _alerts(
     if counts.get("interruptions"):
         words = f"{counts['interruptions']} notices since the last look."
         wanted[("interruption", "")] = (Severity.WARNING, "Spot capacity is being taken back", words)
+    if counts.get("drift") and counts["drift"]["drifted_nodes"]:
+        names = list(dict.fromkeys(one["node"] for one in counts["drift"]["drifted"]))
+        title = f"{counts['drift']['drifted_nodes']} nodes are not what {counts['drift']['template']} allows"
+        wanted[("drift", "")] = (Severity.WARNING, title, _names(names))
     rows = Alert.objects.for_org(cluster.organization_id).filter(cluster=cluster, ended_at=None, kind__in=ALERT_KINDS)
     open_now = {(row.kind, row.subject): row for row in rows}
     over = [row.id for key, row in open_now.items() if key not in wanted]

@@ -16,7 +16,9 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F, Q
 
+from clusters import extensions
 from clusters.analysis import cis
+from clusters.analysis.drift import drift
 from clusters.analysis.efficiency import Efficiency
 from clusters.analysis.facts import ClusterFacts, Lifecycle
 from clusters.analysis.packing import PackingPlan, StuckPod, plan_packing
@@ -33,6 +35,7 @@ from costs import selectors as prices
 
 DAY = timedelta(days=1)
 MOST_WORKLOADS = 100
+MOST_DRIFT = 200
 PACK_EVERY = timedelta(hours=6)
 PACK_EFFORT = 1_500_000
 MOST_PACKED = 3
@@ -61,6 +64,7 @@ def insights(cluster: Cluster, tables: Tables, facts: ClusterFacts, grade: Effic
     return {
         "efficiency": {**plain(grade), "formula": grade.formula},
         "spot": _spot(spot_readiness(facts, spot_prices(cluster, facts, now))),
+        "drift": _drift(cluster, facts),
         "stability": plain(stability(stability_facts(cluster, tables, facts, now))),
         "cis": {
             "version": report.version,
@@ -69,6 +73,21 @@ def insights(cluster: Cluster, tables: Tables, facts: ClusterFacts, grade: Effic
             "manual": report.count(cis.Verdict.MANUAL),
             "checks": plain(report.checks),
         },
+    }
+
+
+def _drift(cluster: Cluster, facts: ClusterFacts) -> dict[str, Any] | None:
+    """The nodes judged by the cluster's template; None without one."""
+    rules = extensions.template_rules(cluster)
+    if rules is None:
+        return None
+    found = drift(facts.nodes, rules)
+    return {
+        "template": found.template,
+        "nodes": found.nodes,
+        "drifted_nodes": len(found.drifted_nodes),
+        "drifted": plain(found.drifted[:MOST_DRIFT]),
+        "unknown": [{"node": node, "rule": rule.value} for node, rule in found.unknown[:MOST_DRIFT]],
     }
 
 

@@ -9,11 +9,12 @@ from django.db import transaction
 
 from audit import services as audit
 from clusters.enums import Method, State
+from clusters.extensions import BulkAction
 from clusters.models import Cluster
 from clusters.services.money import note_phase
 from core import clock
 from core.actor import Actor
-from core.errors import CurfewError, InvalidState, NotFound
+from core.errors import CurfewError, InvalidInput, InvalidState, NotFound
 from core.live import publish
 from core.tasks import send_on_commit
 from costs.enums import Phase
@@ -105,6 +106,27 @@ def _turn(actor: Actor, row: Cluster, to: str, phase: Phase, cause: str) -> None
     verb = "cluster.asleep" if to == State.ASLEEP else "cluster.awake"
     audit.record(actor=actor, verb=verb, target=row, changes={"state": [before, to]}, detail=cause)
     publish(row.organization_id, "clusters", [row.id])
+
+
+def apply_to_many(
+    *, actor: Actor, ids: Sequence[UUID], action: BulkAction, choice: str
+) -> tuple[list[Cluster], list[tuple[UUID, CurfewError]]]:
+    """One choice of an action that an app above registered, applied to several clusters: (done, skipped with why)."""
+    actor.require(action.permission, action.label.lower())
+    if choice not in {one.id for one in action.choices(actor)}:
+        raise InvalidInput("Choose what to apply.")
+    done: list[Cluster] = []
+    skipped: list[tuple[UUID, CurfewError]] = []
+    for cluster_id in dict.fromkeys(ids):
+        row = Cluster.objects.visible_to(actor).filter(id=cluster_id).first()
+        try:
+            if row is None:
+                raise NotFound("There is no such cluster.")
+            action.apply(actor, row, choice)
+            done.append(row)
+        except CurfewError as refused:
+            skipped.append((cluster_id, refused))
+    return done, skipped
 
 
 def act_on_many(

@@ -45,6 +45,9 @@ ROUTES = [
     page("/clusters/{cluster}/", stranger=404),
     page("/clusters/{cluster}/waiting", stranger=404),
     page("/clusters/compare?id={cluster}&id={other_cluster}", stranger=404),
+    page("/clusters/upgrade?id={cluster}", viewer=403, operator=403, stranger=404),
+    page("/clusters/{cluster}/edit", viewer=403, operator=403, stranger=404),
+    _post("/clusters/{cluster}/edit", 403, 403, 302, 404, {"name": "lark-prod"}),
     page("/clusters/connect", viewer=403, operator=403),
     page("/clusters/connect/agent", viewer=403, operator=403),
     page("/clusters/connect/kubeconfig", viewer=403, operator=403),
@@ -94,6 +97,7 @@ ROUTES = [
             "spot-readiness",
             "stability",
             "compliance",
+            "drift",
             "activity",
         )
     ),
