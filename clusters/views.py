@@ -207,14 +207,12 @@ def upgrade(request: HttpRequest) -> HttpResponse:
     actor.require("clusters.manage", "upgrade agents")
     rows = selectors.chosen(actor=actor, ids=_ids(request.GET.getlist("id")))
     latest = install.chart()
-    lines = [
-        {"cluster": row, "old": row.method == Method.AGENT and row.agent_version != latest.app_version} for row in rows
-    ]
+    old = [row for row in rows if row.method == Method.AGENT and row.agent_version != latest.app_version]
     context = {
         "page_title": "Upgrade agents",
-        "lines": lines,
+        "lines": [{"cluster": row, "old": row in old} for row in rows],
         "latest": latest.app_version,
-        "commands": viewing.upgrade_commands([line["cluster"] for line in lines if line["old"]], latest.version),
+        "commands": viewing.upgrade_commands(old, latest.version),
     }
     return render_page(request, "clusters/upgrade.html", context)
 

@@ -112,7 +112,7 @@ class DriftView(CurfewAPIView):
         """Nodes that are not what the cluster's node template allows; `template` is null when none is applied."""
         cluster = selectors.get_cluster(actor=self.actor, cluster_id=cluster_id)
         found = selectors.summary_of(actor=self.actor, cluster=cluster)
-        nothing = {"template": None, "nodes": 0, "drifted": [], "unknown": []}
+        nothing: dict[str, Any] = {"template": None, "nodes": 0, "drifted": [], "unknown": []}
         return Response((found.insights.get("drift") if found else None) or nothing)
 
 
