@@ -83,6 +83,7 @@ INSTALLED_APPS = [
     "notifications",
     "operations",
     "cloudnodes",
+    "gpu_fleet",
     "clusters",
     "hibernation",
     "dashboard",

@@ -1,0 +1,293 @@
+"""One order, carried out in a process of its own: back up, restore. Progress and result go into one file.
+
+The file is replaced as a whole at each step, so that whoever reads it (the heartbeat) sees a complete one, and an agent
+that was killed and started again finds the work where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.machine import manifest as trees
+from agent.transport import Endpoint, Transport, Unreachable, read_token
+
+HOOK_SECONDS = 300
+MOST_TRIES = 3
+UPLOAD_SECONDS = 120.0
+Tell = Callable[..., None]
+
+
+class Failed(Exception):
+    """The order cannot be carried out; the text says why."""
+
+
+class Report:
+    """The state of one order in its file."""
+
+    def __init__(self, file: Path, order: Mapping[str, Any]) -> None:
+        self._file = file
+        self.content: dict[str, Any] = {
+            "id": order["id"],
+            "kind": order["kind"],
+            "state": "running",
+            "percent": 0,
+            "step": "",
+            "pid": os.getpid(),
+        }
+
+    def tell(self, **facts: Any) -> None:
+        """Note how far it is."""
+        self.content.update(facts)
+        write(self._file, self.content)
+
+
+def write(file: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file by JSON in one step."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(file)
+
+
+def run(order_file: Path, report_file: Path) -> int:
+    """Carry out the order in the file; the exit code is 0 also when it failed, as the report says so."""
+    order = json.loads(order_file.read_text(encoding="utf-8"))
+    order_file.unlink(missing_ok=True)  # it holds a password
+    report = Report(report_file, order)
+    report.tell(step="Starting")
+    began = time.monotonic()
+    try:
+        result = {"backup": backup, "restore": restore}[order["kind"]](order, report.tell)
+    except (Failed, trees.Unreadable, Unreachable, OSError) as bad:
+        report.tell(state="failed", error=str(bad)[:500], seconds=round(time.monotonic() - began, 1))
+        return 0
+    report.tell(state="done", percent=100, result=result, seconds=round(time.monotonic() - began, 1))
+    return 0
+
+
+def backup(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Hash, back up, and make sure that nothing changed in between; then hand the hashes to the platform."""
+    paths = [str(path) for path in order["paths"]]
+    tell(step="Telling applications")
+    hook(paths, tell)
+    for _ in range(MOST_TRIES):
+        tell(step="Reading files", percent=2)
+        tree = trees.build(paths)
+        tell(step="Writing the snapshot", percent=10, files=tree.files, size=tree.size)
+        summary = _restic_backup(order, paths, tell)
+        tell(step="Reading files again", percent=85)
+        if trees.build(paths).digest == tree.digest:
+            return _handed_over(order, tell, tree, summary, paths)
+    raise Failed("files change while they are backed up; something is still at work")
+
+
+def _handed_over(
+    order: Mapping[str, Any], tell: Tell, tree: trees.Manifest, summary: Mapping[str, Any], paths: list[str]
+) -> dict[str, Any]:
+    tell(step="Handing over the hashes", percent=95)
+    upload(order, tree)
+    return {
+        "snapshot_id": str(summary.get("snapshot_id") or ""),
+        "digest": tree.digest,
+        "files": tree.files,
+        "size": tree.size,
+        "entries": len(tree.entries),
+        "added": int(summary.get("data_added") or 0),
+        "paths": paths,
+    }
+
+
+def hook(paths: list[str], tell: Tell) -> None:
+    """`.curfew/before-sleep` in a backed-up folder lets applications save their state. Its failure stops the backup."""
+    for path in paths:
+        program = Path(path) / ".curfew" / "before-sleep"
+        if not program.is_file() or not os.access(program, os.X_OK):
+            continue
+        tell(step=f"Running {program}")
+        try:
+            done = subprocess.run([str(program)], capture_output=True, text=True, timeout=HOOK_SECONDS, check=False)  # noqa: S603  the owner's own program
+        except (OSError, subprocess.TimeoutExpired) as bad:
+            raise Failed(f"{program} did not end well: {bad}") from bad
+        if done.returncode:
+            raise Failed(f"{program} ended with {done.returncode}: {done.stderr[-200:]}")
+
+
+def upload(order: Mapping[str, Any], tree: trees.Manifest) -> None:
+    """Send the hashes to the platform, under the order's id."""
+    body = gzip.compress("\n".join(tree.lines()).encode(), 5, mtime=0)
+    link = _transport(order)
+    try:
+        reply = link.request(
+            "POST", f"/api/agent/machine/manifest/{order['id']}", body=body, packed=True, timeout=UPLOAD_SECONDS
+        )
+    finally:
+        link.close()
+    if not reply.ok:
+        raise Failed(
+            f"the platform did not take the hashes: {reply.status} {reply.body[:200].decode(errors='replace')}"
+        )
+
+
+def _transport(order: Mapping[str, Any]) -> Transport:
+    platform = order["platform"]
+    endpoint = Endpoint(platform["url"], ca_file=platform.get("ca_file", ""), allow_http=bool(platform.get("http")))
+    return Transport(endpoint, read_token("", platform["token_file"]))
+
+
+def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Bring the files of a snapshot back in place, then hash them and compare with what was hashed before the backup."""
+    tell(step="Fetching the hashes")
+    wanted = _download(order)
+    tell(step="Bringing files back", percent=2, files=wanted.files, size=wanted.size)
+    target = str(order.get("target") or "/")
+    with contextlib.closing(_Watcher(wanted, tell)) as watcher:
+        _restic(order, ["restore", str(order["snapshot"]), "--target", target], lambda told: watcher.look())
+    tell(step="Comparing every file", percent=90)
+    found, missing = trees.rebuild(wanted)
+    return {
+        "digest": found.digest,
+        "files": found.files,
+        "size": found.size,
+        "missing": len(missing),
+        "first_missing": missing[:5],
+    }
+
+
+def _download(order: Mapping[str, Any]) -> trees.Manifest:
+    link = _transport(order)
+    try:
+        reply = link.request("GET", f"/api/agent/machine/manifest/{order['manifest']}", timeout=UPLOAD_SECONDS)
+    finally:
+        link.close()
+    if not reply.ok:
+        raise Failed(f"the platform does not tell what the snapshot holds: {reply.status}")
+    body = gzip.decompress(reply.body) if reply.body[:2] == b"\x1f\x8b" else reply.body
+    try:
+        return trees.parse(body.decode().splitlines())
+    except (ValueError, KeyError) as bad:
+        raise Failed("the platform's list of files cannot be read") from bad
+
+
+class _Watcher:
+    """How far a restore is, by looking at which of the largest files are there: restic 0.14 does not tell."""
+
+    def __init__(self, wanted: trees.Manifest, tell: Tell) -> None:
+        files = [entry for entry in wanted.entries if entry.kind == "f"]
+        self._largest = sorted(files, key=lambda e: -e.size)[:200]
+        self._total = sum(e.size for e in self._largest) or 1
+        self._tell, self._next = tell, 0.0
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 1.0
+        there = 0
+        for entry in self._largest:
+            with contextlib.suppress(OSError):
+                there += min(entry.size, Path(entry.path).stat().st_blocks * 512)
+        self._tell(percent=2 + int(86 * there / self._total), bytes_done=there)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _restic_backup(order: Mapping[str, Any], paths: list[str], tell: Tell) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+
+    def hear(told: dict[str, Any]) -> None:
+        if told.get("message_type") == "status":
+            done = float(told.get("percent_done") or 0.0)
+            tell(percent=10 + int(done * 72), bytes_done=int(told.get("bytes_done") or 0))
+        elif told.get("message_type") == "summary":
+            summary.update(told)
+
+    command = ["backup", "--host", str(order["host"]), *_tuning(order)]
+    for tag in order.get("tags") or []:
+        command += ["--tag", str(tag)]
+    _restic(order, [*command, "--", *paths], hear)
+    if not summary.get("snapshot_id"):
+        raise Failed("restic ended well but told no snapshot")
+    return summary
+
+
+def _tuning(order: Mapping[str, Any]) -> list[str]:
+    tuned: Mapping[str, Any] = order.get("tuning") or {}
+    words = ["--compression", str(tuned.get("compression") or "auto")]
+    if tuned.get("pack_size"):
+        words += ["--pack-size", str(int(tuned["pack_size"]))]
+    return words
+
+
+def _restic(order: Mapping[str, Any], arguments: list[str], hear: Callable[[dict[str, Any]], None]) -> None:
+    """Run restic, handing each JSON line on. Any exit code but 0 is a failure, with restic's own words."""
+    environment = {
+        **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE")},
+        **{str(k): str(v) for k, v in (order.get("environment") or {}).items()},
+        "RESTIC_REPOSITORY": str(order["repository"]),
+        "RESTIC_PASSWORD": str(order["password"]),
+        "RESTIC_PROGRESS_FPS": "2",
+        "RESTIC_CACHE_DIR": str(order.get("cache") or "/var/cache/curfew-restic"),
+    }
+    words = [*(str(w) for w in order.get("restic_options") or []), "--json", *arguments]
+    try:
+        child = subprocess.Popen(  # noqa: S603  our own arguments
+            ["restic", *words],  # noqa: S607  by the machine's own PATH
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+    except OSError as bad:
+        raise Failed(f"restic cannot be started: {bad}") from bad
+    said = _listen(child, hear)
+    if child.returncode:
+        raise Failed(f"restic ended with {child.returncode}: {said.strip()[-300:]}")
+
+
+def _listen(child: subprocess.Popen[bytes], hear: Callable[[dict[str, Any]], None]) -> str:
+    """Read both streams to their ends; returns the last of what was said on the error stream."""
+    rest, said = b"", b""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child, selectors.DefaultSelector() as ready:
+        ready.register(child.stdout, selectors.EVENT_READ, "out")
+        ready.register(child.stderr, selectors.EVENT_READ, "err")
+        while ready.get_map():
+            for key, _ in ready.select(1.0):
+                data = os.read(key.fd, 65_536)
+                if not data:
+                    ready.unregister(key.fileobj)
+                elif key.data == "err":
+                    said = (said + data)[-4000:]
+                else:
+                    *lines, rest = (rest + data).split(b"\n")
+                    for line in lines:
+                        _hear(line, hear)
+            hear({"message_type": "tick"})
+    return said.decode(errors="replace")
+
+
+def _hear(line: bytes, hear: Callable[[dict[str, Any]], None]) -> None:
+    with contextlib.suppress(ValueError):
+        told = json.loads(line)
+        if isinstance(told, dict):
+            hear(told)
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m agent.machine.work ORDER REPORT`."""
+    return run(Path(arguments[0]), Path(arguments[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

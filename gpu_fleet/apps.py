@@ -1,0 +1,30 @@
+from django.apps import AppConfig
+
+
+class GpuFleetConfig(AppConfig):
+    name = "gpu_fleet"
+    verbose_name = "GPU fleet"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from accounts.providers import registry as providers
+        from core import menu, periodic, sleepable
+        from gpu_fleet import audit_verbs, executors, sleeping  # noqa: F401  registers the verbs
+        from gpu_fleet.providers import registry as own
+        from operations import registry
+
+        for executor in (
+            executors.MachineWake(),
+            executors.MachineHibernate(),
+            executors.MachineSnapshot(),
+            executors.MachineRestore(),
+            executors.MachineDestroy(),
+        ):
+            registry.register(executor)
+        providers.register(own.VAST, own.connect_vast)
+        sleepable.register(sleeping.GpuMachineKind())
+        periodic.register("gpu_fleet.tend", 5)
+        periodic.register("gpu_fleet.sweep", 300)
+        periodic.register("gpu_fleet.sample_market", 600)
+        periodic.register("gpu_fleet.tidy", 3600)
+        menu.register(menu.Entry(30, "GPU Fleet", "gpu_fleet:fleet", "cpu", prefix="/gpu-fleet"))

@@ -1,0 +1,113 @@
+"""The ways out of this server: providers of accounts, logins, repositories. Tests replace these functions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+
+from accounts import vault
+from accounts.models import CloudAccount
+from accounts.providers.base import Connection
+from core import encryption
+from core.providers import AuthenticationFailed, InvalidRequest
+from gpu_fleet.enums import StorageKind, provider_words
+from gpu_fleet.models import FleetSettings, Machine, Rental
+from gpu_fleet.providers import ssh
+from gpu_fleet.providers.base import GpuProvider
+from gpu_fleet.providers.registry import provider_for
+from gpu_fleet.providers.restic import Repository
+from gpu_fleet.providers.storage import Bucket
+
+INSIDE = "/curfew/repository"
+_lock = threading.Lock()
+_kept: dict[UUID, tuple[str, Connection]] = {}
+
+
+def open_provider(account: CloudAccount) -> GpuProvider:
+    """The GPU provider of an account; contacts nobody by itself. Raises a ProviderError for unusable credentials."""
+    credentials = vault.credentials_of(account)
+    told = [credentials.method, dict(credentials.values), dict(credentials.endpoints)]
+    stamp = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    with _lock:
+        kept = _kept.get(account.id)
+    connection = kept[1] if kept and kept[0] == stamp else vault.connect_with(credentials)
+    with _lock:
+        _kept[account.id] = (stamp, connection)
+    rules = FleetSettings.objects.for_org(account.organization_id).first()
+    return provider_for(connection, local_hourly=rules.local_hourly if rules else None)
+
+
+def login(rental: Rental, private_key: str) -> str:
+    """Log in to a rental with its pinned keys; "" when it worked."""
+    return ssh.login(rental.ssh_host, rental.ssh_port, private_key, rental.host_keys)
+
+
+def folder_of(machine: Machine) -> Path:
+    """Where a machine's repository lies on this server."""
+    return Path(settings.CURFEW_DATA) / "gpu" / "repositories" / str(machine.id)
+
+
+def manifest_file(organization_id: UUID, snapshot_id: UUID) -> Path:
+    """Where the hashes of a snapshot are kept."""
+    return Path(settings.CURFEW_DATA) / "gpu" / "manifests" / str(organization_id) / f"{snapshot_id}.gz"
+
+
+def bucket_of(rules: FleetSettings) -> Bucket:
+    """The organization's bucket with its key. Raises AuthenticationFailed when the key cannot be opened."""
+    try:
+        keys = encryption.unseal(rules.sealed, bound_to=rules.seal_name) if rules.sealed else {}
+    except encryption.CannotDecrypt:
+        raise AuthenticationFailed("The key of the snapshot storage cannot be opened.", code="storage_key") from None
+    return Bucket(
+        rules.bucket,
+        rules.endpoint,
+        rules.region,
+        str(keys.get("access_key") or ""),
+        str(keys.get("secret_key") or ""),
+        rules.role_arn,
+    )
+
+
+def repository_of(machine: Machine, rules: FleetSettings) -> Repository:
+    """The machine's repository as this server reaches it."""
+    password = secrets_of(machine)["password"]
+    cache = str(Path(settings.CURFEW_DATA) / "gpu" / "cache")
+    if rules.storage == StorageKind.S3:
+        bucket = bucket_of(rules)
+        return Repository(bucket.location(f"curfew/{machine.id}"), password, bucket.environment(), cache)
+    folder = folder_of(machine)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Repository(str(folder), password, {}, cache)
+
+
+def repository_for_machine(machine: Machine, rules: FleetSettings) -> Repository:
+    """The same repository as the machine reaches it, with keys for this one folder alone. Raises a ProviderError."""
+    password = secrets_of(machine)["password"]
+    if rules.storage == StorageKind.S3:
+        bucket, folder = bucket_of(rules), f"curfew/{machine.id}"
+        return Repository(bucket.location(folder), password, bucket.scoped(folder, f"curfew-{machine.id.hex}"))
+    if not provider_words(machine.provider).shares_folders:
+        raise InvalidRequest(
+            f"A machine at {provider_words(machine.provider).label} cannot reach a folder of this server.",
+            code="storage_unreachable",
+            next_step="Choose S3 or R2 as snapshot storage under GPU Fleet, Settings.",
+        )
+    return Repository(INSIDE, password)
+
+
+def secrets_of(machine: Machine) -> dict[str, str]:
+    """The machine's own secrets: `password` of its repository, `token` that its agent is to take on next."""
+    try:
+        found = encryption.unseal(machine.sealed, bound_to=machine.seal_name) if machine.sealed else {}
+    except encryption.CannotDecrypt:
+        raise AuthenticationFailed(
+            f"The secrets of {machine.name} cannot be opened.",
+            code="machine_secrets",
+            next_step="Give the server its earlier encryption key back.",
+        ) from None
+    return {str(k): str(v) for k, v in found.items()}

@@ -1,0 +1,60 @@
+"""Every write of the GPU fleet."""
+
+from gpu_fleet.services.hearing import keep_manifest, read_manifest, record_beat
+from gpu_fleet.services.idling import check_idle, forget_beats
+from gpu_fleet.services.machines import (
+    change_machine,
+    create_machine,
+    find_machine,
+    keep_awake,
+    request_destroy,
+    request_hibernate,
+    request_restore,
+    request_snapshot,
+    request_wake,
+)
+from gpu_fleet.services.market import forget_samples, keep_samples, sample_all
+from gpu_fleet.services.reaping import (
+    destroy_orphan,
+    list_orphans,
+    mark_silent,
+    reap,
+    sweep_account,
+    sweep_late,
+    watch,
+)
+from gpu_fleet.services.settings import change_settings, settings_of
+from gpu_fleet.services.snapshots import apply_retention, delete_snapshot, find_snapshot, verify_again
+
+__all__ = [
+    "apply_retention",
+    "change_machine",
+    "change_settings",
+    "check_idle",
+    "create_machine",
+    "delete_snapshot",
+    "destroy_orphan",
+    "find_machine",
+    "find_snapshot",
+    "forget_beats",
+    "forget_samples",
+    "keep_awake",
+    "keep_manifest",
+    "keep_samples",
+    "list_orphans",
+    "mark_silent",
+    "read_manifest",
+    "reap",
+    "record_beat",
+    "request_destroy",
+    "request_hibernate",
+    "request_restore",
+    "request_snapshot",
+    "request_wake",
+    "sample_all",
+    "settings_of",
+    "sweep_account",
+    "sweep_late",
+    "verify_again",
+    "watch",
+]

@@ -1,0 +1,123 @@
+"""How a fleet behaves: read with defaults, changed with an audit line, secrets sealed."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from audit import services as audit
+from core import encryption
+from core.actor import Actor
+from core.errors import InvalidInput
+from gpu_fleet.enums import MANAGE, StorageKind
+from gpu_fleet.models import FleetSettings
+from gpu_fleet.providers import ssh
+from gpu_fleet.race import Strategy
+
+PLAIN = (
+    "auto_sleep",
+    "idle_minutes",
+    "warn_seconds",
+    "strategy",
+    "storage",
+    "bucket",
+    "endpoint",
+    "region",
+    "role_arn",
+    "keep_last",
+    "dead_man_hours",
+    "local_hourly",
+)
+
+
+def settings_of(organization_id: UUID) -> FleetSettings:
+    """The organization's settings, made with a fresh SSH key on first use."""
+    found: FleetSettings | None = FleetSettings.objects.for_org(organization_id).first()
+    if found is not None:
+        return found
+    private, public = ssh.new_key("curfew")
+    row = FleetSettings(organization_id=organization_id, ssh_public=public)
+    row.ssh_sealed = encryption.seal({"private": private}, bound_to=row.seal_name)
+    with transaction.atomic():
+        made, _ = FleetSettings.objects.for_org(organization_id).get_or_create(
+            organization_id=organization_id, defaults={"ssh_public": row.ssh_public, "ssh_sealed": row.ssh_sealed}
+        )
+    fresh: FleetSettings = made
+    return fresh
+
+
+def private_key_of(rules: FleetSettings) -> str:
+    """The key that this server logs in with. Raises CannotDecrypt."""
+    return str(encryption.unseal(rules.ssh_sealed, bound_to=rules.seal_name)["private"])
+
+
+def change_settings(*, actor: Actor, **given: Any) -> FleetSettings:
+    """Change what is given; `access_key` and `secret_key` of the storage are stored sealed and never shown again.
+
+    Raises Forbidden without `gpu.manage`, InvalidInput for values out of bounds.
+    """
+    actor.require(MANAGE, "change the settings of the GPU fleet")
+    if actor.org_id is None:
+        raise InvalidInput("Settings belong to an organization.")
+    clean = _clean(given)
+    settings_of(actor.org_id)
+    with transaction.atomic():
+        row = FleetSettings.objects.visible_to(actor).select_for_update().get()
+        before = row.shown()
+        for name, value in clean.items():
+            setattr(row, name, value)
+        if row.storage == StorageKind.S3 and not row.bucket:
+            raise InvalidInput(errors={"bucket": ["Name the bucket."]})
+        changed = {name: [before[name], value] for name, value in row.shown().items() if value != before[name]}
+        if given.get("access_key") and given.get("secret_key"):
+            keys = {"access_key": str(given["access_key"]), "secret_key": str(given["secret_key"])}
+            row.sealed = encryption.seal(keys, bound_to=row.seal_name)
+            changed["storage_key"] = ["…", "replaced"]
+        row.save()
+        if changed:
+            audit.record(
+                actor=actor,
+                verb="gpu.settings_changed",
+                target=row,
+                target_label="GPU fleet",
+                changes=changed,
+                organization_id=row.organization_id,
+            )
+    result: FleetSettings = row
+    return result
+
+
+def _clean(given: dict[str, Any]) -> dict[str, Any]:
+    errors: dict[str, list[str]] = {}
+    clean: dict[str, Any] = {name: given[name] for name in PLAIN if name in given}
+    bounds = {"idle_minutes": (1, 1440), "warn_seconds": (0, 3600), "keep_last": (1, 100), "dead_man_hours": (0, 720)}
+    for name, (low, high) in bounds.items():
+        if name in clean and not low <= float(clean[name]) <= high:
+            errors[name] = [f"Between {low} and {high}."]
+    if "strategy" in clean and clean["strategy"] not in set(Strategy):
+        errors["strategy"] = ["Choose race, cheapest or reliable."]
+    if "storage" in clean and clean["storage"] not in StorageKind.values:
+        errors["storage"] = ["Choose local or s3."]
+    endpoint = str(clean.get("endpoint") or "")
+    if endpoint and not endpoint.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        errors["endpoint"] = ["An address that begins with https://."]
+    if "local_hourly" in clean:
+        clean["local_hourly"], words = _dollars(clean["local_hourly"])
+        errors |= {"local_hourly": [words]} if words else {}
+    if errors:
+        raise InvalidInput(errors=errors)
+    return clean
+
+
+def _dollars(given: Any) -> tuple[Decimal | None, str]:
+    """An amount between nothing and a thousand dollars; None for an empty field. The second is what is wrong with it."""
+    if given in (None, ""):
+        return None, ""
+    try:
+        amount = Decimal(str(given))
+    except InvalidOperation:
+        return None, "An amount in dollars."
+    return (amount, "") if amount.is_finite() and 0 <= amount <= 1000 else (None, "Between 0 and 1000 dollars.")

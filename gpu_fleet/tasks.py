@@ -1,0 +1,42 @@
+"""Celery's side: one service call each."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from core.errors import CurfewError
+from core.providers import ProviderError
+from gpu_fleet import services
+from gpu_fleet.models import Machine
+
+
+@shared_task(name="gpu_fleet.tend")
+def tend() -> int:
+    """Every five seconds: silent machines, idle machines, losers to be proven gone, what the providers say."""
+    services.mark_silent()
+    services.check_idle()
+    return services.reap() + services.watch()
+
+
+@shared_task(name="gpu_fleet.sweep")
+def sweep() -> int:
+    """Every five minutes: orders that took effect late."""
+    return services.sweep_late()
+
+
+@shared_task(name="gpu_fleet.sample_market")
+def sample_market() -> int:
+    """Every ten minutes: one look at each market."""
+    return services.sample_all()
+
+
+@shared_task(name="gpu_fleet.tidy")
+def tidy() -> int:
+    """Every hour: retention of snapshots, beats and samples."""
+    count = services.forget_beats() + services.forget_samples()
+    for machine in Machine.objects.all_orgs().filter(gone_at=None):
+        try:
+            count += services.apply_retention(machine=machine)
+        except (CurfewError, ProviderError):
+            continue  # the next hour tries again; nothing is lost by keeping a snapshot
+    return count

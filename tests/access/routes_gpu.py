@@ -1,0 +1,89 @@
+"""Routes of the GPU fleet and of its agents."""
+
+from __future__ import annotations
+
+from core import clock
+from gpu_fleet import services
+from gpu_fleet.models import Machine, Rental, Snapshot
+from operations.services import cancel_operation
+from tests.access.matrix import Route, World, api, page
+from tests.personas import make_account
+
+ID = "/api/instances/{gpu}"
+
+
+def build(world: World) -> None:
+    """A machine that is awake, and a snapshot of it."""
+    organization = world.alice.organization
+    account = make_account(organization, provider="docker", number="GPU-ENGINE", method="local", credentials="sealed")
+    machine, operation = services.create_machine(
+        actor=world.alice.actor, name="ember", account_id=account.id, wanted={"disk_gb": 16}
+    )
+    cancel_operation(actor=world.alice.actor, operation_id=operation.id)
+    now = clock.now()
+    rental = Rental.objects.for_org(organization).create(
+        organization=organization,
+        machine=machine,
+        account=account,
+        operation_id=operation.id,
+        generation=1,
+        label="curfew-x-r1",
+        provider="docker",
+        provider_id="curfew-x-r1-0",
+        offer_id="e-0",
+        host_id="e-0",
+        lane="won",
+        intended_at=now,
+        moved_at=now,
+    )
+    Machine.objects.for_org(organization).filter(id=machine.id).update(
+        rental=rental, generation=1, awake_since=now, heard_at=now, observed_state="awake"
+    )
+    snapshot = Snapshot.objects.for_org(organization).create(
+        organization=organization, machine=machine, generation=1, state="failed", created_at=now
+    )
+    world.ids.update(gpu=str(machine.id), snapshot=str(snapshot.id))
+
+
+def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body: dict | None = None) -> Route:
+    return Route("POST", path, 302, viewer, operator, owner, stranger, body or {})
+
+
+def _order(verb: str, *, owner: int = 202) -> Route:
+    return api("POST", f"{ID}/{verb}", viewer=403, operator=owner, owner=owner, stranger=404)
+
+
+ROUTES = [
+    page("/gpu-fleet/"),
+    page("/gpu-fleet/{gpu}/", stranger=404),
+    Route("GET", "/install/machine.pyz", 200, 200, 200, 200, 200),
+    api("POST", "/api/agent/status", viewer=403, operator=403, owner=403, stranger=403),
+    api("POST", "/api/agent/machine/manifest/x", viewer=403, operator=403, owner=403, stranger=403),
+    api("GET", "/api/agent/machine/manifest/x", viewer=403, operator=403, owner=403, stranger=403),
+    api("GET", "/api/agent/instances", viewer=200, operator=200, owner=200, stranger=200),
+    api("POST", "/api/agent/instances/{gpu}/keep-alive?minutes=30", viewer=403, operator=200, owner=200, stranger=404),
+    api("GET", "/api/instances", viewer=200, operator=200, owner=200, stranger=200),
+    api(
+        "POST",
+        "/api/instances",
+        viewer=403,
+        operator=403,
+        owner=404,
+        stranger=404,
+        body={"name": "fresh", "account_id": "11111111-1111-4111-8111-111111111111"},
+    ),
+    api("GET", "/api/instances/offers", viewer=200, operator=200, owner=200, stranger=200),
+    api("GET", ID, viewer=200, operator=200, owner=200, stranger=404),
+    api("DELETE", ID, viewer=403, operator=403, owner=202, stranger=404, body={"name": "ember"}),
+    _order("wake", owner=409),
+    _order("hibernate"),
+    _order("sync"),
+    api("POST", f"{ID}/keep-alive", viewer=403, operator=200, owner=200, stranger=404),
+    api("GET", "/api/snapshots", viewer=200, operator=200, owner=200, stranger=200),
+    api("POST", "/api/snapshots", viewer=403, operator=202, owner=202, stranger=404, body={"machine_id": "{gpu}"}),
+    api("DELETE", "/api/snapshots/{snapshot}", viewer=403, operator=403, owner=204, stranger=404),
+    api("POST", "/api/snapshots/{snapshot}/restore", viewer=403, operator=409, owner=409, stranger=404),
+    api("POST", "/api/snapshots/{snapshot}/verify", viewer=403, operator=409, owner=409, stranger=404),
+    api("GET", "/api/settings", viewer=200, operator=200, owner=200, stranger=200),
+    api("PUT", "/api/settings", viewer=403, operator=403, owner=200, stranger=200, body={"idle_minutes": 5}),
+]
