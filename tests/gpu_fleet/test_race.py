@@ -112,10 +112,10 @@ def test_an_order_that_takes_effect_late_is_found_and_destroyed(fleet: Fleet, de
     market(fleet)
     fleet.world.faults["create"] = ["hang"]
     machine = deploy(strategy="cheapest")
-    fleet.agents()
+    fleet.world.late = 300.0
     fleet.once()
+    fleet.world.late = 0.0
     (hidden,) = fleet.world.instances.values()
-    hidden.invisible_until = fleet.time.seconds + 300
     fleet.until_done()
     assert lanes_of(machine)[0].lane in ("never", "gone")
     fleet.time.go(300)

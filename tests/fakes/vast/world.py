@@ -81,6 +81,7 @@ class VastWorld:
         self._last: dict[str, float] = {}
         self._next = 1000
         self.limits = True
+        self.late = 0.0  # seconds until what is made now shows in answers
 
     def add(self, offer_id: int, **facts: Any) -> Host:
         host = Host(offer_id, facts.pop("machine_id", offer_id * 10), **facts)
@@ -216,7 +217,7 @@ class VastWorld:
 
     def _make(self, host: Host, label: str, env: dict[str, str]) -> Instance:
         self._next += 1
-        made = Instance(self._next, host, label, self.clock(), env)
+        made = Instance(self._next, host, label, self.clock(), env, invisible_until=self.clock() + self.late)
         self.instances[made.id] = made
         return made
 
