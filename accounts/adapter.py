@@ -15,7 +15,11 @@ from accounts.landing import landing_url
 from accounts.models import User
 from core.middleware import client_ip
 
-TOO_MANY = "Too many attempts. Wait a few minutes and try again."
+TOO_MANY = "Too many attempts. Wait five minutes and try again, or choose a new password by the link below."
+LOCKED_SECONDS = 300
+
+
+HOW = {"socialaccount": "single sign-on", "mfa": "second factor"}
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -46,7 +50,7 @@ class AccountAdapter(DefaultAccountAdapter):
         )
 
     def post_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse:
-        methods = [r["method"] for r in get_authentication_records(request, user)]
+        methods = [HOW.get(r["method"], r["method"]) for r in get_authentication_records(request, user)]
         services.record_sign_in(
             user=user, facts=facts_of_request(request), how=" and ".join(dict.fromkeys(methods)) or "session"
         )

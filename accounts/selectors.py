@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 
 from accounts import tokens
@@ -337,6 +339,17 @@ def get_member(*, actor: Actor, membership_id: UUID) -> Member:
 def factors_of(user: User) -> list[Authenticator]:
     """A person's second factors and passkeys, oldest first."""
     return list(Authenticator.objects.filter(user=user).order_by("created_at"))
+
+
+def address_of(user: User) -> EmailAddress | None:
+    """The person's own e-mail address as allauth keeps it, with whether it was confirmed."""
+    found: EmailAddress | None = EmailAddress.objects.filter(user=user, email__iexact=user.email).first()
+    return found
+
+
+def sso_links_of(user: User) -> list[SocialAccount]:
+    """A person's links to the single sign-on, oldest first."""
+    return list(SocialAccount.objects.filter(user=user).order_by("date_joined"))
 
 
 def sessions_of(user: User) -> list[UserSession]:

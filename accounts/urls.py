@@ -6,7 +6,7 @@ from allauth.account import views as allauth
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from accounts.views import agents, cloud, invitations, people, portal, security, settings, wizard
+from accounts.views import agents, cloud, invitations, people, portal, security, settings, sso, wizard
 
 _CLOUD = "settings/cloud-integrations"
 _ONE = f"{_CLOUD}/<uuid:account_id>"
@@ -48,6 +48,11 @@ _pages = [
     path("settings/members/<uuid:membership_id>/remove", people.member_remove, name="member-remove"),
     path("settings/api-keys", people.api_keys, name="api-keys"),
     path("settings/api-keys/<uuid:key_id>/revoke", people.api_key_revoke, name="api-key-revoke"),
+    path("account/sso/login", sso.login, name="sso-login"),
+    path("account/sso/callback", sso.callback, name="sso-callback"),
+    path("settings/security/sessions/<int:session_id>/end", security.session_end, name="session-end"),
+    path("settings/security/confirm", security.confirm_email, name="confirm-email"),
+    path("settings/security/sso/unlink", sso.unlink, name="sso-unlink"),
     path("settings/agents", agents.agents, name="agents"),
     path("settings/agents/<uuid:token_id>/revoke", agents.agent_revoke, name="agent-revoke"),
     path("settings/organizations/new", settings.organization_new, name="organization-new"),

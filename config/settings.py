@@ -68,6 +68,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "allauth.usersessions",
     "django_celery_beat",
     "django_htmx",
@@ -199,6 +201,12 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_EMAIL_VERIFICATION = env.str("CURFEW_EMAIL_VERIFICATION", default="optional")
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key", "login": "30/m/ip"}
+CURFEW_OIDC_ISSUER = env.str("CURFEW_OIDC_ISSUER", default="")
+CURFEW_OIDC_CLIENT_ID = env.str("CURFEW_OIDC_CLIENT_ID", default="")
+CURFEW_OIDC_CLIENT_SECRET = secret("CURFEW_OIDC_CLIENT_SECRET", "")
+CURFEW_OIDC_NAME = env.str("CURFEW_OIDC_NAME", default="Single sign-on")
+CURFEW_OIDC_DOMAINS = env.list("CURFEW_OIDC_DOMAINS", default=[])
+SOCIALACCOUNT_ADAPTER = "accounts.sso.SocialAccountAdapter"
 MFA_ADAPTER = "accounts.adapter.MFAAdapter"
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]

@@ -42,4 +42,5 @@ urlpatterns = [
 handler400 = "core.error_views.bad_request"
 handler403 = "core.error_views.forbidden"
 handler404 = "core.error_views.not_found"
+handler429 = "accounts.views.portal.too_many"
 handler500 = "core.error_views.server_error"

@@ -32,6 +32,7 @@ from accounts.services.profile import close_wizard, set_appearance, update_organ
 from accounts.services.roles import RoleSetup, prepare_role
 from accounts.services.sessions import (
     TokenPair,
+    end_session,
     issue_tokens,
     password_changed,
     record_mfa_change,
@@ -43,6 +44,7 @@ from accounts.services.sessions import (
     switch_organization,
 )
 from accounts.services.signup import SignedUp, create_organization, sign_up
+from accounts.services.sso import log_sso_failure, person_for_sso, unlink_sso
 
 __all__ = [
     "RoleSetup",
@@ -60,14 +62,17 @@ __all__ = [
     "create_organization",
     "disconnect_account",
     "disconnect_effects",
+    "end_session",
     "invite",
     "issue_tokens",
+    "log_sso_failure",
     "mark_scan_failed",
     "mark_scanned",
     "mark_scanning",
     "mint_agent_token",
     "open_invitation",
     "password_changed",
+    "person_for_sso",
     "prepare_role",
     "reconnect",
     "record_denied",
@@ -87,6 +92,7 @@ __all__ = [
     "set_appearance",
     "sign_up",
     "switch_organization",
+    "unlink_sso",
     "update_organization",
     "update_profile",
     "verify_account",

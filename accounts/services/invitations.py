@@ -138,7 +138,7 @@ def accept_invitation(*, token: str, user: User, facts: Mapping[str, str] | None
         row, by_mail = _row_of(token, lock=True)
         if user.email.lower() != row.email.lower():
             raise Forbidden(f"This invitation is for {row.email}. Log in as that person.", code="other_person")
-        return _join(row, user, by_mail, dict(facts or {}))
+        return _accept(row, user, by_mail, dict(facts or {}))
 
 
 def accept_as_new(
@@ -166,7 +166,7 @@ def accept_as_new(
             row, by_mail = _row_of(token, lock=True)
             user.save(force_insert=True)
             EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=by_mail)
-            return user, _join(row, user, by_mail, dict(facts or {}))
+            return user, _accept(row, user, by_mail, dict(facts or {}))
     except IntegrityError:
         raise Conflict(f"{row.email} has signed up meanwhile. Log in to accept.", code="signed_up") from None
 
@@ -200,7 +200,12 @@ def _still_offered(row: Invitation) -> bool:
     return member is not None and needed <= permissions_of(member.role)
 
 
-def _join(row: Invitation, user: User, by_mail: bool, facts: dict[str, str]) -> Membership:
+def join(row: Invitation, user: User, facts: dict[str, str]) -> Membership | None:
+    """Use a locked invitation up for a person whose address was confirmed otherwise; None when it is offered no more."""
+    return _accept(row, user, False, facts) if _still_offered(row) else None
+
+
+def _accept(row: Invitation, user: User, by_mail: bool, facts: dict[str, str]) -> Membership:
     membership, made = Membership.objects.for_org(row.organization_id).get_or_create(
         organization_id=row.organization_id, user=user, defaults={"role": row.role}
     )

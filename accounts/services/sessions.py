@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+from allauth.usersessions.models import UserSession
 from django.db import transaction
 from django.db.models import Q
 
@@ -142,6 +143,16 @@ def record_sign_out(*, actor: Actor, user: User) -> None:
     """Audit a sign-out."""
     if actor.org_id:
         audit.record_alone(actor=actor, verb="user.signed_out", target=user)
+
+
+def end_session(*, actor: Actor, user: User, session_id: int) -> None:
+    """Log a person's browser out, wherever it is. NotFound for another person's."""
+    with transaction.atomic():
+        row = UserSession.objects.filter(pk=session_id, user=user).first()
+        if row is None:
+            raise NotFound("There is no such session.")
+        row.end()
+        audit.record(actor=actor, verb="user.signed_out", target=user, detail=f"Another browser, at {row.ip}.")
 
 
 def record_sign_in_failure(*, email: str, facts: Mapping[str, str], why: str) -> None:

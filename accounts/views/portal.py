@@ -9,15 +9,18 @@ from allauth.account.internal.flows.login import perform_login, record_authentic
 from allauth.account.models import Login
 from allauth.account.views import LoginView
 from django.conf import settings
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import selectors, services
+from accounts import selectors, services, sso
 from accounts.access import caller_of, signed_in
+from accounts.adapter import LOCKED_SECONDS
 from accounts.facts import facts_of_request
 from accounts.forms import PortalLoginForm, SignUpForm, show_error
 from accounts.throttles import SignupThrottle
@@ -33,12 +36,20 @@ class PortalLoginView(LoginView):
 
     def form_invalid(self, form: Any) -> HttpResponse:
         response: HttpResponse = super().form_invalid(form)
-        response.status_code = 422
+        locked = form.has_error(NON_FIELD_ERRORS, "too_many_login_attempts")
+        response.status_code = 429 if locked else 422
+        if locked:
+            response["Retry-After"] = str(LOCKED_SECONDS)
         return response
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         next_url = self.request.POST.get("next") or self.request.GET.get("next") or ""
-        return {**super().get_context_data(**kwargs), "next": next_url, "signup_open": settings.CURFEW_ALLOW_SIGNUP}
+        return {
+            **super().get_context_data(**kwargs),
+            "next": next_url,
+            "signup_open": settings.CURFEW_ALLOW_SIGNUP,
+            "sso_name": settings.CURFEW_OIDC_NAME if sso.is_offered() else "",
+        }
 
 
 login = PortalLoginView.as_view()
@@ -66,6 +77,13 @@ def signup(request: HttpRequest) -> HttpResponse:
     made.user.backend = settings.AUTHENTICATION_BACKENDS[0]
     record_authentication(request, made.user, method="sign-up")
     response: HttpResponse = perform_login(request, Login(user=made.user, email=made.user.email, signup=True))
+    return response
+
+
+def too_many(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """The page of every limit that allauth keeps (resets, confirmations, sign-ins)."""
+    response = render(request, "errors/429.html", {"reason": "", "page_title": "Too many requests"}, status=429)
+    response["Retry-After"] = str(LOCKED_SECONDS)
     return response
 
 

@@ -44,6 +44,11 @@ ROUTES = [
     _post("/settings/agents", 403, 403, 201, 201, {"kind": "worker", "name": "Rack 4", "hours": "24"}),
     _post("/settings/agents/{agent}/revoke", 403, 403, 302, 404),
     _post("/settings/organizations/new", 302, 302, 302, 302, {"new-name": "Second house"}),
+    Route("GET", "/account/sso/login", 404, 404, 404, 404, 404),  # none is set up
+    Route("GET", "/account/sso/callback", 404, 404, 404, 404, 404),
+    _post("/settings/security/sso/unlink", 404, 404, 404, 404),
+    _post("/settings/security/sessions/1/end", 404, 404, 404, 404),
+    _post("/settings/security/confirm", 302, 302, 302, 302),
     page("/settings/notifications/mine"),
     page("/settings/notifications/channels/{channel}", viewer=403, operator=403, stranger=404),
     _post(
