@@ -16,6 +16,8 @@ LONGEST_WAIT = 30.0
 REFUSED_WAIT = 60.0
 UNSUPPORTED_WAIT = 600.0
 SEND_SECONDS = 60.0
+CONFLICT_WAIT = 5.0
+LONGEST_CONFLICT_WAIT = 300.0
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Sender:
         self.outbox, self.pace = outbox, pace
         self._transport, self._ready = transport, ready
         self._backoff = Backoff(1.0, LONGEST_WAIT)
+        self._conflicts = Backoff(CONFLICT_WAIT, LONGEST_CONFLICT_WAIT)
         self.figures = Delivered()
         self.wake = threading.Event()
 
@@ -107,6 +110,8 @@ class Sender:
         if self._backoff.failures:
             log.info("the platform answers again")
         self._backoff.succeeded()
+        if not parcel.full:
+            self._conflicts.succeeded()
         self.outbox.accepted()
         figures = self.figures
         figures.messages += 1
@@ -130,7 +135,12 @@ class Sender:
         self.outbox.refused()
         if parcel.full:
             return self._failed(f"the platform does not take a full snapshot ({code or 'no reason given'})")
-        return 0.0
+        again = self._conflicts.failures > 0
+        wait = self._conflicts.failed()
+        if not again:
+            return 0.0  # once in a while that is ordinary: everything goes out at once
+        self.figures.last_problem = f"the platform loses the thread again and again ({code or 'no reason given'})"
+        return wait
 
     def _failed(self, problem: str, at_least: float = 0.0) -> float:
         if self.figures.last_problem != problem:

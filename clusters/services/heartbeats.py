@@ -78,6 +78,7 @@ def record_heartbeat(*, token: AgentToken, body: bytes) -> Answer:
     try:
         beat = ingest.read_heartbeat(body)
     except ingest.BadMessage as bad:
+        note_unreadable(cluster, bad)
         return ingest.refusal(bad)
     refused = refuse_other(cluster, beat.cluster_uid)
     if refused:
@@ -130,7 +131,24 @@ def judge(beat: ingest.Beat) -> tuple[str, str]:
     nodes = beat.sources.get("nodes")
     if nodes is not None and nodes.state in ("unauthorized", "forbidden", "error"):
         return State.ERROR, f"The agent may not list nodes ({nodes.state}): {nodes.detail[:300]}"
-    return State.LIVE, missing_words({name: source.state for name, source in beat.sources.items()})
+    delivery = beat.raw.get("delivery")
+    problem = str(delivery.get("problem") or "")[:300] if isinstance(delivery, dict) else ""
+    words = missing_words({name: source.state for name, source in beat.sources.items()})
+    if problem:
+        words = f"Its last report did not arrive: {problem}. {words}".strip()
+    return State.LIVE, words
+
+
+def note_unreadable(cluster: Cluster, bad: ingest.BadMessage) -> None:
+    """The agent speaks, but not as we do: the cluster says so instead of being taken for lost. Noise changes nothing."""
+    if bad.code != "unsupported_format" or cluster.state == State.ASLEEP:
+        return
+    cause = (
+        "Its agent speaks a newer format than this server reads: update Curfew, or install the agent that it serves."
+    )
+    now = clock.now()
+    actor = Actor.system(WATCHER, cluster.organization_id)
+    move(actor=actor, cluster=cluster, to=State.ERROR, at=now, cause=cause, allowed=REPORTING, heard_at=now)
 
 
 def missing_words(states: dict[str, str]) -> str:

@@ -30,6 +30,7 @@ from clusters.services.heartbeats import (
     cluster_of,
     held_of,
     missing_words,
+    note_unreadable,
     refuse_other,
 )
 from clusters.services.money import Quote, Quotes, note_price, sum_up
@@ -75,6 +76,7 @@ def ingest_snapshot(*, token: AgentToken, body: bytes, gzip: bool = True, sent_a
         message = ingest.read(body, gzip=gzip)
     except ingest.BadMessage as bad:
         log.warning("cluster_report_refused", extra={"cluster_id": str(cluster.id), "code": bad.code})
+        note_unreadable(cluster, bad)
         return ingest.refusal(bad)
     del body
     refused = refuse_other(cluster, message.cluster.uid)

@@ -119,6 +119,27 @@ def test_a_platform_that_always_wants_everything_is_not_hammered() -> None:
     assert len(script.bodies) == 6
 
 
+def test_deltas_that_are_refused_again_and_again_are_paced() -> None:
+    """Each full snapshot is taken, each delta after it refused: without a pause, everything would go out every time."""
+    made, script, store = sender()
+    made.step()
+    waits = []
+    for number in range(6):
+        store.put(NODES, make.node(f"x{number}"))
+        script.answers = [(409, {"code": "resync_required"}), (200, {})]
+        waits.append(made.step())
+        made.step()
+    assert waits[0] == 0.0
+    assert all(wait >= 2.5 for wait in waits[1:])
+    assert waits[-1] > 30
+    assert made.figures.last_problem == ""
+    store.put(NODES, make.node("calm"))
+    made.step()
+    store.put(NODES, make.node("later"))
+    script.answers = [(409, {"code": "resync_required"})]
+    assert made.step() == 0.0, "a delta that was taken ends it"
+
+
 def test_too_large_leaves_the_samples_out() -> None:
     made, script, _ = sender((413, {}))
     from agent.cluster.metrics import SampleWriter

@@ -176,6 +176,33 @@ def test_a_heartbeat_that_cannot_reach_the_api_names_the_cause(join: Join, time:
     assert (joined.row.state, joined.row.cause) == ("live", "")
 
 
+def test_a_newer_agent_is_an_error_with_its_cause_and_not_a_loss(join: Join, time: Time) -> None:
+    joined = join()
+    joined.report()
+    joined.beat()
+    for _ in range(5):
+        time.go(15)
+        assert joined.beat(format=2)[0] == 415
+        services.mark_lost()
+    assert joined.row.state == "error"
+    assert "newer format" in joined.row.cause
+    assert joined.row.node_count == 3, "what was known stays"
+    joined.beat()
+    assert (joined.row.state, joined.row.cause) == ("live", "")
+    assert joined.send(b"noise")[0] == 400
+    assert joined.row.state == "live"
+
+
+def test_a_report_that_does_not_arrive_is_said_while_heartbeats_do(join: Join, time: Time) -> None:
+    joined = join()
+    joined.report()
+    joined.beat(delivery={"problem": "the platform cannot read the message: cut off"})
+    assert joined.row.state == "live"
+    assert "did not arrive: the platform cannot read the message: cut off" in joined.row.cause
+    joined.beat(delivery={"problem": ""})
+    assert joined.row.cause == ""
+
+
 def test_a_heartbeat_of_a_quiet_cluster_takes_two_queries(join: Join, time: Time) -> None:
     joined = join()
     joined.report()
