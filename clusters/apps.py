@@ -10,12 +10,14 @@ class ClustersConfig(AppConfig):
         from accounts import services as accounts
         from accounts import vault
         from clusters import audit_verbs, scanning, services  # noqa: F401  registers the verbs
+        from clusters.sleeping import setup
         from core import discovery, hooks, menu, periodic
         from operations import registry
 
         registry.register(scanning.ClusterDiscover())
         registry.register(scanning.ClusterPreflight())
         discovery.register(scanning.CLUSTERS)
+        setup.register()
         vault.register_sealed("cluster", services.reseal_credentials)
         accounts.blast_radius.subscribe(services.disconnect_effects)
         hooks.cloud_account_disconnecting.subscribe(services.release_account)

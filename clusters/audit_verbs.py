@@ -14,5 +14,12 @@ verbs.register(
     cluster__maintenance_ended="Maintenance of {target} ended",
     cluster__asleep="{target} fell asleep",
     cluster__awake="{target} is awake",
+    cluster__sleep_requested="Asked {target} to sleep",
+    cluster__wake_requested="Asked {target} to wake",
+    cluster__snapshot_taken="Wrote down what {target} must be given back",
+    cluster__sleep_rules_changed="Changed how {target} sleeps",
+    cluster__restore_file_taken="Took the restore file of {target} instead of a wake",
+    cluster__contested="Something wakes what sleeps in {target}",
+    cluster__restored_from_file="Restored {target} from a file",
     cluster__manifest_fetched="Fetched the agent's manifest of {target}",
 )

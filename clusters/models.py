@@ -297,3 +297,6 @@ class Alert(UuidModel, OrgOwned):
 
     def __str__(self) -> str:
         return self.title
+
+
+from clusters.sleeping.models import SleepFight, SleepRules, SleepSnapshot  # noqa: E402, F401  Django looks here

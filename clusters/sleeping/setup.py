@@ -1,0 +1,14 @@
+"""What sleep registers when the app is ready."""
+
+from __future__ import annotations
+
+from clusters.sleeping import executors, sleepable
+from core import sleepable as sleepables
+from operations import registry
+
+
+def register() -> None:
+    """Orders and the kind of sleepable."""
+    registry.register(executors.ClusterSleep())
+    registry.register(executors.ClusterWake())
+    sleepables.register(sleepable.ClusterKind())
