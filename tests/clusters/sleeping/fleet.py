@@ -43,46 +43,50 @@ def custom(api: str, kind: str, name: str, namespace: str, spec: Object, **metad
     }
 
 
+SPACES = ("shop", "pay", "search", "batch")
+
+
 def workloads(count: int = 200) -> list[Object]:
-    """Objects that sleep: about `count`, every kind, fields set, unset and already at rest."""
-    found: list[Object] = []
-    for n in range(count):
-        space, name = ("shop", "pay", "search", "batch")[n % 4], f"w{n}"
-        slot = n % 20
-        if slot < 11:
-            found.append(deployment(name, space, replicas=(None if slot == 3 else slot % 4)))
-            if slot == 5:
-                found[-1]["metadata"]["annotations"] = {"team": "shop", "curfew.dev/wake-order": "30"}
-        elif slot < 14:
-            made = _small(make.stateful_set(name, space))
-            made["spec"]["replicas"] = 1 + n % 3
-            found.append(made)
-        elif slot < 17:
-            cron = make.cron_job(name, space)
-            cron["spec"]["jobTemplate"] = {"spec": {"template": {"metadata": {}, "spec": {}}}}
-            if slot == 14:
-                del cron["spec"]["suspend"]
-            elif slot == 15:
-                cron["spec"]["suspend"] = n % 40 < 20
-            found.append(cron)
-        elif slot == 17:
-            target = f"w{n - 17 + 2}"
-            scaler = make.autoscaler(target, space)
-            scaler["metadata"]["namespace"] = ("shop", "pay", "search", "batch")[(n - 15) % 4]
-            scaler["spec"]["minReplicas"] = n // 20 % 3
-            if n // 20 % 3 == 2:
-                del scaler["spec"]["minReplicas"]
-            scaler.pop("status", None)
-            found.append(scaler)
-        elif slot == 18:
-            spec = {"replicas": 2, "template": {"metadata": {"labels": {"app": name}}, "spec": {}}}
-            found.append(custom("argoproj.io/v1alpha1", "Rollout", name, space, spec))
-        else:
-            spec = {"scaleTargetRef": {"name": f"w{n - 19 + 1}"}, "maxReplicaCount": 5}
-            place = ("shop", "pay", "search", "batch")[(n - 18) % 4]
-            paused = {"annotations": {"autoscaling.keda.sh/paused-replicas": "1"}} if n % 40 == 19 else {}
-            found.append(custom("keda.sh/v1alpha1", "ScaledObject", name, place, spec, **paused))
-    return found
+    """Objects that sleep: `count`, every kind, fields set, unset and already at rest."""
+    return [_workload(n, SPACES[n % 4], f"w{n}") for n in range(count)]
+
+
+def _workload(n: int, space: str, name: str) -> Object:
+    slot = n % 20
+    if slot < 11:
+        made = deployment(name, space, replicas=(None if slot == 3 else slot % 4))
+        if slot == 5:
+            made["metadata"]["annotations"] = {"team": "shop", "curfew.dev/wake-order": "30"}
+        return made
+    if slot < 14:
+        made = _small(make.stateful_set(name, space))
+        made["spec"]["replicas"] = 1 + n % 3
+        return made
+    if slot < 17:
+        return _cron(n, space, name)
+    if slot == 17:
+        scaler = make.autoscaler(f"w{n - 15}", SPACES[(n - 15) % 4])
+        scaler["spec"]["minReplicas"] = n // 20 % 3
+        if n // 20 % 3 == 2:
+            del scaler["spec"]["minReplicas"]
+        scaler.pop("status", None)
+        return scaler
+    if slot == 18:
+        spec = {"replicas": 2, "template": {"metadata": {"labels": {"app": name}}, "spec": {}}}
+        return custom("argoproj.io/v1alpha1", "Rollout", name, space, spec)
+    spec = {"scaleTargetRef": {"name": f"w{n - 18}"}, "maxReplicaCount": 5}
+    paused = {"annotations": {"autoscaling.keda.sh/paused-replicas": "1"}} if n % 40 == 19 else {}
+    return custom("keda.sh/v1alpha1", "ScaledObject", name, SPACES[(n - 18) % 4], spec, **paused)
+
+
+def _cron(n: int, space: str, name: str) -> Object:
+    cron = make.cron_job(name, space)
+    cron["spec"]["jobTemplate"] = {"spec": {"template": {"metadata": {}, "spec": {}}}}
+    if n % 20 == 14:
+        del cron["spec"]["suspend"]
+    elif n % 20 == 15:
+        cron["spec"]["suspend"] = n % 40 < 20
+    return cron
 
 
 def gitops() -> list[Object]:

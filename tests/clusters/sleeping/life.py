@@ -102,9 +102,9 @@ class LivingKube(FakeKube):
     def _claims(self) -> None:
         named = {(c.get("status") or {}).get("nodeName") for c in self.all("nodeclaims")}
         for node in self.all("nodes"):
-            if "karpenter.sh/nodepool" in (node["metadata"].get("labels") or {}):
-                if node["metadata"]["name"] not in named:
-                    self._drop_node(node["metadata"]["name"])
+            name, labels = node["metadata"]["name"], node["metadata"].get("labels") or {}
+            if "karpenter.sh/nodepool" in labels and name not in named:
+                self._drop_node(name)
         pools: dict[str, int] = defaultdict(int)
         for claim in self.all("nodeclaims"):
             pools[claim["metadata"]["labels"]["karpenter.sh/nodepool"]] += 1
