@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -19,13 +19,13 @@ from accounts.models import AgentToken, CloudAccount
 from accounts.vault import Resealed
 from audit import services as audit
 from clusters.enums import RESOURCE, Distribution, Environment, Method, environment_of
-from clusters.models import Cluster
+from clusters.models import Cluster, SleepSnapshot
 from clusters.providers import kubeconfig
 from clusters.services.money import note_phase
 from clusters.services.steering import MANAGE, locked
 from core import clock, encryption
 from core.actor import Actor
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, InvalidState, NotFound
 from core.live import publish
 from core.providers import InvalidRequest
 from costs.enums import Phase
@@ -221,6 +221,7 @@ def disconnect_cluster(*, actor: Actor, cluster_id: UUID) -> None:
     actor.require(MANAGE, "disconnect clusters")
     with transaction.atomic():
         row = locked(actor, cluster_id)
+        refuse_asleep([row], "disconnect")
         if row.price_seq:
             note_phase(actor=actor, cluster=row, phase=Phase.GONE, at=clock.now(), seq=row.price_seq)
         tokens = AgentToken.objects.for_org(row.organization_id).filter(kind="cluster", revoked_at=None)
@@ -230,6 +231,17 @@ def disconnect_cluster(*, actor: Actor, cluster_id: UUID) -> None:
         audit.record(actor=actor, verb="cluster.disconnected", target=row)
         publish(row.organization_id, "clusters", [row.id])
         row.delete()
+
+
+def refuse_asleep(clusters: Iterable[Cluster], to: str) -> None:
+    """Raise InvalidState while one of these sleeps: it is woken first, or somebody takes its restore file."""
+    names = {c.id: c.name for c in clusters}
+    asleep = SleepSnapshot.objects.all_orgs().filter(cluster_id__in=list(names), restored_at=None, handed_over_at=None)
+    for cluster_id in asleep.values_list("cluster_id", flat=True)[:1]:
+        raise InvalidState(
+            f"{names[cluster_id]} is asleep. Wake it first, or take its restore file on its page, then {to}.",
+            code="asleep",
+        )
 
 
 def manifest_url(enrolment: str) -> str:
@@ -268,7 +280,9 @@ def disconnect_effects(*, actor: Actor, account: CloudAccount) -> list[str]:
 
 
 def release_account(*, actor: Actor, account: CloudAccount) -> None:
-    """A cloud account is being disconnected: clusters stay, without it."""
+    """A cloud account is being disconnected: clusters stay, without it. Not while one of them sleeps: it could not be
+    woken any more."""
+    refuse_asleep(Cluster.objects.for_org(account.organization_id).filter(account=account), "disconnect its account")
     Cluster.objects.for_org(account.organization_id).filter(account=account).update(account=None)
 
 

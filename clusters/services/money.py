@@ -12,7 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from clusters.enums import RESOURCE, State, cloud_of
-from clusters.models import Cluster, ClusterNode
+from clusters.models import Cluster, ClusterNode, SleepSnapshot
 from core import clock
 from core.actor import Actor
 from core.live import publish
@@ -78,8 +78,13 @@ def sum_up(quotes: Mapping[str, Quote]) -> tuple[Decimal | None, int, str]:
 def note_price(*, actor: Actor, cluster: Cluster, hourly: Decimal | None, source: str, at: datetime, seq: int) -> None:
     """From `at` on the cluster costs this much an hour. Must be called in the transaction that changes its nodes.
 
-    The first price opens the cluster's interval; later ones cut it, so that the ledger's sum is price times time.
+    The first price opens the cluster's interval; later ones cut it, so that the ledger's sum is price times time. While
+    the cluster sleeps, or is about to, this is what it costs asleep, and awake it would cost what it did before.
     """
+    before = SleepSnapshot.objects.for_org(cluster.organization_id).filter(
+        cluster_id=cluster.id, restored_at=None, handed_over_at=None
+    )
+    awake = before.values_list("awake_hourly", "awake_source").first()
     facts: dict[str, Any] = {
         "actor": actor,
         "organization_id": cluster.organization_id,
@@ -87,7 +92,10 @@ def note_price(*, actor: Actor, cluster: Cluster, hourly: Decimal | None, source
         "resource_id": cluster.id,
         "resource_label": cluster.name,
     }
-    costs.set_price(**facts, awake=hourly, asleep=Decimal(0), source=source, valid_from=at)
+    if awake is None:
+        costs.set_price(**facts, awake=hourly, asleep=Decimal(0), source=source, valid_from=at)
+    else:
+        costs.set_price(**facts, awake=awake[0], asleep=hourly, source=awake[1], valid_from=at)
     if seq == 0 and cluster.state != State.ASLEEP:
         costs.record_event(**facts, phase=Phase.AWAKE, at=at, key="0:awake", source="first report", team=cluster.team)
 

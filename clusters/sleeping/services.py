@@ -350,12 +350,4 @@ def hand_over(*, actor: Actor, snapshot_id: UUID) -> SleepSnapshot:
     return row
 
 
-def refuse_removal(*, cluster: Cluster) -> None:
-    """Raise InvalidState while something of the cluster sleeps: wake it first, or take the restore file."""
-    if open_snapshot(cluster) is not None:
-        raise InvalidState(
-            f"{cluster.name} is asleep. Wake it first, or take its restore file and disconnect then.", code="asleep"
-        )
-
-
 __all__ = ["SLEEP", "WAKE", "request_sleep", "request_wake"]
