@@ -7,6 +7,7 @@ from uuid import UUID
 from celery import shared_task
 
 from clusters import services
+from clusters.sleeping import watch
 from core.actor import Actor
 
 
@@ -56,3 +57,15 @@ def poll() -> int:
 def poll_one(cluster_id: str) -> bool:
     """Read one cluster through its API server."""
     return services.poll_cluster(cluster_id=UUID(cluster_id))
+
+
+@shared_task(name="clusters.watch_sleep")
+def watch_sleep() -> int:
+    """Every twenty seconds: hand sleeping clusters that were not looked at for a minute to workers."""
+    return watch.watch_due()
+
+
+@shared_task(name="clusters.watch_one")
+def watch_one(cluster_id: str) -> int:
+    """Look who wakes what sleeps in one cluster."""
+    return len(watch.watch_cluster(cluster_id=UUID(cluster_id)))

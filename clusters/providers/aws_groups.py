@@ -122,6 +122,14 @@ class AwsNodeGroups:
         with self._asg("autoscaling:UpdateAutoScalingGroup") as client:
             client.update_auto_scaling_group(AutoScalingGroupName=group.name, **change)
 
+    def cause(self, group: Group) -> str:
+        name = group.asg or (group.name if group.kind is GroupKind.ASG else "")
+        if not name:
+            return ""
+        with self._asg("autoscaling:DescribeScalingActivities") as client:
+            found = need(client.describe_scaling_activities(AutoScalingGroupName=name, MaxRecords=1), "Activities")
+            return str(found[0].get("Cause") or "")[:300] if found else ""
+
     def failures(self, group: Group, since: datetime) -> Sequence[LaunchFailure]:
         if group.kind is GroupKind.MANAGED and group.problem:
             return [LaunchFailure(None, group.problem, _no_capacity(group.problem))]

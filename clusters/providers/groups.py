@@ -103,6 +103,10 @@ class NodeGroups(Protocol):
         """Launch only in these subnets, or with that percentage on-demand."""
         ...
 
+    def cause(self, group: Group) -> str:
+        """Why the group changed last, in the provider's words; "" when it does not tell."""
+        ...
+
     def failures(self, group: Group, since: datetime) -> Sequence[LaunchFailure]:
         """Launches that failed since then, newest first."""
         ...

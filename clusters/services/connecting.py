@@ -19,10 +19,11 @@ from accounts.models import AgentToken, CloudAccount
 from accounts.vault import Resealed
 from audit import services as audit
 from clusters.enums import RESOURCE, Distribution, Environment, Method, environment_of
-from clusters.models import Cluster, SleepSnapshot
+from clusters.models import Cluster
 from clusters.providers import kubeconfig
 from clusters.services.money import note_phase
 from clusters.services.steering import MANAGE, locked
+from clusters.sleeping.models import SleepSnapshot
 from core import clock, encryption
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput, InvalidState, NotFound

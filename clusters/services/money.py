@@ -12,7 +12,8 @@ from typing import Any
 from django.db import transaction
 
 from clusters.enums import RESOURCE, State, cloud_of
-from clusters.models import Cluster, ClusterNode, SleepSnapshot
+from clusters.models import Cluster, ClusterNode
+from clusters.sleeping.models import SleepSnapshot
 from core import clock
 from core.actor import Actor
 from core.live import publish

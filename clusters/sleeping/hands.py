@@ -66,17 +66,21 @@ class Hands:
 
     # objects
 
-    def sleep_object(self, entry: Entry, snapshot: str) -> Did:
-        return self.patiently(lambda: self._sleep_object(entry, snapshot))
+    def sleep_object(self, entry: Entry, snapshot: str, *, again: bool = False) -> Did:
+        """`again`: it slept and was woken by somebody else; what is remembered of it stands."""
+        return self.patiently(lambda: self._sleep_object(entry, snapshot, again))
 
-    def _sleep_object(self, entry: Entry, snapshot: str) -> Did:
+    def _sleep_object(self, entry: Entry, snapshot: str, again: bool) -> Did:
         obj = self.kube.get(resource_of(entry.kind), entry.namespace, entry.name)
         if obj is None:
             return Did.GONE
         fields = fields_of(entry.kind, obj)
         if rests(obj, entry.kind) or not fields:
             return Did.ALREADY
-        return self._change(entry, obj, sleeping(obj, fields, Memory.of(obj, fields, snapshot)))
+        known = memory_of(obj)
+        if known is None or known.snapshot != snapshot:
+            known = entry.memory if again else Memory.of(obj, fields, snapshot)
+        return self._change(entry, obj, sleeping(obj, fields, known))
 
     def wake_object(self, entry: Entry) -> Did:
         return self.patiently(lambda: self._wake_object(entry))

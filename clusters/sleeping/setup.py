@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clusters.sleeping import executors, sleepable
+from core import periodic
 from core import sleepable as sleepables
 from operations import registry
 
@@ -12,3 +13,4 @@ def register() -> None:
     registry.register(executors.ClusterSleep())
     registry.register(executors.ClusterWake())
     sleepables.register(sleepable.ClusterKind())
+    periodic.register("clusters.watch_sleep", 20)
