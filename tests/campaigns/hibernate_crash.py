@@ -22,11 +22,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-MODES = ("kill_before", "kill_after", "conflict", "error", "no_answer")
+# Killed before and after the change; refused twice; done without an answer; lost without an answer.
+MODES = ("kill_before", "kill_after", "conflict", "error", "no_answer", "lost")
 ORDERS = ("sleep", "wake")
 READ_SECONDS, SILENCE_SECONDS = 2.0, 2.6
 STATUS = {"conflict": (409, "Conflict"), "error": (500, "InternalError")}
@@ -64,6 +66,8 @@ class Breaker:
             self._pending[threading.get_ident()] = mode
         if mode == "kill_before":
             self.kill()
+        if mode == "lost":
+            time.sleep(SILENCE_SECONDS)
         return mode
 
     def leave(self) -> str:
@@ -240,13 +244,13 @@ class Campaign:
 
         def before(line: str) -> None:
             mode = self.breaker.meet(line)
-            if mode in STATUS or mode == "kill_before":
+            if mode in STATUS or mode in ("kill_before", "lost"):
                 status, reason = STATUS.get(mode, (500, "Killed"))
                 raise Refusal(status, reason, "made to fail")
 
         def cloud_before(what: str) -> tuple[int, bytes] | None:
             mode = self.breaker.meet(what)
-            if mode in STATUS or mode == "kill_before":
+            if mode in STATUS or mode in ("kill_before", "lost"):
                 return 500 if mode != "conflict" else 400, _aws_error(what, mode)
             return None
 
@@ -299,11 +303,11 @@ class Campaign:
             if groups.get(name) != self.groups.get(name):
                 self.findings.append(f"differs: {name}: {groups.get(name)} instead of {self.groups.get(name)}")
 
-    def points(self) -> list[tuple[Write, str]]:
+    def points(self, modes: Sequence[str]) -> list[tuple[Write, str]]:
         """Every write of an undisturbed night, in every way it can break."""
         self.breaker.seen.clear()
         self.night({})
-        return [(write, mode) for write in dict.fromkeys(self.breaker.seen) for mode in MODES]
+        return [(write, mode) for write in dict.fromkeys(self.breaker.seen) for mode in modes]
 
     def close(self) -> None:
         self.nursery.close()
@@ -332,13 +336,20 @@ def nights_of(points: list[tuple[Write, str]], per_cycle: int) -> list[dict[Writ
     return nights
 
 
-def run(workloads: int, per_cycle: int, seed: int, most: int, say: Any = lambda line: None) -> dict[str, Any]:
+def run(
+    workloads: int,
+    per_cycle: int,
+    seed: int,
+    most: int,
+    modes: Sequence[str] = MODES,
+    say: Any = lambda line: None,
+) -> dict[str, Any]:
     """The whole campaign; `most` points (0: all), drawn at random when there are more."""
     began = time.monotonic()
     campaign = Campaign(workloads, seed)
     try:
-        points = campaign.points()
-        writes = len(points) // len(MODES)
+        points = campaign.points(modes)
+        writes = len(points) // len(modes)
         if most and len(points) > most:
             points = campaign.random.sample(points, most)
         nights = nights_of(points, per_cycle)
@@ -378,6 +389,7 @@ def main() -> int:
     parser.add_argument("--per-cycle", type=int, default=12, help="points of one night (1: each alone)")
     parser.add_argument("--points", type=int, default=0, help="so many at random; 0: all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--out", type=Path, help="write the summary there, too")
     options = parser.parse_args()
     if options.worker:
@@ -387,7 +399,12 @@ def main() -> int:
     os.environ["CURFEW_DATA"] = folder
     _setup()
     summary = run(
-        options.workloads, options.per_cycle, options.seed, options.points, say=lambda line: _say(sys.stderr, line)
+        options.workloads,
+        options.per_cycle,
+        options.seed,
+        options.points,
+        options.modes,
+        say=lambda line: _say(sys.stderr, line),
     )
     text = json.dumps(summary, indent=1)
     _say(sys.stdout, text)
