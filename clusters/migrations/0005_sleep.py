@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0002_appearance_and_agent_kinds"),
-        ("clusters", "0003_found_clusters"),
+        ("clusters", "0004_budget"),
     ]
 
     operations = [
