@@ -12,6 +12,14 @@ from django.http import QueryDict
 from core.errors import InvalidInput
 from hibernation import schedule as engine
 
+WARNINGS = (
+    (0, "Tell nobody"),
+    (15, "15 minutes before"),
+    (30, "30 minutes before"),
+    (60, "1 hour before"),
+    (120, "2 hours before"),
+)
+_CLOCKS = re.compile(r"([01]?\d|2[0-3])(?::([0-5]\d))?\s*[-–]\s*([01]?\d|2[0-4])(?::([0-5]\d))?")
 _HOURS = re.compile(r"([01]?\d|2[0-3])(?::00)?\s*[-–]\s*([01]?\d|2[0-4])(?::00)?")
 
 
@@ -24,6 +32,11 @@ class ScheduleForm(forms.Form):
     week = forms.CharField(required=False, widget=forms.HiddenInput)
     prewarm = forms.BooleanField(required=False, label="Pre-warm: be ready at the first painted hour")
     enabled = forms.BooleanField(required=False, label="Switched on")
+    warn_minutes = forms.TypedChoiceField(
+        choices=WARNINGS, coerce=int, required=False, empty_value=None, label="Warn before it sleeps"
+    )
+    warn_required = forms.BooleanField(required=False, label="No warning, no sleep")
+    leave_asleep = forms.BooleanField(required=False, label="When switching off, leave asleep what sleeps")
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -54,6 +67,39 @@ class ScheduleForm(forms.Form):
         for name, words in error.errors.items():
             for word in words:
                 self.add_error({"grid": "week"}.get(name, name if name in self.fields else None), word)
+
+
+class DaysForm(forms.Form):
+    """The rule of one date or of several: `first` to `last`, `kind` "" for as painted, `hours` such as 10-14, 20-02."""
+
+    KINDS = (("", "As painted"), ("holiday", "Holiday"), ("sprint", "Sprint day"), ("custom", "Own hours"))
+
+    first = forms.DateField(label="Date")
+    last = forms.DateField(required=False, label="To")
+    kind = forms.ChoiceField(required=False, choices=KINDS)
+    name = forms.CharField(required=False, max_length=80, label="Name")
+    hours = forms.CharField(required=False, max_length=200, label="Hours awake")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        text = data.get("hours", "") if data.get("kind") == "custom" else ""
+        try:
+            data["hours"] = read_hours(text)
+        except engine.InvalidSchedule as wrong:
+            self.add_error("hours", wrong.message)
+        return data
+
+
+def read_hours(text: str) -> list[tuple[int, int]]:
+    """Minutes of stretches such as `10-14, 20:30-02`; one that ends before it begins ends on the next day."""
+    found = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        match = _CLOCKS.fullmatch(part)
+        if not match:
+            raise engine.InvalidSchedule(f"{part!r} is no stretch of hours such as 9-18 or 20:30-02:00.", field="hours")
+        start, end = int(match[1]) * 60 + int(match[2] or 0), int(match[3]) * 60 + int(match[4] or 0)
+        found.append((start, end if end > start else end + 1440))
+    return found
 
 
 def read_resources(data: QueryDict, name: str) -> list[tuple[str, UUID]]:

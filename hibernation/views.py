@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -15,12 +17,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.access import signed_in
 from core import clock
 from core.actor import Actor
-from core.errors import Conflict, CurfewError, InvalidInput
+from core.errors import Conflict, CurfewError, InvalidInput, NotFound
 from core.htmx import redirect, render_page
 from hibernation import schedule as engine
 from hibernation import selectors, services
 from hibernation.enums import PERMISSION_MANAGE, PERMISSION_OPERATE, Order
-from hibernation.forms import ScheduleForm, read_resources
+from hibernation.forms import DaysForm, ScheduleForm, read_resources
 from hibernation.models import Schedule
 
 CURRENCY = "USD"
@@ -67,9 +69,9 @@ def create(request: HttpRequest) -> HttpResponse:
     actor.require(PERMISSION_MANAGE, "make schedules")
     zone = _timezone(request)
     grid = engine.PRESETS["office_hours"].grid
-    form = ScheduleForm(
-        request.POST if request.method == "POST" else None, initial={"zone": zone, "prewarm": True, "enabled": True}
-    )
+    learned = _learned(request, None)
+    initial = {"zone": zone, "prewarm": True, "enabled": True, "warn_minutes": 30}
+    form = ScheduleForm(request.POST if request.method == "POST" else None, initial=initial)
     if request.method == "POST" and form.is_valid():
         saved = _save(request, form, None)
         if saved is not None:
@@ -78,7 +80,9 @@ def create(request: HttpRequest) -> HttpResponse:
     context = {
         "page_title": "New schedule",
         "form": form,
-        "paint": _paint(_shown_grid(form, grid), zone, zone, None),
+        "paint": _paint(_shown_grid(form, grid, learned), zone, zone, None),
+        "learned": learned,
+        "teachers": selectors.teachers(actor),
         "may_manage": True,
         "zones": sorted(engine.zone_names()),
     }
@@ -99,6 +103,9 @@ def _save(request: HttpRequest, form: ScheduleForm, old: Schedule | None) -> Sch
             prewarm=data["prewarm"],
             night_belongs_to_start_day=old.night_belongs_to_start_day if old else True,
             enabled=data["enabled"],
+            warn_minutes=data["warn_minutes"],
+            warn_required=data["warn_required"] if data["warn_minutes"] is not None else None,
+            leave_asleep=data["leave_asleep"],
         )
     except InvalidInput as wrong:
         form.refuse(wrong)
@@ -107,15 +114,28 @@ def _save(request: HttpRequest, form: ScheduleForm, old: Schedule | None) -> Sch
     return None
 
 
-def _shown_grid(form: ScheduleForm, saved: engine.Grid) -> engine.Grid:
-    """What the grid shows: what was just sent, where that can be read."""
+def _shown_grid(form: ScheduleForm, saved: engine.Grid, learned: selectors.Learned | None = None) -> engine.Grid:
+    """What the grid shows: what was just sent, where that can be read; else a learned week; else what is saved."""
+    if learned and learned.rows:
+        saved = engine.Grid(learned.rows)
     try:
         return engine.Grid.from_json(str(form.data.get("week", "")).split(",")) if form.data.get("week") else saved
     except engine.InvalidSchedule:
         return saved
 
 
-def _paint(grid: engine.Grid, zone: str, viewer: str, rate: Any) -> dict[str, Any]:
+def _learned(request: HttpRequest, rate: Decimal | None) -> selectors.Learned | None:
+    """The week of the cluster that `?learn=` names, to be painted but not saved yet."""
+    text = request.GET.get("learn", "")
+    try:
+        return selectors.learned_week(actor=_actor(request), cluster_id=UUID(text), rate=rate) if text else None
+    except ValueError:
+        raise NotFound("There is no such cluster.") from None
+
+
+def _paint(
+    grid: engine.Grid, zone: str, viewer: str, rate: Decimal | None, saved: engine.Grid | None = None
+) -> dict[str, Any]:
     """The paint grid: rows of cells, and both clocks' hours. `week` is None for half hours, which it cannot paint."""
     hourly = grid.with_hours()
     now = clock.now()
@@ -127,6 +147,7 @@ def _paint(grid: engine.Grid, zone: str, viewer: str, rate: Any) -> dict[str, An
         "by_hand": [(d, name, words) for d, (name, words) in enumerate(hourly.describe())],
         "week": ",".join(hourly.rows) if hourly.cell_minutes == 60 else None,
         "rate": rate,
+        "saved": ",".join(saved.with_hours().rows) if saved and saved.with_hours() != hourly else "",
         "presets": PAINT_PRESETS,
         "zone_words": f"{zone}, UTC{local:%z}",
         "differs": ahead != 0,
@@ -145,7 +166,9 @@ def detail(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
     """The command centre of one schedule; a POST saves the painted week."""
     actor = _actor(request)
     row = selectors.get_schedule(actor=actor, schedule_id=schedule_id)
-    facts = {"name": row.name, "zone": row.zone, "prewarm": row.prewarm, "enabled": row.enabled}
+    facts = {
+        name: getattr(row, name) for name in ("name", "zone", "prewarm", "enabled", "warn_minutes", "warn_required")
+    }
     form = ScheduleForm(request.POST if request.method == "POST" else None, initial=facts)
     if request.method == "POST":
         actor.require(PERMISSION_MANAGE, "change schedules")
@@ -153,12 +176,17 @@ def detail(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
             messages.success(request, "Saved; it holds from now on.")
             return redirect(request, row.get_absolute_url())
     found = selectors.get_detail(actor=actor, schedule_id=schedule_id, timezone=_timezone(request))
+    learned = _learned(request, found.rate)
+    grid = _shown_grid(form, found.plan.grid, learned)
     context = {
         "page_title": found.schedule.name,
         "d": found,
         "form": form,
-        "paint": _paint(_shown_grid(form, found.plan.grid), found.schedule.zone, _timezone(request), found.rate),
-        "durations": DURATIONS,
+        "paint": _paint(grid, found.schedule.zone, _timezone(request), found.rate, found.plan.grid),
+        "learned": learned,
+        "teachers": selectors.teachers(actor),
+        "durations": _durations(found),
+        **_calendar(request, found.plan),
         "may_manage": actor.can(PERMISSION_MANAGE),
         "may_operate": actor.can(PERMISSION_OPERATE),
         "zones": sorted(engine.zone_names()),
@@ -167,6 +195,37 @@ def detail(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         "currency": CURRENCY,
     }
     return render_page(request, "hibernation/detail.html", context, status=422 if form.errors else 200)
+
+
+def _durations(found: selectors.Detail) -> list[tuple[str, str, Decimal | None]]:
+    """How long to keep awake or asleep, with what that many hours awake cost."""
+    now = clock.now()
+    rows = []
+    for key, label in DURATIONS:
+        hours = Decimal(str((engine.expiry_for(found.plan, now, key) - now).total_seconds())) / 3600
+        rows.append((key, label, None if found.rate is None else (found.rate * hours).quantize(Decimal("0.01"))))
+    return rows
+
+
+def _calendar(request: HttpRequest, plan: engine.Schedule) -> dict[str, Any]:
+    """The year that `?year=` asks for, and the date that `?day=` opens."""
+    today = clock.now().astimezone(ZoneInfo(plan.zone)).date()
+    given = request.GET.get("year", "")
+    try:
+        day = date.fromisoformat(request.GET["day"]) if request.GET.get("day") else None
+    except ValueError:
+        day = None
+    year = selectors.year_of(plan, int(given) if given.isdigit() else (day or today).year, today)
+    rule = plan.calendar.rule_for(day) if day else None
+    hours = rule.hours_words().replace("–", "-") if rule else ""
+    return {
+        "year": year,
+        "day": day,
+        "day_rule": rule,
+        "day_hours": hours,
+        "day_kinds": DaysForm.KINDS,
+        "day_kind": "" if rule is None or rule.kind is engine.DayKind.NORMAL else rule.kind.value,
+    }
 
 
 def _clock(seconds: int) -> tuple[str, str, str]:
@@ -195,6 +254,7 @@ def switch(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
 
     def act(actor: Actor, row: Schedule) -> str:
         actor.require(PERMISSION_OPERATE, "wake and put to sleep")
+        until = _until(request, row.zone)
         order = Order.WAKE if request.POST.get("order") == Order.WAKE else Order.SLEEP
         named = read_resources(request.POST, "resources") or [
             (a.resource_kind, a.resource_id) for a in row.assignments.all()
@@ -202,9 +262,7 @@ def switch(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         done, refused = 0, []
         for kind, resource_id in named:
             try:
-                services.set_override(
-                    actor=actor, kind=kind, resource_id=resource_id, order=order, until=request.POST.get("for", "")
-                )
+                services.set_override(actor=actor, kind=kind, resource_id=resource_id, order=order, until=until)
                 done += 1
             except InvalidInput:
                 raise
@@ -215,6 +273,56 @@ def switch(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         return f"{done} {'waking' if order == Order.WAKE else 'falling asleep'}"
 
     return _act(request, schedule_id, act)
+
+
+def _until(request: HttpRequest, zone: str) -> str:
+    """How long: `for`, or `until` as a browser writes a local time, on the schedule's clock."""
+    text = request.POST.get("until", "").strip()
+    if not text:
+        return request.POST.get("for", "")
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).isoformat()
+    except ValueError:
+        raise InvalidInput(errors={"until": ["Choose a date and a time."]}) from None
+
+
+@signed_in
+@require_POST
+def switch_one(request: HttpRequest, kind: str, resource_id: UUID) -> HttpResponse:
+    """Wake, put to sleep, or put off the sleep of one resource, whatever schedule it follows."""
+    actor = _actor(request)
+    order, until = request.POST.get("order", ""), request.POST.get("for", "")
+    back = reverse("hibernation:why", args=[kind, resource_id])
+    try:
+        if order == Order.SNOOZE:
+            services.snooze(actor=actor, kind=kind, resource_id=resource_id, until=until or "1h")
+            messages.success(request, "Its next sleep is put off")
+        else:
+            wanted = Order.SLEEP if order == Order.SLEEP else Order.WAKE
+            services.set_override(actor=actor, kind=kind, resource_id=resource_id, order=wanted, until=until)
+            messages.success(request, "It is falling asleep" if wanted == Order.SLEEP else "It is waking")
+    except (Conflict, InvalidInput) as refused:
+        words = [word for found in getattr(refused, "errors", {}).values() for word in found]
+        messages.warning(request, " ".join(words) or refused.message)
+    return redirect(request, back)
+
+
+@signed_in
+@require_POST
+def days(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """Give one date or several a rule of their own: holiday, sprint day, own hours, or as painted."""
+    form = DaysForm(request.POST)
+
+    def act(actor: Actor, row: Schedule) -> str:
+        actor.require(PERMISSION_MANAGE, "change schedules")
+        if not form.is_valid():
+            raise InvalidInput(errors={name: [str(word) for word in words] for name, words in form.errors.items()})
+        services.set_days(actor=actor, schedule_id=row.id, **form.cleaned_data)
+        return "The calendar is changed"
+
+    year = request.POST.get("first", "")[:4]
+    where = reverse("hibernation:detail", args=[schedule_id])
+    return _act(request, schedule_id, act, f"{where}?year={year}#year" if year.isdigit() else f"{where}#year")
 
 
 @signed_in
@@ -247,10 +355,11 @@ def holidays(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
 @signed_in
 @require_POST
 def delete(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
-    """Wake what sleeps because of the schedule, then delete it."""
+    """Wake what sleeps because of the schedule (or leave it so, when asked), then delete it."""
 
     def act(actor: Actor, row: Schedule) -> str:
-        services.delete_schedule(actor=actor, schedule_id=row.id)
+        leave = request.POST.get("leave_asleep") == "yes"
+        services.delete_schedule(actor=actor, schedule_id=row.id, leave_asleep=leave)
         return f"{row.name} is deleted"
 
     return _act(request, schedule_id, act, reverse("hibernation:list"))

@@ -7,7 +7,9 @@ from hibernation.services.schedules import (
     import_holidays,
     save_schedule,
     set_calendar,
+    set_days,
     unassign,
+    unassign_all,
 )
 from hibernation.services.ticking import Ticked, tick
 
@@ -18,8 +20,10 @@ __all__ = [
     "import_holidays",
     "save_schedule",
     "set_calendar",
+    "set_days",
     "set_override",
     "snooze",
     "tick",
     "unassign",
+    "unassign_all",
 ]

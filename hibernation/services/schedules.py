@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -143,6 +144,43 @@ def set_calendar(*, actor: Actor, schedule_id: UUID, calendar: Mapping[str, Any]
     return save_schedule(actor=actor, schedule_id=row.id, **{**_facts(row), "calendar": calendar})
 
 
+def set_days(
+    *,
+    actor: Actor,
+    schedule_id: UUID,
+    first: date,
+    last: date | None = None,
+    kind: str = "",
+    name: str = "",
+    hours: Sequence[tuple[int, int]] = (),
+) -> Schedule:
+    """Give the dates from `first` to `last` a rule: holiday, sprint, custom (with `hours` in minutes), normal; "" takes
+    the rule away, and keeps an imported holiday from coming back. The week stays as it is.
+
+    Raises InvalidInput for dates the wrong way round, for more than 366 of them, and for a rule that is none.
+    """
+    row = find_schedule(actor=actor, schedule_id=schedule_id)
+    last = last or first
+    if not first <= last <= first + timedelta(days=365):
+        raise InvalidInput(errors={"last": ["The last date comes after the first, within a year."]})
+    plan = engine.Calendar.from_json(row.calendar)
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    try:
+        for day in days:
+            old = plan.rule_for(day)
+            if kind:
+                plan = plan.with_day(
+                    day, engine.DayRule.from_json({"kind": kind, "name": name.strip()[:80], "hours": hours})
+                )
+            elif old is not None and (old.imported or old.kind is engine.DayKind.NORMAL):
+                plan = plan.with_day(day, engine.DayRule(engine.DayKind.NORMAL, old.name, imported=False))
+            else:
+                plan = plan.without_day(day)
+    except engine.InvalidSchedule as wrong:
+        raise InvalidInput(errors={"kind": [wrong.message]}) from None
+    return set_calendar(actor=actor, schedule_id=row.id, calendar=plan.to_json())
+
+
 def import_holidays(
     *, actor: Actor, schedule_id: UUID, country: str, subdivision: str = "", years: Collection[int] = ()
 ) -> tuple[Schedule, int]:
@@ -232,6 +270,18 @@ def unassign(*, actor: Actor, schedule_id: UUID, resources: Collection[Resource]
         Assignment.objects.for_org(row.organization_id).filter(id__in=[a.id for a in rows]).delete()
         publish(row.organization_id, TOPIC, [a.resource_id for a in rows])
     return len(rows)
+
+
+def unassign_all(*, actor: Actor, resources: Collection[Resource]) -> int:
+    """Take resources off whatever schedule each follows, as `unassign` does; returns how many."""
+    actor.require(PERMISSION_MANAGE, "take resources off schedules")
+    wanted = set(resources)
+    by_schedule: dict[UUID, list[Resource]] = {}
+    rows = Assignment.objects.visible_to(actor).filter(resource_id__in={key for _, key in wanted})
+    for schedule_id, kind, key in rows.values_list("schedule_id", "resource_kind", "resource_id"):
+        if (kind, key) in wanted:
+            by_schedule.setdefault(schedule_id, []).append((kind, key))
+    return sum(unassign(actor=actor, schedule_id=key, resources=members) for key, members in by_schedule.items())
 
 
 def resolve(actor: Actor, resources: Collection[Resource]) -> list[SleepableView]:

@@ -19,7 +19,7 @@ class Painter {
     this.form = grid.closest("[data-paint-form]");
     this.cells = Array.from({ length: 7 }, () => []);
     grid.querySelectorAll(".cell").forEach((cell) => { this.cells[+cell.dataset.d][+cell.dataset.h] = cell; });
-    this.saved = this.read();
+    this.saved = grid.dataset.saved ? grid.dataset.saved.split(",") : this.read(); // differs where a learned week is shown
     this.undone = [];
     this.done = [];
     this.stroke = null;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from core import clock, sleepable
@@ -16,8 +18,10 @@ from core.sleepable import SleepableView, SleepState
 from costs import reporting
 from costs import selectors as costs
 from hibernation import schedule as engine
-from hibernation.enums import PERMISSION_VIEW
+from hibernation.enums import PERMISSION_VIEW, Outcome, Wanted
 from hibernation.models import Assignment, Decision, Override, Schedule, with_orders
+from hibernation.selectors.history import HistoryRow, with_operations
+from hibernation.selectors.past import WouldHave, would_have_saved
 
 PREVIEW_DAYS = 14
 HISTORY = 20
@@ -96,8 +100,12 @@ class Detail:
     unpriced: int
     saved: Decimal | None
     days: list[Day]
-    history: list[Decision]
+    history: list[HistoryRow]
     awake_hours: float
+    would_have: WouldHave | None = None
+    wake_seconds: float | None = None
+    by_hand: int = 0
+    protected: list[SleepableView] = field(default_factory=list)
     asleep_now: int = 0
     gone: int = 0
     states: dict[str, int] = field(default_factory=dict)
@@ -170,6 +178,7 @@ def get_detail(*, actor: Actor, schedule_id: UUID, timezone: str) -> Detail:
     followers = [_follower(v, taken[v.kind, v.id], plan, orders[v.kind, v.id], now) for v in mine]
     rate, unpriced = hourly_saving(mine)
     members = {row.id: {a.resource_id for a in assignments if a.schedule_id == row.id}}
+    learned = [v.wake_seconds for v in mine if v.wake_seconds is not None]
     return Detail(
         schedule=row,
         plan=plan,
@@ -182,11 +191,71 @@ def get_detail(*, actor: Actor, schedule_id: UUID, timezone: str) -> Detail:
         unpriced=unpriced,
         saved=saved_this_month(actor, members, timezone).get(row.id),
         days=days_ahead(plan, now, timezone, rate),
-        history=list(Decision.objects.visible_to(actor).filter(schedule=row).order_by("-at")[:HISTORY]),
+        history=with_operations(
+            actor, list(Decision.objects.visible_to(actor).filter(schedule=row).order_by("-at")[:HISTORY])
+        ),
         awake_hours=plan.grid.awake_hours(),
+        would_have=would_have_saved(actor=actor, plan=replace(plan, enabled=True), views=mine),
+        wake_seconds=statistics.median(learned) if learned else None,
+        by_hand=_by_hand(actor, row, timezone),
+        protected=[v for v in views if v.protections],
         asleep_now=sum(v.state == SleepState.ASLEEP for v in mine),
         gone=len(members[row.id]) - len(mine),
     )
+
+
+def _by_hand(actor: Actor, row: Schedule, timezone: str) -> int:
+    """How often people woke something on the schedule this month."""
+    start = reporting.period_named("month", timezone).start
+    woken = Decision.objects.visible_to(actor).filter(
+        schedule=row, at__gte=start, cause="override", desired=Wanted.AWAKE, outcome=Outcome.ORDERED
+    )
+    return woken.count()
+
+
+def next_curfew(actor: Actor) -> tuple[datetime, str] | None:
+    """What falls asleep next by itself: when, and by which schedule. One question, for the frame of every page."""
+    if not actor.can(PERMISSION_VIEW):
+        return None
+    rows = Assignment.objects.visible_to(actor).filter(wanted=Wanted.AWAKE, changes_at__gt=clock.now())
+    found = rows.order_by("changes_at").values_list("changes_at", "schedule__name").first()
+    return (found[0], found[1]) if found and found[0] else None
+
+
+def restore_file(*, actor: Actor, schedule_id: UUID) -> dict[str, Any]:
+    """What is needed to wake by hand what sleeps because of the schedule, and to make the schedule again."""
+    row = get_schedule(actor=actor, schedule_id=schedule_id)
+    assignments = {(a.resource_kind, a.resource_id): a for a in row.assignments.all()}
+    by_kind: dict[str, list[UUID]] = defaultdict(list)
+    for kind, resource_id in assignments:
+        by_kind[kind].append(resource_id)
+    views = [v for kind, ids in by_kind.items() for v in sleepable.kind_named(kind).list(actor, ids)]
+    return {
+        "written_at": clock.now().isoformat(),
+        "schedule": {
+            "name": row.name,
+            "zone": row.zone,
+            "grid": row.grid,
+            "calendar": row.calendar,
+            "prewarm": row.prewarm,
+            "night_belongs_to_start_day": row.night_belongs_to_start_day,
+            "enabled": row.enabled,
+            "warn_minutes": row.warn_minutes,
+            "warn_required": row.warn_required,
+        },
+        "resources": [
+            {
+                "kind": v.kind,
+                "id": str(v.id),
+                "name": v.name,
+                "detail": v.detail,
+                "state": v.state.value,
+                "slept_by_schedule": assignments[v.kind, v.id].wanted == Wanted.ASLEEP and v.state == SleepState.ASLEEP,
+                "wake": f"POST /api/hibernation/{v.kind}/{v.id}/wake",
+            }
+            for v in sorted(views, key=lambda v: (v.kind, v.name, str(v.id)))
+        ],
+    }
 
 
 def _live_orders(actor: Actor, ids: Collection[UUID], now: datetime) -> dict[tuple[str, UUID], list[Override]]:
