@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 
 from bench.sockets import Screen, open_all
+from bench.startup import processor_seconds
 from bench.support import report, summary
 from tests.live.client import Api
 from tests.live.cloud import WatchedCloud
@@ -54,6 +55,7 @@ class Figures:
     fetches: list[int] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
     incomplete: int = 0
+    processor: list[float] = field(default_factory=list)
 
 
 class Bench:
@@ -87,14 +89,20 @@ class Bench:
         verb = "stop" if before.states[node["provider_id"]] == "running" else "start"
         for screen in self.screens:
             screen.forget()
+        used = self._processor()
         clicked = time.time()
         answer = await asyncio.to_thread(self.api.switch, verb, node["instance_name"])
         self.figures.api.append(time.time() - clicked)
         assert answer.status_code == 202, f"{answer.status_code} {answer.text}"
         operation = await self._ended(answer.json()["operation"]["id"])
         await self._quiet()
+        self.figures.processor.append(self._processor() - used)
         after = await asyncio.to_thread(self.cloud.watch, calls=len(before.calls), changes=len(before.changes))
         self._take(node["provider_id"], verb, clicked, operation, after.calls, after.changes)
+
+    def _processor(self) -> float:
+        """Processor seconds of all parts of the server so far; unlike the clock, they do not depend on other load."""
+        return sum(processor_seconds(part.pid) for part in self.curfew.parts.values())
 
     async def _ended(self, operation_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -172,6 +180,7 @@ class Bench:
         }
         return {
             **{name: summary(values) for name, values in named.items() if values},
+            "server_processor_seconds_per_click": summary(figures.processor) if figures.processor else None,
             "fragment_bytes": max(figures.fragment_bytes, default=0),
             "messages_per_screen_and_click": round(sum(figures.messages) / max(1, len(figures.messages)), 1),
             "fetches_per_screen_and_click": round(sum(figures.fetches) / max(1, len(figures.fetches)), 1),

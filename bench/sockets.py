@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 
 GATHER = 0.08
+MOST_IDS = 40
+SHAPE = re.compile(rb'data-shape="(\w+)"')
 HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}
 
 
@@ -102,6 +105,8 @@ class Screen:
     _socket: ClientConnection | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _wanted: dict[str, asyncio.Event] = field(default_factory=dict)
+    _ids: dict[str, set[str]] = field(default_factory=dict)
+    _shape: dict[str, str] = field(default_factory=dict)
 
     async def open(self) -> None:
         """Connect the socket; returns when the server said hello."""
@@ -116,6 +121,7 @@ class Screen:
         )
         hello = json.loads(await asyncio.wait_for(self._socket.recv(), 60))
         assert hello["topic"] == "hello", hello
+        await self._load()
         self.forget()
         self._wanted = {path: asyncio.Event() for path in self.fragments}
         self._tasks = [
@@ -123,13 +129,21 @@ class Screen:
             *(asyncio.create_task(self._keep_fresh(path)) for path in self.fragments),
         ]
 
+    async def _load(self) -> None:
+        """Each part once, as the page brings it."""
+        connection = KeepAlive(self.base_url, self.cookie)
+        for path in self.fragments:
+            self._learn(path, (await connection.get(path, HTMX)).body)
+        connection.close()
+
     async def _listen(self) -> None:
         assert self._socket is not None
         async for text in self._socket:
-            topic = json.loads(text)["topic"]
-            self.messages.append((time.time(), topic))
+            changes = json.loads(text).get("changes", {})
+            self.messages += [(time.time(), topic) for topic in changes]
             for path, topics in self.fragments.items():
-                if topic in topics:
+                for topic in topics & changes.keys():
+                    self._ids.setdefault(path, set()).update(changes[topic])
                     self._wanted[path].set()
 
     async def _keep_fresh(self, path: str) -> None:
@@ -140,14 +154,27 @@ class Screen:
                 await asyncio.sleep(GATHER)
                 self._wanted[path].clear()
                 try:
-                    fetch = await connection.get(path, HTMX)
+                    fetch = await connection.get(self._address(path), HTMX)
                 except (OSError, asyncio.IncompleteReadError, HttpError):
                     self.errors += 1
                     continue
                 self.errors += fetch.status != 200
+                self._learn(path, fetch.body)
                 self.fetches[path].append(fetch)
         finally:
             connection.close()
+
+    def _address(self, path: str) -> str:
+        """The fragment, or only what changed of it when the page has a layout to put that into."""
+        ids = self._ids.pop(path, set())
+        if path not in self._shape or not 0 < len(ids) <= MOST_IDS:
+            return path
+        return f"{path}?ids={','.join(sorted(ids))}&shape={self._shape[path]}"
+
+    def _learn(self, path: str, body: bytes) -> None:
+        found = SHAPE.search(body)
+        if found:
+            self._shape[path] = found.group(1).decode()
 
     async def close(self) -> None:
         for task in self._tasks:

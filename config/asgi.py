@@ -19,6 +19,7 @@ from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 
 from config.routing import websocket_urlpatterns
+from core.startup import settle_memory
 
 _embedded: Any = None
 
@@ -37,6 +38,7 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 await asyncio.to_thread(runner.release_dead_process)
                 _embedded = Embedded()
                 await asyncio.to_thread(_embedded.start)
+            settle_memory()
             await send({"type": "lifespan.startup.complete"})
         else:
             if _embedded is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -32,7 +33,17 @@ class ThreadSafeInMemoryChannelLayer(InMemoryChannelLayer):
         return await self._on_owner(super().send, channel, message)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> Any:
-        return await self._on_owner(super().group_send, group, message)
+        return await self._on_owner(self._to_all, group, message)
+
+    async def _to_all(self, group: str, message: dict[str, Any]) -> None:
+        """Put one message into every queue of the group, without a task and a copy for each; who is full misses it."""
+        self.require_valid_group_name(group)
+        self._clean_expired()
+        until = time.time() + self.expiry
+        for channel in self.groups.get(group, ()):
+            queue = self.channels.setdefault(channel, asyncio.Queue(maxsize=self.get_capacity(channel)))
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait((until, message))
 
     async def group_add(self, group: str, channel: str) -> Any:
         return await self._on_owner(super().group_add, group, channel)

@@ -8,6 +8,7 @@ the topic a new version, by which views know whether what they made for one view
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import secrets
 import threading
@@ -31,7 +32,10 @@ def group_name(organization_id: UUID | str) -> str:
 
 
 def publish(organization_id: UUID | str, topic: str, ids: Iterable[UUID | str] = ()) -> None:
-    """Send `{"topic", "ids"}` to everyone looking at the organization, once the transaction has committed."""
+    """Tell everyone looking at the organization which ids of a topic changed, once the transaction has committed.
+
+    They hear `{"changes": {topic: [ids]}}`, with whatever else changed in the same quarter of a second.
+    """
     message: Message = {"type": "changed", "topic": topic, "ids": sorted({str(i) for i in ids})}
 
     def committed() -> None:
@@ -60,13 +64,14 @@ def _send(group: str, message: Message) -> None:
     _notices.add(group, message)
 
 
-def _deliver(waiting: dict[tuple[str, str], set[str]]) -> None:
-    """Hand the gathered notices to the channel layer, one message a group and topic."""
+def _deliver(waiting: dict[str, dict[str, set[str]]]) -> None:
+    """Hand the gathered notices to the channel layer: one message a group, with all of its topics."""
 
     async def all_of_them() -> None:
         layer = get_channel_layer()
-        for (group, topic), ids in waiting.items():
-            await layer.group_send(group, {"type": "changed", "topic": topic, "ids": sorted(ids)})
+        for group, topics in waiting.items():
+            changes = {topic: sorted(ids) for topic, ids in topics.items()}
+            await layer.group_send(group, {"type": "changed", "text": json.dumps({"changes": changes})})
 
     try:
         async_to_sync(all_of_them)()
@@ -79,7 +84,7 @@ class _Notices:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[str, str], set[str]] = {}
+        self._waiting: dict[str, dict[str, set[str]]] = {}
         self._any = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -87,7 +92,7 @@ class _Notices:
         ids = message["ids"]
         assert isinstance(ids, list)
         with self._lock:
-            self._waiting.setdefault((group, str(message["topic"])), set()).update(ids)
+            self._waiting.setdefault(group, {}).setdefault(str(message["topic"]), set()).update(ids)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="curfew-live", daemon=True)
                 self._thread.start()

@@ -45,7 +45,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
 
     async def changed(self, event: dict[str, Any]) -> None:
         if await self._still_allowed():
-            await self.send_json({"topic": event["topic"], "ids": event["ids"]})
+            await self.send(text_data=event["text"])
 
     async def _still_allowed(self) -> bool:
         if time.monotonic() - self.checked_at < RECHECK_SECONDS:

@@ -57,10 +57,12 @@ function receive(event) {
   let message;
   try { message = JSON.parse(event.data); } catch { return; }
   lastMessage = Date.now();
-  if (typeof message?.topic !== "string" || !/^[a-z][a-z0-9_.-]*$/i.test(message.topic)) { return; }
-  if (!waiting.size) { setTimeout(flush, GATHER); }
-  if (!waiting.has(message.topic)) { waiting.set(message.topic, new Set()); }
-  (Array.isArray(message.ids) ? message.ids : []).forEach((id) => waiting.get(message.topic).add(String(id)));
+  Object.entries(message?.changes ?? {}).forEach(([topic, ids]) => {
+    if (!/^[a-z][a-z0-9_.-]*$/i.test(topic)) { return; }
+    if (!waiting.size) { setTimeout(flush, GATHER); }
+    if (!waiting.has(topic)) { waiting.set(topic, new Set()); }
+    (Array.isArray(ids) ? ids : []).forEach((id) => waiting.get(topic).add(String(id)));
+  });
 }
 
 function connect() {

@@ -403,7 +403,7 @@ def control(request: HttpRequest) -> JsonResponse:
     STATE["socket"] = orders.get("socket", STATE["socket"])
     for queue in list(SOCKETS):
         if "send" in orders:
-            queue.put_nowait({"type": "websocket.send", "text": json.dumps({"topic": orders["send"], "ids": ["n1"]})})
+            queue.put_nowait({"type": "websocket.send", "text": json.dumps({"changes": {orders["send"]: ["n1"]}})})
         if "close" in orders:
             queue.put_nowait({"type": "websocket.close", "code": int(orders["close"])})
     return JsonResponse({**STATE, "sockets": len(SOCKETS)})

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from asgiref.testing import ApplicationCommunicator
-from channels.layers import channel_layers, get_channel_layer
+from channels.layers import channel_layers
 from django.conf import settings
 from django.test import Client
 
 from accounts.models import Membership
 from config.asgi import application
+from core import live
 from core.live import group_name
 from operations import consumers
 from tests.personas import Persona
@@ -52,8 +53,8 @@ class Socket(ApplicationCommunicator):
 
 
 async def _changed(persona: Persona, ids: list[str]) -> None:
-    message = {"type": "changed", "topic": "nodes", "ids": ids}
-    await get_channel_layer().group_send(group_name(persona.organization.id), message)
+    group = group_name(persona.organization.id)
+    await sync_to_async(live._deliver)({group: {"nodes": set(ids), "audit": set()}})
 
 
 def test_each_organization_hears_its_own_things_alone(
@@ -74,7 +75,7 @@ def test_each_organization_hears_its_own_things_alone(
         return heard, silent
 
     heard, silent = async_to_sync(talk)()
-    assert heard == {"topic": "nodes", "ids": ["node-1"]}
+    assert heard == {"changes": {"nodes": ["node-1"], "audit": []}}
     assert silent, "another organization heard of our node"
 
 
