@@ -14,6 +14,7 @@ class CostsConfig(AppConfig):
 
         menu.register_settings(menu.Entry(60, "Budgets", "costs:budgets", "wallet", permission="costs.view"))
         periodic.register("costs.check_budgets", 60)
+        periodic.register("costs.roll_up", 600)
         post_migrate.connect(_load_price_list, sender=self, dispatch_uid="costs.price_list")
 
 

@@ -157,3 +157,67 @@ class BudgetStep(UuidModel, OrgOwned):
 
     def __str__(self) -> str:
         return self.detail or self.step
+
+
+class LedgerSlot(OrgOwned):
+    """A stretch of an organization's ledger that is summed up: a local day that is over, or today so far.
+
+    `version` is raised by whoever changes intervals in it; it may be read while `built_version` equals it.
+    """
+
+    grain = models.CharField(max_length=4)
+    start = models.DateTimeField()
+    end = models.DateTimeField()
+    version = models.PositiveIntegerField(default=0)
+    built_version = models.PositiveIntegerField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta(OrgOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "start", "end"], name="ledger_slot_once"),
+            models.CheckConstraint(condition=models.Q(end__gt=models.F("start")), name="ledger_slot_forward"),
+        ]
+        indexes = [models.Index(fields=["organization", "end"], name="ledger_slot_by_end")]
+
+    def __str__(self) -> str:
+        return f"{self.start} to {self.end}"
+
+
+class _Total(models.Model):
+    """A sum of intervals in whole numbers: billionths of a dollar and microseconds. Reached through its slot alone."""
+
+    slot = models.ForeignKey(LedgerSlot, on_delete=models.CASCADE, related_name="+")
+    spent = models.BigIntegerField()
+    saved = models.BigIntegerField()
+    awake = models.BigIntegerField()
+    asleep = models.BigIntegerField()
+    intervals = models.IntegerField()
+    carried = models.IntegerField()
+    unpriced = models.IntegerField()
+    unpriced_carried = models.IntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class ShareTotal(_Total):
+    """What one phase, cause, team and person has in a slot."""
+
+    phase = models.CharField(max_length=10)
+    cause = models.CharField(max_length=20, blank=True)
+    team = models.CharField(max_length=80, blank=True)
+    person = models.CharField(max_length=80, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.phase} {self.cause} {self.team} {self.person}"
+
+
+class ResourceTotal(_Total):
+    """What one resource has in a slot."""
+
+    kind = models.CharField(max_length=40)
+    resource_id = models.UUIDField()
+    label = models.CharField(max_length=300)
+
+    def __str__(self) -> str:
+        return self.label

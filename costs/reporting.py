@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, overload
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ from django.urls import reverse
 from accounts.models import Organization
 from core import clock
 from core.actor import Actor
-from costs import ledger, selectors
+from costs import ledger, selectors, totals
 from costs.enums import Phase
 from costs.models import Interval
 
@@ -105,6 +105,29 @@ class Cause:
     saved: Decimal
 
 
+class Rows(Sequence[Row]):
+    """The rows of a report, the newest first, read only as far as they are looked at."""
+
+    def __init__(self, rows: Any, count: int, start: datetime, until: datetime) -> None:
+        self._rows, self._count, self._start, self._until = rows, count, start, until
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for i in self._rows.iterator(chunk_size=2000) if (row := _row(i, self._start, self._until)))
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        found = (
+            [row for i in self._rows[at] if (row := _row(i, self._start, self._until))] if isinstance(at, slice) else []
+        )
+        return found if isinstance(at, slice) else self[at : at + 1][0]
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The ledger of a period. `potential` is a forecast, never part of a sum: what is open now, kept as it is until
@@ -112,7 +135,7 @@ class Report:
 
     period: Period
     until: datetime
-    rows: list[Row]
+    rows: Rows
     sums: selectors.Sums
     resources: list[Resource]
     causes: list[Cause]
@@ -179,29 +202,63 @@ def rows_of(actor: Actor, filters: Filters) -> Iterator[Row]:
 
 
 def report(*, actor: Actor, filters: Filters) -> Report:
-    """Every interval of the period that matches, with its totals. One query. Raises Forbidden without costs.view."""
+    """The sums of the period and the rows behind them. Forbidden without costs.view.
+
+    A whole period, or one phase of it, comes from roll-ups as far as there are some; any other filter from its intervals.
+    """
     actor.require("costs.view", "see what things cost")
     now = clock.now()
-    until = min(filters.period.end, now)
-    found = list(_matching(actor, filters, until))
-    groups: dict[tuple[str, UUID], list[Interval]] = defaultdict(list)
-    for interval in found:
-        groups[interval.resource_kind, interval.resource_id].append(interval)
-    start = filters.period.start
-    resources = [
-        Resource(kind, resource_id, rows[0].resource_label, selectors.sum_intervals(rows, start, until))
-        for (kind, resource_id), rows in groups.items()
-    ]
-    sums = selectors.sum_intervals(found, start, until)
+    start, until = filters.period.start, min(filters.period.end, now)
+    rows = _matching(actor, filters, until)
+    if filters.resource_id or filters.cause or filters.search or filters.phase:
+        found = totals.add_up(totals.facts_of(rows.order_by(), start, until), start, until)
+    else:
+        found = totals.between(actor, start, until)
+    sums = selectors.sums_of(found)
     return Report(
         period=filters.period,
         until=until,
-        rows=[row for interval in found if (row := _row(interval, start, until))],
+        rows=Rows(rows, sums.intervals, start, until),
         sums=sums,
-        resources=sorted(resources, key=lambda r: (-r.sums.spent, -r.sums.saved, r.label)),
+        resources=_resources(found),
         causes=causes_of(sums),
-        potential=still_to_come(found, now, filters.period.end),
+        potential=_potential(rows, now, filters.period.end),
     )
+
+
+def _resources(found: totals.Totals) -> list[Resource]:
+    """Each resource under its newest name, the dearest first."""
+    lines: dict[tuple[str, UUID], totals.Line] = {}
+    labels: dict[tuple[str, UUID], str] = {}
+    for thing, line in found.things.items():
+        key = thing.kind, thing.id
+        labels[key] = thing.label
+        lines.setdefault(key, totals.Line()).join(line)
+    resources = [
+        Resource(
+            kind,
+            resource_id,
+            labels[kind, resource_id],
+            selectors.Sums(
+                spent=line.spent,
+                saved=line.saved,
+                awake_hours=Decimal(line.awake) / totals.MICRO_HOUR,
+                asleep_hours=Decimal(line.asleep) / totals.MICRO_HOUR,
+                intervals=line.intervals,
+                unpriced=line.unpriced,
+            ),
+        )
+        for (kind, resource_id), line in lines.items()
+    ]
+    return sorted(resources, key=lambda r: (-r.sums.spent, -r.sums.saved, r.label))
+
+
+def _potential(rows: Any, now: datetime, end: datetime) -> Decimal | None:
+    if end <= now:
+        return None
+    prices = rows.filter(ended_at=None).order_by().values_list("price", flat=True)
+    rate = sum((p for p in prices if p is not None), ZERO)
+    return ledger.amount(rate, now, end)
 
 
 def _row(interval: Interval, start: datetime, until: datetime) -> Row | None:

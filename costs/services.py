@@ -14,7 +14,7 @@ from core import clock
 from core.actor import Actor
 from core.errors import InvalidInput
 from core.live import publish
-from costs import ledger
+from costs import ledger, rollups
 from costs.budget_rules import PERIODS, SCOPES, Rules
 from costs.enums import Phase
 from costs.models import Budget, Interval, ResourcePrice, UsageEvent
@@ -112,6 +112,7 @@ def rebuild(*, organization_id: UUID, resource_kind: str, resource_id: UUID) -> 
         )
         starts = {span.start for span in wanted}
         stale = [row.id for start, row in existing.items() if start not in starts]
+        touched = [start for start in existing if start not in starts]
         if stale:
             intervals.filter(id__in=stale).delete()
         changed = len(stale)
@@ -126,6 +127,9 @@ def rebuild(*, organization_id: UUID, resource_kind: str, resource_id: UUID) -> 
             else:
                 continue
             changed += 1
+            touched.append(span.start)
+        if touched:
+            rollups.outdate(organization_id, min(touched))
         return changed
 
 
@@ -139,9 +143,10 @@ def _append(event: UsageEvent) -> bool:
     )
     if newer.exclude(id=event.id).exists() or (last and event.at <= (last.ended_at or last.started_at)):
         return False
+    if last and last.ended_at is None and last.phase == event.phase:
+        return True
+    rollups.outdate(organization_id, event.at)
     if last and last.ended_at is None:
-        if last.phase == event.phase:
-            return True
         intervals.filter(id=last.id).update(ended_at=event.at)
     if event.phase != Phase.GONE:
         dated = _prices(organization_id, kind, resource_id)
@@ -160,6 +165,7 @@ def _reprice_open(organization_id: UUID, kind: str, resource_id: UUID, moment: d
     later = [p for p in _prices(organization_id, kind, resource_id) if p.valid_from >= moment]
     if len(later) != 1:
         return False
+    rollups.outdate(organization_id, moment)
     _intervals(organization_id, kind, resource_id).filter(id=last.id).update(ended_at=moment)
     labels = ledger.Labels(last.resource_label, last.cause, last.team, last.person)
     for span in ledger.priced(moment, None, last.phase, later, labels):

@@ -138,7 +138,7 @@ def today(*, actor: Actor, organization: Organization) -> Day:
         unpriced=sum(r.price is None for r in rows),
         teams=_shares(found.by("team"), rows, "team", budgets),
         people=_shares(found.by("person"), rows, "person", budgets),
-        by_resource=found.by("id"),
+        by_resource=found.by_resource(),
         end_of_day=day,
         end_of_month=month,
     )

@@ -1,34 +1,54 @@
 """Sums of the ledger in groups: what each resource, cause, team and person spent and saved in a stretch of time.
 
-Whole hours and days that are over come from roll-ups (`costs.rollups`), the rest from the intervals themselves. A roll-up
-is a sum of intervals and nothing else; one that may be out of date is not used.
+Days that are over come from roll-ups (`costs.rollups`), the rest from the intervals themselves. A roll-up is a sum of
+intervals and nothing else; one that may be out of date is not used.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from django.core.cache import cache
+from django.db.models import F, Q, Sum
 
 from core import clock
 from core.actor import Actor
-from costs import ledger
 from costs.enums import Phase
-from costs.models import Interval
+from costs.models import Interval, LedgerSlot, ResourceTotal, ShareTotal
 
 ZERO = Decimal(0)
 NANO = Decimal(1_000_000_000)
 MICRO_HOUR = Decimal(3_600_000_000)
 MICROSECOND = timedelta(microseconds=1)
+# A local day, 25 hours long where the clock is set back.
+A_DAY = timedelta(hours=25)
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What belongs together in a sum."""
+class Share(NamedTuple):
+    """To whom and to what a part of the money belongs."""
+
+    phase: str
+    cause: str
+    team: str
+    person: str
+
+
+class Thing(NamedTuple):
+    """A resource under the name that it bore."""
+
+    kind: str
+    id: UUID
+    label: str
+
+
+class Fact(NamedTuple):
+    """What is read of an interval to add it up."""
 
     kind: str
     id: UUID
@@ -37,90 +57,229 @@ class Key:
     cause: str
     team: str
     person: str
+    start: datetime
+    end: datetime | None
+    price: Decimal | None
+    awake_price: Decimal | None
+
+
+FACTS = (
+    "resource_kind",
+    "resource_id",
+    "resource_label",
+    "phase",
+    "cause",
+    "team",
+    "person",
+    "started_at",
+    "ended_at",
+    "price",
+    "awake_price",
+)
 
 
 @dataclass(slots=True)
 class Line:
-    """A sum of intervals that share a key: money in USD, time in microseconds, `unpriced` of the `intervals`."""
+    """A sum of intervals: USD, microseconds awake and asleep. Of the `intervals`, `carried` had begun before the stretch
+    did (so that neighbouring stretches can be added without counting one twice); `unpriced` and `unpriced_carried` are
+    those without a price.
+    """
 
     spent: Decimal = ZERO
     saved: Decimal = ZERO
-    micros: int = 0
+    awake: int = 0
+    asleep: int = 0
     intervals: int = 0
+    carried: int = 0
     unpriced: int = 0
+    unpriced_carried: int = 0
 
-    def add(self, other: Line) -> None:
-        self.spent += other.spent
-        self.saved += other.saved
-        self.micros += other.micros
-        self.intervals += other.intervals
-        self.unpriced += other.unpriced
+    def join(self, other: Line) -> None:
+        """Add another sum of the same stretch."""
+        for name in Line.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def append(self, later: Line) -> None:
+        """Add the sum of a later stretch that begins where this one ends."""
+        self.spent += later.spent
+        self.saved += later.saved
+        self.awake += later.awake
+        self.asleep += later.asleep
+        self.intervals += later.intervals - later.carried
+        self.unpriced += later.unpriced - later.unpriced_carried
 
 
 @dataclass(slots=True)
 class Totals:
-    """Lines by key, and what of them is of interest most."""
+    """Two views of the same sums: by share and by resource."""
 
-    lines: dict[Key, Line] = field(default_factory=dict)
+    shares: dict[Share, Line] = field(default_factory=dict)
+    things: dict[Thing, Line] = field(default_factory=dict)
 
     @property
     def spent(self) -> Decimal:
-        return sum((line.spent for line in self.lines.values()), ZERO)
+        return sum((line.spent for line in self.shares.values()), ZERO)
 
     @property
     def saved(self) -> Decimal:
-        return sum((line.saved for line in self.lines.values()), ZERO)
+        return sum((line.saved for line in self.shares.values()), ZERO)
 
-    @property
-    def unpriced(self) -> int:
-        return sum(line.unpriced for line in self.lines.values())
+    def by(self, name: str) -> dict[str, Decimal]:
+        """Spent by team, person, cause or phase."""
+        return self.grouped(lambda share: getattr(share, name))
 
-    def by(self, name: str, spent: bool = True) -> dict[Any, Decimal]:
-        """Spent (or saved) by one part of the key: `team`, `person`, `id`, `cause`."""
-        return self.grouped(lambda key: getattr(key, name), spent=spent)
-
-    def grouped(self, of: Callable[[Key], Any], *, spent: bool = True) -> dict[Any, Decimal]:
+    def grouped(self, of: Callable[[Share], Any]) -> dict[Any, Decimal]:
         found: dict[Any, Decimal] = defaultdict(lambda: ZERO)
-        for key, line in self.lines.items():
-            found[of(key)] += line.spent if spent else line.saved
+        for share, line in self.shares.items():
+            found[of(share)] += line.spent
         return dict(found)
 
+    def by_resource(self) -> dict[UUID, Decimal]:
+        found: dict[UUID, Decimal] = defaultdict(lambda: ZERO)
+        for thing, line in self.things.items():
+            found[thing.id] += line.spent
+        return dict(found)
 
-def of_intervals(rows: Iterable[Interval], start: datetime, end: datetime) -> dict[Key, Line]:
-    """Intervals clipped to [start, end), grouped; an open one is counted up to `end`."""
-    found: dict[Key, Line] = {}
+    def append(self, later: Totals) -> None:
+        """Add a later stretch that begins where this one ends. What a later stretch carried over counts once more only
+        where an earlier one does not know it under the same name.
+        """
+        for mine, theirs in ((self.shares, later.shares), (self.things, later.things)):
+            for key, line in theirs.items():  # type: ignore[attr-defined]
+                known = mine.get(key)  # type: ignore[attr-defined]
+                if known is None:
+                    mine[key] = Line(**{n: getattr(line, n) for n in Line.__slots__})  # type: ignore[index]
+                else:
+                    known.append(line)
+
+
+def add_up(rows: Iterable[Fact], start: datetime, end: datetime) -> Totals:
+    """Intervals clipped to [start, end); an open one is counted up to `end`."""
+    found = Totals()
     for row in rows:
-        part = ledger.overlap(row.started_at, row.ended_at, start, end)
-        if part is None:
+        left, right = max(row.start, start), min(row.end or end, end)
+        if right <= left:
             continue
-        key = Key(
-            row.resource_kind,
-            row.resource_id,
-            row.resource_label,
-            row.phase,
-            row.cause,
-            row.team,
-            row.person,
-        )
-        line = found.setdefault(key, Line())
-        micros = (part[1] - part[0]) // MICROSECOND
-        line.micros += micros
-        line.intervals += 1
-        if row.price is not None:
-            line.spent += row.price * micros / MICRO_HOUR
-        if row.price is None or row.awake_price is None:
-            line.unpriced += 1
-        elif row.phase == Phase.ASLEEP:
-            line.saved += (row.awake_price - row.price) * micros / MICRO_HOUR
+        micros = (right - left) // MICROSECOND
+        spent = ZERO if row.price is None else row.price * micros / MICRO_HOUR
+        unknown = row.price is None or row.awake_price is None
+        asleep = row.phase == Phase.ASLEEP
+        saved = ZERO
+        if asleep and row.price is not None and row.awake_price is not None:
+            saved = (row.awake_price - row.price) * micros / MICRO_HOUR
+        share = Share(row.phase, row.cause, row.team, row.person)
+        for line in (
+            found.shares.setdefault(share, Line()),
+            found.things.setdefault(Thing(row.kind, row.id, row.label), Line()),
+        ):
+            line.spent += spent
+            line.saved += saved
+            line.intervals += 1
+            line.carried += row.start < start
+            line.unpriced += unknown
+            line.unpriced_carried += unknown and row.start < start
+            if asleep:
+                line.asleep += micros
+            else:
+                line.awake += micros
     return found
 
 
-def between(actor: Actor, start: datetime, end: datetime) -> Totals:
+def facts_of(rows: Any, start: datetime, end: datetime) -> Iterator[Fact]:
+    """What is needed of the intervals of a query that overlap [start, end), without making objects of them."""
+    found = rows.filter(started_at__lt=end).filter(Q(ended_at=None) | Q(ended_at__gt=start))
+    return (Fact(*row) for row in found.values_list(*FACTS).iterator(chunk_size=5000))
+
+
+def between(actor: Actor, start: datetime, end: datetime, *, phase: str = "") -> Totals:
     """Everything the actor may see from `start` to `end`; the present cuts off what has not happened yet."""
     until = min(end, clock.now())
-    if until <= start:
-        return Totals()
-    from costs import selectors
+    rows = Interval.objects.visible_to(actor)
+    if phase:
+        return add_up(facts_of(rows.filter(phase=phase), start, until), start, until)
+    found = Totals()
+    for left, right, slots in cover(start, until, _slots(actor, start, until)):
+        found.append(_rolled(slots) if slots else add_up(facts_of(rows, left, right), left, right))
+    return found
 
-    rows = selectors.intervals_between(actor, start, until).iterator(chunk_size=2000)
-    return Totals(of_intervals(rows, start, until))
+
+def _slots(actor: Actor, start: datetime, until: datetime) -> list[tuple[int, datetime, datetime]]:
+    """Roll-ups inside the stretch that are sums of the intervals as they are now."""
+    if actor.org_id is None or (until - start <= A_DAY and not cache.get(today_key(actor.org_id))):
+        return []
+    rows = LedgerSlot.objects.visible_to(actor).filter(built_version=F("version"), start__gte=start, end__lte=until)
+    return list(rows.values_list("id", "start", "end"))
+
+
+def today_key(organization_id: UUID) -> str:
+    """Set in the cache while today so far has a roll-up: a hint that saves the question, never a truth."""
+    return f"costs.today.{organization_id}"
+
+
+Stretch = tuple[datetime, datetime, list[int]]
+
+
+def cover(start: datetime, until: datetime, slots: Sequence[tuple[int, datetime, datetime]]) -> list[Stretch]:
+    """Cut [start, until) into stretches that slots cover (their ids) and stretches that none covers (no ids). Pure."""
+    found: list[Stretch] = []
+    at = start
+    for slot_id, left, right in sorted(slots, key=lambda s: (s[1], -s[2].timestamp())):
+        if left < at or right > until:
+            continue
+        if left > at:
+            found.append((at, left, []))
+        if found and found[-1][2] and found[-1][1] == left:
+            found[-1] = (found[-1][0], right, [*found[-1][2], slot_id])
+        else:
+            found.append((left, right, [slot_id]))
+        at = right
+    if at < until:
+        found.append((at, until, []))
+    return found
+
+
+_SUMS = ("spent", "saved", "awake", "asleep", "intervals", "carried", "unpriced", "unpriced_carried")
+
+
+def _rolled(slots: list[int]) -> Totals:
+    """The roll-ups of neighbouring slots, added up by the database: whole numbers, so that no digit is lost.
+
+    The first slot's carried intervals count; of the others only what began in them.
+    """
+    found = Totals()
+    shares = ShareTotal.objects.filter(slot_id__in=slots).values_list("phase", "cause", "team", "person")
+    things = ResourceTotal.objects.filter(slot_id__in=slots).values_list("kind", "resource_id", "label")
+    sums = {f"sum_{name}": Sum(name) for name in _SUMS}
+    for row in shares.annotate(**sums):
+        found.shares[Share(*row[:4])] = _line(row[4:])
+    for row in things.annotate(**sums):
+        found.things[Thing(*row[:3])] = _line(row[3:])
+    for row in ShareTotal.objects.filter(slot_id=slots[0]).values_list(
+        "phase", "cause", "team", "person", "carried", "unpriced_carried"
+    ):
+        _carry(found.shares[Share(*row[:4])], row[4], row[5])
+    first = ResourceTotal.objects.filter(slot_id=slots[0], carried__gt=0)
+    for kind, resource_id, label, carried, unpriced in first.values_list(
+        "kind", "resource_id", "label", "carried", "unpriced_carried"
+    ):
+        _carry(found.things[Thing(kind, resource_id, label)], carried, unpriced)
+    return found
+
+
+def _line(sums: Sequence[int]) -> Line:
+    spent, saved, awake, asleep, intervals, carried, unpriced, unpriced_carried = sums
+    return Line(
+        spent=Decimal(spent) / NANO,
+        saved=Decimal(saved) / NANO,
+        awake=awake,
+        asleep=asleep,
+        intervals=intervals - carried,
+        unpriced=unpriced - unpriced_carried,
+    )
+
+
+def _carry(line: Line, carried: int, unpriced: int) -> None:
+    line.intervals += carried
+    line.carried = carried
+    line.unpriced += unpriced
+    line.unpriced_carried = unpriced

@@ -49,6 +49,7 @@ class NodeCell:
     can_cancel: bool = False
     account_id: UUID | None = None
     credentials: bool = False
+    sleeps_at: datetime | None = None
 
     @property
     def brief(self) -> str:
@@ -130,7 +131,14 @@ def cell_of(node: CloudNode, operation: Operation | None) -> NodeCell:
         can_cancel=operation.can_cancel if operation else False,
         account_id=node.account_id,
         credentials=node.error_code in ACCOUNT_CODES,
+        sleeps_at=_sleeps_at(node) if operation is None and state is SleepState.AWAKE else None,
     )
+
+
+def _sleeps_at(node: CloudNode) -> datetime | None:
+    """When it falls asleep for being idle; the activity must have been read with the node."""
+    known = getattr(node, "activity", None)
+    return known.stops_at if known is not None and known.idle_since is not None else None
 
 
 def _action(node: CloudNode, state: SleepState, *, stuck: bool) -> str:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from cloudnodes import rules
+from cloudnodes.automatic_models import NodeActivity
 from cloudnodes.enums import RESOURCE, START, STOP, provider_words, tier_words
 from cloudnodes.models import AccountPoll, CloudNode
 from cloudnodes.selectors.cells import NodeCell, Ring, cell_of, ring_of
@@ -66,6 +67,7 @@ class Detail:
     can_operate: bool
     can_wake: bool
     can_sleep: bool
+    work: NodeActivity | None = None
 
 
 def get_detail(*, actor: Actor, node_id: UUID) -> Detail:
@@ -104,6 +106,7 @@ def get_detail(*, actor: Actor, node_id: UUID) -> Detail:
         problem=poll.problem() if poll else None,
         can_operate=actor.can("nodes.operate"),
         can_wake=free and (not node.is_on or bool(node.error_on)),
+        work=getattr(node, "activity", None) if node.is_on else None,
         can_sleep=free and (node.is_on or node.still_billing or bool(node.error_on)),
     )
 

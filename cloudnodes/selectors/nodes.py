@@ -27,7 +27,7 @@ VIEW = "nodes.view"
 def visible_nodes(actor: Actor, *, gone: bool = False) -> QuerySet[CloudNode]:
     """Nodes of the actor's organization with their type and account; gone ones only when asked for."""
     actor.require(VIEW, "see cloud nodes")
-    rows = CloudNode.objects.visible_to(actor).select_related("node_type", "account")
+    rows = CloudNode.objects.visible_to(actor).select_related("node_type", "account", "activity")
     found: QuerySet[CloudNode] = rows if gone else rows.filter(gone_at=None)
     return found.order_by("node_type__name", "provider", "instance_name", "id")
 

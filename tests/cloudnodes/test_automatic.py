@@ -96,6 +96,10 @@ def test_idle_is_warned_of_and_then_put_to_sleep_once(
     page = client_of(alice).get("/cloud-nodes/automatic").content.decode()
     assert stops is not None
     assert "1 counting down" in page
+    assert "idle, asleep" in client_of(alice).get("/cloud-nodes/").content.decode()
+    detail = client_of(alice).get(f"/cloud-nodes/{awake.id}/").content.decode()
+    assert "Keep awake for an hour" in detail
+    assert "Idle: no request, GPU at 0%" in detail
     ticks(time, 2.5)
     assert [d.event for d in Delivery.objects.for_org(alice.organization)] == ["node.idle_warning"]
     assert orders() == []
