@@ -68,7 +68,7 @@ def make_slots(organization: Organization) -> int:
     begin = last or rows.values_list("started_at", flat=True).first()
     if begin is None:
         return 0
-    made = []
+    made: list[tuple[str, datetime, datetime]] = []
     zone = ZoneInfo(organization.timezone)
     left, right = window("day", organization.timezone, begin)
     while right <= horizon and len(made) < MOST_NEW:

@@ -7,11 +7,11 @@ intervals and nothing else; one that may be out of date is not used.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from django.core.cache import cache
@@ -23,6 +23,7 @@ from costs.enums import Phase
 from costs.models import Interval, LedgerSlot, ResourceTotal, ShareTotal
 
 ZERO = Decimal(0)
+Group = TypeVar("Group")
 NANO = Decimal(1_000_000_000)
 MICRO_HOUR = Decimal(3_600_000_000)
 MICROSECOND = timedelta(microseconds=1)
@@ -144,13 +145,17 @@ class Totals:
         """Add a later stretch that begins where this one ends. What a later stretch carried over counts once more only
         where an earlier one does not know it under the same name.
         """
-        for mine, theirs in ((self.shares, later.shares), (self.things, later.things)):
-            for key, line in theirs.items():  # type: ignore[attr-defined]
-                known = mine.get(key)  # type: ignore[attr-defined]
-                if known is None:
-                    mine[key] = Line(**{n: getattr(line, n) for n in Line.__slots__})  # type: ignore[index]
-                else:
-                    known.append(line)
+        _append(self.shares, later.shares)
+        _append(self.things, later.things)
+
+
+def _append(mine: dict[Group, Line], later: Mapping[Group, Line]) -> None:
+    for key, line in later.items():
+        known = mine.get(key)
+        if known is None:
+            mine[key] = replace(line)
+        else:
+            known.append(line)
 
 
 def add_up(rows: Iterable[Fact], start: datetime, end: datetime) -> Totals:

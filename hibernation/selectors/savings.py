@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from core import clock
@@ -14,6 +15,7 @@ from core.actor import Actor
 from costs import reporting, totals
 
 ZERO = Decimal(0)
+Key = TypeVar("Key")
 MONTHS = 6
 
 
@@ -76,9 +78,9 @@ def savings(*, actor: Actor, timezone: str, month: str = "") -> Savings:
         last=min(following - timedelta(days=1), today) if first <= today else first,
         until=min(end, clock.now()),
         total=_all(found),
-        resources=_by(found, lambda key: (f"{key.kind}:{key.id}", key.label)),
-        teams=_by(found, lambda key: (key.team, key.team or "No team")),
-        people=_by(found, lambda key: (key.person, key.person or "Nobody named")),
+        resources=_by(found.things, lambda thing: (f"{thing.kind}:{thing.id}", thing.label)),
+        teams=_by(found.shares, lambda share: (share.team, share.team or "No team")),
+        people=_by(found.shares, lambda share: (share.person, share.person or "Nobody named")),
         causes=_causes(found),
         months=_months(today, first),
     )
@@ -95,34 +97,33 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(ZoneInfo("UTC"))
 
 
-def _add(part: SavedBy, key: totals.Key, line: totals.Line) -> None:
+def _add(part: SavedBy, line: totals.Line) -> None:
     part.spent += line.spent
     part.saved += line.saved
     part.unpriced += line.unpriced
-    if key.phase == "asleep":
-        part.asleep_hours += Decimal(line.micros) / totals.MICRO_HOUR
+    part.asleep_hours += Decimal(line.asleep) / totals.MICRO_HOUR
 
 
 def _all(found: totals.Totals) -> SavedBy:
     whole = SavedBy("Everything")
-    for key, line in found.lines.items():
-        _add(whole, key, line)
+    for line in found.shares.values():
+        _add(whole, line)
     return whole
 
 
-def _by(found: totals.Totals, named: Callable[[totals.Key], tuple[str, str]]) -> list[SavedBy]:
+def _by(lines: Mapping[Key, totals.Line], named: Callable[[Key], tuple[str, str]]) -> list[SavedBy]:
     parts: dict[str, SavedBy] = {}
-    for key, line in found.lines.items():
+    for key, line in lines.items():
         identity, name = named(key)
-        _add(parts.setdefault(identity, SavedBy(name, identity)), key, line)
+        _add(parts.setdefault(identity, SavedBy(name, identity)), line)
     return sorted(parts.values(), key=lambda p: (-p.saved, -p.spent, p.name))
 
 
 def _causes(found: totals.Totals) -> list[reporting.Cause]:
     sums: dict[str, Decimal] = defaultdict(lambda: ZERO)
-    for key, line in found.lines.items():
-        if key.phase == "asleep":
-            sums[key.cause or "hand"] += line.saved
+    for share, line in found.shares.items():
+        if share.phase == "asleep":
+            sums[share.cause or "hand"] += line.saved
     rows = [reporting.Cause(k, reporting.CAUSES.get(k, k.capitalize()), v) for k, v in sums.items() if v]
     return sorted(rows, key=lambda c: -c.saved)
 
