@@ -5,23 +5,20 @@ Every event carries the id of its entry, the same at each attempt, so that the o
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import socket
 import ssl
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from uuid import UUID
 
-from audit import chain, ocsf
+from audit import chain, ocsf, s3
 from audit.enums import Shipping, SinkKind
+from audit.sending import NotShipped, check, signature
 from audit.verification import Line
 from core import clock, ssrf
-from core.errors import CurfewError
 
 DATADOG_SITES = (
     "datadoghq.com",
@@ -31,13 +28,6 @@ DATADOG_SITES = (
     "ap1.datadoghq.com",
     "ddog-gov.com",
 )
-
-
-class NotShipped(CurfewError):
-    """The batch was not confirmed; the message says why, without secrets."""
-
-    status = 503
-    code = "not_shipped"
 
 
 def ship(kind: str, shape: str, options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line]) -> None:
@@ -59,11 +49,6 @@ def _dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
-def _check(answer: ssrf.Answer) -> None:
-    if not 200 <= answer.status < 300:
-        raise NotShipped(f"It answered {answer.status}.")
-
-
 def _datadog(
     options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
 ) -> None:
@@ -72,7 +57,7 @@ def _datadog(
         for line, body in zip(lines, bodies, strict=True)
     ]
     url = f"https://http-intake.logs.{options['site']}/api/v2/logs"
-    _check(
+    check(
         ssrf.post(
             url, _dump(logs).encode(), {"Content-Type": "application/json", "DD-API-KEY": str(secrets["api_key"])}
         )
@@ -97,7 +82,7 @@ def _splunk(
             )
         )
     url = f"{str(options['url']).rstrip('/')}/services/collector/event"
-    _check(
+    check(
         ssrf.post(
             url,
             "\n".join(events).encode(),
@@ -110,14 +95,12 @@ def _webhook(
     options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
 ) -> None:
     data = "".join(f"{_dump(body)}\n" for body in bodies).encode()
-    moment = int(time.time())
-    made = hmac.new(str(secrets["secret"]).encode(), f"{moment}.".encode() + data, hashlib.sha256).hexdigest()
     headers = {
         "Content-Type": "application/x-ndjson",
-        "Curfew-Signature": f"t={moment},v1={made}",
+        "Curfew-Signature": signature(str(secrets["secret"]), data),
         "Curfew-Lines": f"{lines[0].line}-{lines[-1].line}",
     }
-    _check(ssrf.post(str(options["url"]), data, headers))
+    check(ssrf.post(str(options["url"]), data, headers))
 
 
 def _syslog(
@@ -152,27 +135,7 @@ def _s3(
     key = f"{str(options.get('prefix') or 'curfew-audit').strip('/')}/{organization}/{lines[0].line:020d}-{lines[-1].line:020d}.jsonl"
     base = str(options.get("endpoint") or f"https://s3.{options['region']}.amazonaws.com").rstrip("/")
     url = f"{base}/{options['bucket']}/{quote(key)}"
-    _check(ssrf.post(url, data, signed_headers(url, data, str(options["region"]), secrets), method="PUT"))
-
-
-def signed_headers(url: str, data: bytes, region: str, secrets: Mapping[str, Any]) -> dict[str, str]:
-    """Headers of an AWS Signature Version 4 PUT to S3."""
-    parts = urlsplit(url)
-    moment = clock.now().strftime("%Y%m%dT%H%M%SZ")
-    content = hashlib.sha256(data).hexdigest()
-    headers = {"host": parts.netloc, "x-amz-content-sha256": content, "x-amz-date": moment}
-    names = ";".join(sorted(headers))
-    request = "\n".join(["PUT", parts.path, "", *(f"{n}:{headers[n]}" for n in sorted(headers)), "", names, content])
-    scope = f"{moment[:8]}/{region}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = f"AWS4{secrets['secret_access_key']}".encode()
-    for part in (moment[:8], region, "s3", "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    made = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-    credential = (
-        f"AWS4-HMAC-SHA256 Credential={secrets['access_key_id']}/{scope}, SignedHeaders={names}, Signature={made}"
-    )
-    return {"x-amz-content-sha256": content, "x-amz-date": moment, "Authorization": credential}
+    check(ssrf.post(url, data, s3.signed_headers(url, data, str(options["region"]), secrets), method="PUT"))
 
 
 _SENDERS = {

@@ -7,14 +7,14 @@ are counted; one that waits longer than a minute, or that nobody queued, is a fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef
 
-from audit import anchors, chain, signing
+from audit import anchor_places, anchors, chain, signing
 from audit.models import AuditCheckpoint, AuditEntry, AuditHead, AuditPending, AuditPurge, AuditSeal
 from audit.selectors import canonical_form, iso
 from core import clock
@@ -37,6 +37,7 @@ class Verdict:
     entry_id: UUID | None = None
     waiting: int = 0
     anchored: int = 0
+    unread: str = ""
     at: datetime = field(default_factory=clock.now)
 
 
@@ -67,7 +68,8 @@ class Witness:
 
 def organizations_with_chains() -> list[UUID]:
     """Ids of the organizations that have a log or an anchor of one."""
-    return sorted({*AuditHead.objects.values_list("organization_id", flat=True), *anchors.organizations()})
+    heads = AuditHead.objects.values_list("organization_id", flat=True)
+    return sorted({*heads, *anchors.organizations(), *anchor_places.organizations()})
 
 
 def verify_chain(*, organization_id: UUID) -> Verdict:
@@ -75,6 +77,8 @@ def verify_chain(*, organization_id: UUID) -> Verdict:
     head = AuditHead.objects.filter(organization_id=organization_id).first()
     start, purge_reason = _start(organization_id)
     remembered, signature_reason = _witnesses(organization_id, start[0])
+    away, unread = anchor_places.read_back(organization_id)
+    remembered += [Witness(a.line, a.hash, "an anchor") for a in away if a.line >= start[0]]
     if head is not None:
         remembered.append(Witness(head.seq, head.hash, "its head"))
     verdict = judge(organization_id, lines_between(organization_id, start[0]), start, remembered)
@@ -86,9 +90,7 @@ def verify_chain(*, organization_id: UUID) -> Verdict:
             )
     waiting = AuditPending.objects.for_org(organization_id).count()
     anchored = max((w.line for w in remembered if w.who == "an anchor"), default=0)
-    return Verdict(
-        organization_id, verdict.checked, verdict.ok, verdict.seq, verdict.reason, verdict.entry_id, waiting, anchored
-    )
+    return replace(verdict, waiting=waiting, anchored=anchored, unread=unread)
 
 
 def judge(

@@ -5,7 +5,12 @@
 The load is open: each writer has its own times at which it must write, and an append counts from that time to the end
 of its transaction, so that waiting for a late writer counts too. Writers are threads of several processes. The
 browser's "something changed" hint after commit is left out. Afterwards the chain is sealed and verified: as many lines
-as appends, no gap, no fork. `service` figures are the transactions alone, without the wait for a free processor.
+as appends, no gap, no fork.
+
+Four figures tell apart what an append waits for: `latency` counts all of it; `service` begins when the writer got its
+turn; `database` is what PostgreSQL itself took from receiving the statement to its commit, by its own log; `cpu` is
+the processor time of the writer. `waits` counts what the writers' sessions were seen waiting for, twenty times a
+second (none: on a processor, or queueing for one).
 """
 
 from __future__ import annotations
@@ -13,10 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from bench.support import report, setup_django, summary
@@ -30,10 +39,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--rate", type=float, default=500.0, help="appends a second, of all writers together")
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options, *options.worker)
+        work(options, options.worker)
     else:
         lead(options)
 
@@ -49,32 +58,21 @@ def lead(options: argparse.Namespace) -> None:
 
     live._send = lambda group, message: None  # type: ignore[assignment]
     organization = make_organization("Bench")
-    begin = time.time() + 8
-    command = [
-        sys.executable,
-        "-m",
-        "bench.audit_append",
-        "--writers",
-        str(options.writers),
-        "--processes",
-        str(options.processes),
-    ]
-    command += [
-        "--rate",
-        str(options.rate),
-        "--seconds",
-        str(options.seconds),
-        "--worker",
-        str(organization.id),
-        str(begin),
-    ]
+    command = [sys.executable, "-m", "bench.audit_append", "--worker", str(organization.id)]
+    for name in ("writers", "processes", "rate", "seconds"):
+        command += [f"--{name}", str(getattr(options, name))]
+    log = log_every_statement(connection)
     workers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
         for _ in range(options.processes)
     ]
+    begin = start_together(workers)
     backlog, seal_seconds = 0, 0.0
+    waits: Counter[str] = Counter()
     while any(worker.poll() is None for worker in workers) and time.time() < begin + options.seconds + 60:
-        time.sleep(2)
+        for _ in range(40):
+            time.sleep(0.05)
+            waits.update(seen_waiting(connection))
         backlog = max(backlog, AuditPending.objects.all_orgs().count())
         started = time.perf_counter()
         services.seal_all()
@@ -94,6 +92,9 @@ def lead(options: argparse.Namespace) -> None:
         per_s=round(len(latencies) / seconds, 1),
         latency_ms=summary([value * 1000 for value in latencies]),
         service_ms=summary([value * 1000 for result in results for value in result["service"]]),
+        database_ms=summary(durations(log)) if log else None,
+        cpu_ms=summary([value * 1000 for result in results for value in result["cpu"]]),
+        waits=dict(waits.most_common(6)),
         sealed=AuditSeal.objects.for_org(organization).count(),
         seal_seconds=round(seal_seconds, 2),
         longest_backlog=backlog,
@@ -102,7 +103,52 @@ def lead(options: argparse.Namespace) -> None:
     )
 
 
-def work(options: argparse.Namespace, organization_id: str, begin: str) -> None:
+def start_together(workers: list[subprocess.Popen[str]]) -> float:
+    """Wait until each worker has its connections, and tell all of them when to begin."""
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    begin = time.time() + 1
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write(f"{begin}\n")
+        worker.stdin.flush()
+    return begin
+
+
+def log_every_statement(connection: Any) -> Path | None:
+    """Make PostgreSQL log the duration of each statement; its log, where this machine can read it."""
+    if connection.vendor != "postgresql":
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER SYSTEM SET log_min_duration_statement = 0")
+        cursor.execute("SELECT pg_reload_conf()")
+        cursor.execute("SHOW data_directory")
+        log = Path(cursor.fetchone()[0]).parent / "log"
+    return log if log.is_file() else None
+
+
+def durations(log: Path) -> list[float]:
+    """Milliseconds of each append in PostgreSQL's log."""
+    found = re.finditer(
+        r'duration: ([0-9.]+) ms  statement: INSERT INTO "audit_auditentry"', log.read_text(errors="replace")
+    )
+    return [float(one[1]) for one in found]
+
+
+def seen_waiting(connection: Any) -> list[str]:
+    """What the sessions with an append under way wait for at this moment."""
+    if connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT coalesce(wait_event_type || ' ' || wait_event, 'none') FROM pg_stat_activity
+ WHERE state = 'active' AND query LIKE 'INSERT INTO "audit_auditentry"%%'"""
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def work(options: argparse.Namespace, organization_id: str) -> None:
     import django
 
     from tests import env as _test_environment  # noqa: F401
@@ -128,30 +174,45 @@ def work(options: argparse.Namespace, organization_id: str, begin: str) -> None:
     count = options.writers // options.processes
     latency: list[float] = []
     service: list[float] = []
+    cpu: list[float] = []
+    begin: Future[float] = Future()
+    connected = threading.Barrier(count + 1)
     threads = [
-        threading.Thread(target=write, args=(actor, float(begin), number / count, options, latency, service))
+        threading.Thread(target=write, args=(actor, connected, begin, number / count, options, latency, service, cpu))
         for number in range(count)
     ]
     for thread in threads:
         thread.start()
+    connected.wait()
+    print("ready", flush=True)
+    begin.set_result(float(sys.stdin.readline()))
     for thread in threads:
         thread.join()
-    print(json.dumps({"latency": latency, "service": service, "end": time.time()}))
+    print(json.dumps({"latency": latency, "service": service, "cpu": cpu, "end": time.time()}))
 
 
 def write(
-    actor: Any, begin: float, phase: float, options: argparse.Namespace, latency: list[float], service: list[float]
+    actor: Any,
+    connected: threading.Barrier,
+    told: Future[float],
+    phase: float,
+    options: argparse.Namespace,
+    latency: list[float],
+    service: list[float],
+    cpu: list[float],
 ) -> None:
     from django.db import connection
 
     from audit.services import record_alone
 
     connection.ensure_connection()
+    connected.wait()
+    begin = told.result()
     every = options.writers / options.rate
     for number in range(int(options.seconds / every)):
         due = begin + (number + phase) * every
         time.sleep(max(0.0, due - time.time()))
-        started = time.time()
+        started, spent = time.time(), time.thread_time()
         record_alone(
             actor=actor,
             verb="access.denied",
@@ -163,6 +224,7 @@ def write(
         ended = time.time()
         latency.append(ended - due)
         service.append(ended - started)
+        cpu.append(time.thread_time() - spent)
     connection.close()
 
 

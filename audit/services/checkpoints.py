@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from audit import anchors, signing
+from audit import anchor_places, anchors, signing
 from audit.models import AuditCheckpoint, AuditHead
 from audit.selectors import iso
 from core import clock
@@ -71,5 +71,6 @@ def _anchor(checkpoint: AuditCheckpoint) -> None:
         known, _ = anchors.read(checkpoint.organization_id)
         if not known or known[-1].line < anchor.line:
             anchors.append(anchor)
+        anchor_places.send(checkpoint.organization_id)
     except OSError:
         log.exception("audit_anchor_not_written", extra={"organization": anchor.organization, "line": anchor.line})

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from audit import ocsf, services, shippers
+from audit import ocsf, s3, services, shippers
 from audit.models import AuditEntry, Sink
 from audit.verification import lines_between
 from core import clock, ssrf
@@ -174,7 +174,7 @@ def test_the_forms_of_splunk_and_s3(alice: Persona, server: Server) -> None:
     assert (path, headers["Authorization"]) == ("/services/collector/event", "Splunk hec-token")
     events = [json.loads(line) for line in body.splitlines()]
     assert [e["event"]["metadata"]["sequence"] for e in events] == [1, 2, 3, 4]
-    made = shippers.signed_headers(
+    made = s3.signed_headers(
         "https://s3.eu-west-1.amazonaws.com/logs/a.jsonl",
         b"x",
         "eu-west-1",
@@ -209,7 +209,7 @@ def test_the_signature_is_the_one_of_the_sdk() -> None:
     from botocore.credentials import Credentials
 
     url, data = "https://s3.eu-west-1.amazonaws.com/logs/curfew-audit/o/00001-00002.jsonl", b'{"a":1}\n'
-    ours = shippers.signed_headers(url, data, "eu-west-1", {"access_key_id": "AK", "secret_access_key": "SK"})
+    ours = s3.signed_headers(url, data, "eu-west-1", {"access_key_id": "AK", "secret_access_key": "SK"})
     request = AWSRequest(
         "PUT",
         url,

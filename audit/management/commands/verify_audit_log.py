@@ -50,10 +50,13 @@ def _shape(verdict: verification.Verdict) -> dict[str, Any]:
         "broken_seq": verdict.seq,
         "broken_id": str(verdict.entry_id) if verdict.entry_id else None,
         "reason": verdict.reason,
+        "anchored": verdict.anchored,
+        "unread": verdict.unread,
     }
 
 
 def _sentence(verdict: verification.Verdict) -> str:
     if verdict.ok:
-        return f"{verdict.organization_id}: {verdict.checked} lines, unbroken"
+        note = f"; but {verdict.unread}" if verdict.unread else ""
+        return f"{verdict.organization_id}: {verdict.checked} lines, unbroken, anchored up to line {verdict.anchored}{note}"
     return f"{verdict.organization_id}: broken at line {verdict.seq} ({verdict.entry_id or 'no id'}): {verdict.reason}"
