@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
@@ -29,7 +29,7 @@ from core import clock, ssrf
 log = logging.getLogger(__name__)
 READ_BACK = 20
 _LARGEST = 10**19
-WEBHOOK, BUCKET = "webhook", "s3"
+FILE, WEBHOOK, BUCKET = "file", "webhook", "s3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,10 @@ class Progress:
     line: int = 0
     at: str = ""
     error: str = ""
+
+    @property
+    def moment(self) -> datetime | None:
+        return datetime.fromisoformat(self.at) if self.at else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,17 @@ def progress(organization_id: UUID) -> list[Progress]:
     if (place := bucket()) is not None:
         found.append(_known(organization_id, Progress(BUCKET, place.name)))
     return found
+
+
+def standing(organization_id: UUID) -> list[Progress]:
+    """The same with the anchor file in front: what the page shows."""
+    kept, bad = anchors.read(organization_id)
+    here = (
+        Progress(FILE, str(anchors.folder()), kept[-1].line, kept[-1].at)
+        if kept
+        else Progress(FILE, str(anchors.folder()))
+    )
+    return [replace(here, error=f"{bad} lines are damaged" if bad else ""), *progress(organization_id)]
 
 
 def send(organization_id: UUID) -> None:

@@ -25,3 +25,13 @@ class SinkKind(models.TextChoices):
 class Shipping(models.TextChoices):
     OCSF = "ocsf", "OCSF"
     NATIVE = "native", "Curfew's own"
+
+
+DATADOG_SITES = (
+    "datadoghq.com",
+    "us3.datadoghq.com",
+    "us5.datadoghq.com",
+    "datadoghq.eu",
+    "ap1.datadoghq.com",
+    "ddog-gov.com",
+)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from django import forms
 
 from audit import verbs
-from audit.enums import ExportFormat, Outcome, Shipping, SinkKind
+from audit.enums import DATADOG_SITES, ExportFormat, Outcome, Shipping, SinkKind
 from audit.models import AuditSettings
 from audit.selectors import SINCE, WHO, Filters
 
@@ -114,10 +114,10 @@ class SettingsForm(forms.Form):
             (365, "1 year"),
             (730, "2 years"),
             (2555, "7 years"),
-            ("", "For ever"),
+            ("", "Indefinitely"),
         ),
         label="Keep the log",
-        help_text="Keeping more than a year takes more storage, which may cost extra.",
+        widget=forms.RadioSelect,
     )
     legal_hold = forms.BooleanField(required=False, label="Legal hold", help_text="Nothing is removed while it stands.")
     hold_reason = forms.CharField(required=False, max_length=300, label="Reason of the hold")
@@ -133,44 +133,47 @@ class SettingsForm(forms.Form):
         )
 
 
+_SECRET = {"autocomplete": "off", "spellcheck": "false"}
+_NEEDED: dict[str, tuple[str, ...]] = {
+    SinkKind.DATADOG: ("site", "api_key"),
+    SinkKind.SPLUNK: ("url", "token"),
+    SinkKind.S3: ("bucket", "prefix", "region", "endpoint", "access_key_id", "secret_access_key"),
+    SinkKind.SYSLOG: ("host", "port", "plain"),
+    SinkKind.WEBHOOK: ("url",),
+}
+
+
 class SinkForm(forms.Form):
-    """A new destination; which fields are needed depends on the kind."""
+    """A new destination of one kind; it has the fields of that kind alone."""
 
     name = forms.CharField(max_length=80, label="Name")
-    kind = forms.ChoiceField(choices=SinkKind.choices, label="Kind")
+    kind = forms.ChoiceField(choices=SinkKind.choices, widget=forms.HiddenInput)
     shape = forms.ChoiceField(choices=Shipping.choices, label="Form of the events")
-    url = forms.CharField(required=False, max_length=500, label="Address", help_text="Splunk HEC, webhook.")
-    site = forms.CharField(
-        required=False, max_length=60, label="Datadog site", help_text="datadoghq.com, datadoghq.eu, …"
-    )
-    api_key = forms.CharField(
-        required=False,
-        max_length=200,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        label="Datadog API key",
-    )
-    token = forms.CharField(
-        required=False,
-        max_length=200,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        label="Splunk HEC token",
-    )
+    url = forms.CharField(max_length=500, label="Address", widget=forms.URLInput)
+    site = forms.ChoiceField(choices=[(site, site) for site in DATADOG_SITES], label="Datadog site")
+    api_key = forms.CharField(max_length=200, widget=forms.PasswordInput(attrs=_SECRET), label="API key")
+    token = forms.CharField(max_length=200, widget=forms.PasswordInput(attrs=_SECRET), label="HEC token")
     bucket = forms.CharField(
-        required=False,
-        max_length=63,
-        label="S3 bucket",
-        help_text="With object lock, nobody can take back what was sent.",
+        max_length=63, label="Bucket", help_text="With object lock, nobody can take back what was sent."
     )
-    region = forms.CharField(required=False, max_length=30, label="S3 region")
-    access_key_id = forms.CharField(required=False, max_length=128, label="AWS access key id")
+    prefix = forms.CharField(required=False, max_length=200, label="Folder in the bucket")
+    region = forms.CharField(max_length=30, label="Region")
+    endpoint = forms.CharField(
+        required=False, max_length=300, widget=forms.URLInput, label="Address, when it is not Amazon's"
+    )
+    access_key_id = forms.CharField(max_length=128, label="Access key id")
     secret_access_key = forms.CharField(
-        required=False,
-        max_length=200,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        label="AWS secret access key",
+        max_length=200, widget=forms.PasswordInput(attrs=_SECRET), label="Secret access key"
     )
-    host = forms.CharField(required=False, max_length=253, label="Syslog host")
-    port = forms.IntegerField(required=False, min_value=1, max_value=65535, label="Syslog port, TLS")
+    host = forms.CharField(max_length=253, label="Host")
+    port = forms.IntegerField(min_value=1, max_value=65535, initial=6514, label="Port")
+    plain = forms.BooleanField(required=False, label="Without TLS", help_text="Only inside a network that you trust.")
+
+    def __init__(self, *args: Any, kind: str = SinkKind.WEBHOOK, **more: Any) -> None:
+        more["initial"] = {"kind": kind, **(more.get("initial") or {})}
+        super().__init__(*args, **more)
+        kept = {"name", "kind", "shape", *_NEEDED.get(kind, ())}
+        self.fields = {name: field for name, field in self.fields.items() if name in kept}
 
     def facts(self) -> dict[str, Any]:
         """What `add_sink` takes."""
@@ -179,12 +182,14 @@ class SinkForm(forms.Form):
         options = {
             name: value
             for name, value in given.items()
-            if name not in {*hidden, "name", "kind", "shape"} and value not in ("", None)
+            if name not in {*hidden, "name", "kind", "shape", "plain"} and value not in ("", None)
         }
+        if "plain" in given:
+            options["tls"] = not given["plain"]
         return {
             "name": given["name"],
             "kind": given["kind"],
             "shape": given["shape"],
             "options": options,
-            "secrets": {n: given[n] for n in hidden if given[n]},
+            "secrets": {n: given[n] for n in hidden if given.get(n)},
         }

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.db.models import Count, Q
+from django.db.models.functions import Length
 from django.urls import reverse
 
-from audit import chain, search, verbs
+from audit import chain, search, targets, verbs
 from audit.enums import Outcome
 from audit.models import AuditEntry, AuditExport, AuditHead, AuditPending, AuditSeal, SavedView, Sink
 from core import clock
@@ -73,6 +74,15 @@ class EntryView:
     what: str
     icon: str
     url: str
+    target_url: str = ""
+
+    @property
+    def initials(self) -> str:
+        """Of a person, for the round picture beside the name; "" for everybody else."""
+        if self.entry.actor_kind != ActorKind.USER:
+            return ""
+        words = self.entry.actor_label.replace(".", " ").split("@")[0].split()
+        return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper() or "?"
 
     @property
     def clock(self) -> str:
@@ -118,14 +128,14 @@ def seal_of(entry: AuditEntry) -> AuditSeal | None:
 
 def view(entry: AuditEntry) -> EntryView:
     """The line with its sentence, without further reads; `what` leaves the target to its own column."""
-    what = verbs.sentence(entry.verb, "it")
     return EntryView(
         entry=entry,
         seal=seal_of(entry),
         sentence=verbs.sentence(entry.verb, entry.target_label or "it"),
-        what=what[:1].upper() + what[1:],
+        what=verbs.deed(entry.verb),
         icon=ICONS.get(entry.actor_kind, "user-question"),
         url=reverse("audit:detail", args=[entry.id]),
+        target_url=targets.url_of(entry.target_kind, entry.target_id),
     )
 
 
@@ -271,6 +281,29 @@ def saved_views(*, actor: Actor) -> list[SavedView]:
         if actor.kind == ActorKind.USER
         else []
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """How fast the log grows: lines of the last thirty days, and bytes of text a line has on average (None: no lines)."""
+
+    lines: int
+    bytes_each: int | None
+
+    @property
+    def a_year(self) -> int | None:
+        """Bytes of text that a year takes at this pace, indexes not counted."""
+        return round(self.lines / 30 * 365 * self.bytes_each) if self.bytes_each else None
+
+
+def volume(*, actor: Actor) -> Volume:
+    """From the line numbers of today and thirty days ago, and the newest five hundred lines."""
+    rows = query(actor=actor, filters=Filters())
+    sizes = list(rows.annotate(size=Length("canonical")).values_list("size", flat=True)[:500])
+    oldest = rows.filter(at__gte=clock.now() - SINCE["30d"], seal__isnull=False).order_by("at", "seq").first()
+    head = AuditHead.objects.filter(organization_id=actor.org_id).first()
+    lines = head.seq - oldest.seal.line + 1 if head and oldest else 0
+    return Volume(lines, sum(sizes) // len(sizes) if sizes else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,6 @@ from audit.sending import NotShipped, check, signature
 from audit.verification import Line
 from core import clock, ssrf
 
-DATADOG_SITES = (
-    "datadoghq.com",
-    "us3.datadoghq.com",
-    "us5.datadoghq.com",
-    "datadoghq.eu",
-    "ap1.datadoghq.com",
-    "ddog-gov.com",
-)
-
 
 def ship(kind: str, shape: str, options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line]) -> None:
     """Send the lines in order and return when the other side has confirmed them. Raises NotShipped."""

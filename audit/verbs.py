@@ -14,6 +14,7 @@ class Verb:
     sentence: str
 
 
+_LINKS = frozenset({"on", "of", "for", "to", "in", "from", "with", "at", "as", "by", "about"})
 _registry: dict[str, Verb] = {}
 
 
@@ -36,3 +37,12 @@ def all_verbs() -> list[Verb]:
 def sentence(name: str, target: str) -> str:
     verb = _registry.get(name)
     return verb.sentence.replace("{target}", target) if verb else f"{name} {target}"
+
+
+def deed(name: str) -> str:
+    """The sentence without its target, for a table that has the target beside it: "Woke", "Asked to put to sleep"."""
+    words = sentence(name, "").split()
+    while len(words) > 1 and words[-1] in _LINKS:
+        words.pop()
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]

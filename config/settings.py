@@ -235,7 +235,6 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 
 _WS = CURFEW_BASE_URL.replace("http", "ws", 1)
 CONTENT_SECURITY_POLICY = {
-    "EXCLUDE_URL_PREFIXES": ("/api/docs",),
     "DIRECTIVES": {
         "default-src": ["'none'"],
         "script-src": ["'self'"],

@@ -18,8 +18,9 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from audit import shippers
-from audit.enums import Shipping, SinkKind
+from audit.enums import DATADOG_SITES, Shipping, SinkKind
 from audit.models import AuditHead, AuditPurge, AuditSeal, Sink
+from audit.sending import NotShipped
 from audit.services.recording import record
 from audit.verification import lines_between
 from core import clock, ssrf
@@ -117,7 +118,7 @@ def _address_problem(kind: str, options: Mapping[str, Any]) -> dict[str, list[st
     field = {SinkKind.SYSLOG: "host", SinkKind.DATADOG: "site", SinkKind.S3: "endpoint"}.get(SinkKind(kind), "url")
     try:
         if kind == SinkKind.DATADOG:
-            return {} if options["site"] in shippers.DATADOG_SITES else {"site": ["This is no site of Datadog."]}
+            return {} if options["site"] in DATADOG_SITES else {"site": ["This is no site of Datadog."]}
         if kind == SinkKind.SYSLOG:
             ssrf.resolve(str(options["host"]), int(options["port"]))
         elif options.get(field):
@@ -201,7 +202,7 @@ def test_sink(*, actor: Actor, sink_id: UUID) -> str:
     sink = get_sink(actor=actor, sink_id=sink_id)
     try:
         shippers.ship(sink.kind, sink.shape, sink.options, _secrets(sink), [shippers.probe(str(sink.organization_id))])
-    except shippers.NotShipped as failed:
+    except NotShipped as failed:
         return failed.message
     return ""
 
@@ -246,7 +247,7 @@ def _ship_batch(sink: Sink, mine: Any) -> int:
         return 0
     try:
         shippers.ship(sink.kind, sink.shape, sink.options, _secrets(sink), lines)
-    except shippers.NotShipped as failed:
+    except NotShipped as failed:
         wait = min(LONGEST_WAIT, 5.0 * 2 ** min(sink.failures, 10))
         mine.update(
             failures=F("failures") + 1, error=failed.message[:500], not_before=clock.now() + timedelta(seconds=wait)

@@ -11,7 +11,8 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from audit import selectors, services
+from audit import anchor_places, selectors, services
+from audit.enums import SinkKind
 from audit.forms import ExportForm, SettingsForm, SinkForm
 from audit.streaming import stream
 from audit.views.common import actor_of
@@ -27,12 +28,17 @@ def _page(request: HttpRequest, *, status: int = 200, **changed: Any) -> HttpRes
     if actor.org_id is None:
         raise Forbidden("Act in one organization to see its compliance page.")
     kept = services.settings_of(actor.org_id)
+    asked = request.POST.get("kind") or request.GET.get("kind", "")
+    kind = asked if asked in SinkKind.values else SinkKind.WEBHOOK.value
     manages = actor.can("audit.manage")
     context = {
         "page_title": "Compliance",
         "export_form": ExportForm(),
         "settings_form": SettingsForm.of(kept),
-        "sink_form": SinkForm() if manages else None,
+        "sink_form": SinkForm(kind=kind) if manages else None,
+        "kinds": [(value, label, value == kind) for value, label in SinkKind.choices],
+        "volume": selectors.volume(actor=actor),
+        "anchors": anchor_places.standing(actor.org_id) if manages else [],
         "kept": kept,
         "exports": selectors.exports(actor=actor) if actor.can("audit.export") else [],
         "sinks": selectors.sinks(actor=actor) if manages else [],
@@ -109,7 +115,7 @@ def sink_add(request: HttpRequest) -> HttpResponse:
     """Add a destination; a webhook's secret is shown on the answer, this once."""
     actor = actor_of(request)
     actor.require("audit.manage", "send the audit log elsewhere")
-    form = SinkForm(request.POST)
+    form = SinkForm(request.POST, kind=request.POST.get("kind", ""))
     if not form.is_valid():
         return _page(request, status=422, sink_form=form)
     try:

@@ -76,7 +76,7 @@ def entry_list(request: HttpRequest) -> HttpResponse:
     )
     narrowed = any(getattr(filters, name) for name in filters.__slots__)
     query = request.GET.copy()
-    for key in ("before", "after"):
+    for key in ("before", "after", "live"):
         query.pop(key, None)
     context = {
         "page_title": "Audit Logs",
@@ -84,6 +84,7 @@ def entry_list(request: HttpRequest) -> HttpResponse:
         "grid": _toolbar(request, actor, filters),
         "filters": filters,
         "narrowed": narrowed,
+        "following": found.is_newest and request.GET.get("live") != "off",
         "verbs": verb_choices(),
         "kept": query.urlencode(),
         "views": selectors.saved_views(actor=actor),

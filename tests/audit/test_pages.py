@@ -41,7 +41,7 @@ def note(
 
 
 def labels(page: str) -> list[str]:
-    return re.findall(r'<td class="hide-s dim">([^<]+)</td>', page)
+    return re.findall(r'<td class="hide-s dim clip" title="[^"]*">([^<]+)</td>', page)
 
 
 def read(client: Client, query: str = "") -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from audit import ocsf, s3, services, shippers
+from audit import ocsf, s3, sending, services, shippers
 from audit.models import AuditEntry, Sink
 from audit.verification import lines_between
 from core import clock, ssrf
@@ -81,7 +81,7 @@ def test_a_day_of_outage_with_kills_loses_nothing(
     def unsteady(*args: Any) -> None:
         fate = dice.random()
         if fate < 0.5:
-            raise shippers.NotShipped("away")
+            raise sending.NotShipped("away")
         original(*args)
         if fate < 0.75:
             raise Killed
