@@ -11,6 +11,7 @@ urlpatterns = [
     path("audit/compliance", governance.compliance, name="compliance"),
     path("audit/exports", governance.export, name="export"),
     path("audit/exports/<uuid:export_id>/sidecar", governance.sidecar, name="sidecar"),
+    path("audit/verifier", governance.verifier, name="verifier"),
     path("audit/settings", governance.settings, name="settings"),
     path("audit/destinations", governance.sink_add, name="sink-add"),
     path("audit/destinations/<uuid:sink_id>/<slug:what>", governance.sink_change, name="sink-change"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +12,11 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from audit import anchor_places, selectors, services
+from audit import anchor_places, selectors, services, signing
 from audit.enums import SinkKind
 from audit.forms import ExportForm, SettingsForm, SinkForm
 from audit.streaming import stream
+from audit.verifier import audit_verify
 from audit.views.common import actor_of
 from core import htmx
 from core.errors import Forbidden, InvalidInput
@@ -40,6 +42,7 @@ def _page(request: HttpRequest, *, status: int = 200, **changed: Any) -> HttpRes
         "volume": selectors.volume(actor=actor),
         "anchors": anchor_places.standing(actor.org_id) if manages else [],
         "kept": kept,
+        "public_key": signing.ring().public_keys()[signing.ring().active_id],
         "exports": selectors.exports(actor=actor) if actor.can("audit.export") else [],
         "sinks": selectors.sinks(actor=actor) if manages else [],
         "may_export": actor.can("audit.export"),
@@ -91,6 +94,15 @@ def sidecar(request: HttpRequest, export_id: UUID) -> HttpResponse:
         json.dumps(found.sidecar, indent=1, sort_keys=True, ensure_ascii=False), content_type="application/json"
     )
     response["Content-Disposition"] = f'attachment; filename="{found.sidecar["file"]}.sidecar.json"'
+    return response
+
+
+@require_safe
+def verifier(request: HttpRequest) -> HttpResponse:
+    """The stand-alone verifier, as a file."""
+    actor_of(request).require("audit.export", "download the verifier")
+    response = HttpResponse(Path(audit_verify.__file__).read_bytes(), content_type="text/x-python; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="audit_verify.py"'
     return response
 
 

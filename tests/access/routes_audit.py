@@ -52,6 +52,7 @@ ROUTES = [
     page("/audit/compliance", viewer=403, operator=403),
     _post("/audit/exports", 403, 403, 200, 200, {"format": "csv", "period": "30d"}),
     page("/audit/exports/{export}/sidecar", viewer=403, operator=403, stranger=404),
+    page("/audit/verifier", viewer=403, operator=403),
     _post("/audit/settings", 403, 403, 302, 302, {"retention_days": "365"}),
     _post(
         "/audit/destinations",
