@@ -137,7 +137,7 @@ _SECRET = {"autocomplete": "off", "spellcheck": "false"}
 _NEEDED: dict[str, tuple[str, ...]] = {
     SinkKind.DATADOG: ("site", "api_key"),
     SinkKind.SPLUNK: ("url", "token"),
-    SinkKind.S3: ("bucket", "prefix", "region", "endpoint", "access_key_id", "secret_access_key"),
+    SinkKind.S3: ("bucket", "folder", "region", "endpoint", "access_key_id", "secret_access_key"),
     SinkKind.SYSLOG: ("host", "port", "plain"),
     SinkKind.WEBHOOK: ("url",),
 }
@@ -156,7 +156,7 @@ class SinkForm(forms.Form):
     bucket = forms.CharField(
         max_length=63, label="Bucket", help_text="With object lock, nobody can take back what was sent."
     )
-    prefix = forms.CharField(required=False, max_length=200, label="Folder in the bucket")
+    folder = forms.CharField(required=False, max_length=200, label="Folder in the bucket")
     region = forms.CharField(max_length=30, label="Region")
     endpoint = forms.CharField(
         required=False, max_length=300, widget=forms.URLInput, label="Address, when it is not Amazon's"
@@ -184,6 +184,8 @@ class SinkForm(forms.Form):
             for name, value in given.items()
             if name not in {*hidden, "name", "kind", "shape", "plain"} and value not in ("", None)
         }
+        if options.pop("folder", ""):
+            options["prefix"] = given["folder"]
         if "plain" in given:
             options["tls"] = not given["plain"]
         return {

@@ -298,6 +298,8 @@ class Volume:
 
 def volume(*, actor: Actor) -> Volume:
     """From the line numbers of today and thirty days ago, and the newest five hundred lines."""
+    if actor.org_id is None:
+        return Volume(0, None)
     rows = query(actor=actor, filters=Filters())
     sizes = list(rows.annotate(size=Length("canonical")).values_list("size", flat=True)[:500])
     oldest = rows.filter(at__gte=clock.now() - SINCE["30d"], seal__isnull=False).order_by("at", "seq").first()
