@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from allauth.mfa.models import Authenticator
 from django.conf import settings
@@ -13,8 +12,9 @@ from accounts import sandbox
 from accounts.models import CloudAccount
 from accounts.providers.base import Connection, Credentials, Timeouts
 from accounts.providers.registry import connect
-from core import encryption
+from core import encryption, sealed
 from core.providers import AuthenticationFailed
+from core.sealed import Resealed
 
 MFA_SEAL = "mfa"
 _SEALED_MFA_FIELDS = ("secret", "seed")
@@ -76,16 +76,6 @@ def connection_of(account: CloudAccount, *, timeouts: Timeouts | None = None) ->
     return connect_with(credentials_of(account), is_sandbox=account.is_sandbox, timeouts=timeouts)
 
 
-@dataclass(frozen=True, slots=True)
-class Resealed:
-    """How many sealed texts of one kind were sealed anew, were fresh already, or could not be opened."""
-
-    kind: str
-    done: int
-    fresh: int
-    failed: int
-
-
 _kinds: dict[str, Callable[[], Resealed]] = {}
 
 
@@ -99,7 +89,8 @@ def reseal_all() -> list[Resealed]:
 
     Each row in its own transaction, and rows that are fresh are passed over: it may be stopped and run again.
     """
-    return [_reseal_accounts(), _reseal_mfa(), *(reseal() for reseal in _kinds.values())]
+    upper = [reseal() for reseal in _kinds.values()]
+    return [_reseal_accounts(), _reseal_mfa(), *sealed.reseal_registered(), *upper]
 
 
 def _reseal_accounts() -> Resealed:

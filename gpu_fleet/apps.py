@@ -8,7 +8,7 @@ class GpuFleetConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts.providers import registry as providers
-        from core import menu, periodic, sleepable
+        from core import menu, periodic, sealed, sleepable
         from gpu_fleet import audit_verbs, executors, sleeping  # noqa: F401  registers the verbs
         from gpu_fleet.providers import registry as own
         from operations import registry
@@ -22,6 +22,9 @@ class GpuFleetConfig(AppConfig):
         ):
             registry.register(executor)
         providers.register(own.VAST, own.connect_vast)
+        sealed.register("gpu_machine", "gpu_fleet.Machine", "sealed", lambda row: str(row.seal_name))
+        sealed.register("gpu_settings", "gpu_fleet.FleetSettings", "sealed", lambda row: str(row.seal_name))
+        sealed.register("gpu_ssh", "gpu_fleet.FleetSettings", "ssh_sealed", lambda row: str(row.seal_name))
         sleepable.register(sleeping.GpuMachineKind())
         periodic.register("gpu_fleet.tend", 5)
         periodic.register("gpu_fleet.sweep", 300)

@@ -6,11 +6,13 @@ class NotificationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from core import hooks, menu, periodic
+        from core import hooks, menu, periodic, sealed
         from notifications import audit_verbs, events, services  # noqa: F401  registers the verbs and events
 
         hooks.notice.subscribe(services.notify)
         hooks.mail_wanted.subscribe(services.mail_once)
+        sealed.register("channel", "notifications.Channel", "secrets", lambda row: f"channel:{row.id}")
+        sealed.register("push", "notifications.PushSubscription", "secrets", lambda row: f"push:{row.id}")
         periodic.register("notifications.deliver", 5)
         menu.register_settings(
             menu.Entry(
