@@ -16,7 +16,6 @@ from accounts import selectors as accounts
 from accounts import services as access
 from accounts.actors import own_organization
 from accounts.models import AgentToken, CloudAccount
-from accounts.vault import Resealed
 from audit import services as audit
 from clusters.enums import RESOURCE, Distribution, Environment, Method, environment_of
 from clusters.models import Cluster
@@ -29,6 +28,7 @@ from core.actor import Actor
 from core.errors import Conflict, InvalidInput, InvalidState, NotFound
 from core.live import publish
 from core.providers import InvalidRequest
+from core.sealed import Resealed
 from costs.enums import Phase
 from operations import services as operations
 
