@@ -91,6 +91,7 @@ INSTALLED_APPS = [
     "cloudnodes",
     "gpu_fleet",
     "clusters",
+    "taskrunner",
     "hibernation",
     "dashboard",
 ]

@@ -32,3 +32,4 @@ cloud_account_disconnecting = Hook("cloud_account_disconnecting")  # actor, acco
 access_denied = Hook("access_denied")  # actor, permission, what
 notice = Hook("notice")  # event, subject, body, url, dedupe_key, organization_id: what `notifications.notify` takes
 mail_wanted = Hook("mail_wanted")  # organization_id, address, subject, body, url, button: one e-mail through the outbox
+task_ended = Hook("task_ended")  # task

@@ -153,7 +153,7 @@ class Viewer {
       (Array.isArray(event.detail) ? event.detail : [event.detail]).forEach((piece) => this.lines.append(piece.stream, piece.text, piece.time));
       this.grow(from);
     });
-    log.addEventListener("log:reset", () => { const { first } = this.lines; this.lines = new Lines(); this.lines.first = first; this.list = this.stream === "all" ? null : []; this.search(false); });
+    log.addEventListener("log:reset", (event) => { const first = event.detail?.first ?? this.lines.first; this.lines = new Lines(); this.lines.first = first; this.list = this.stream === "all" ? null : []; this.search(false); });
     log.addEventListener("log:end", () => { log.dataset.ended = "yes"; });
     let top = 0;
     body.addEventListener("scroll", () => {

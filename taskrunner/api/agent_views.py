@@ -1,0 +1,198 @@
+"""What workers speak to; see docs/agent-protocol.md."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.permissions import AllowAny, BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.models import AgentToken
+from core.errors import InvalidInput
+from taskrunner import selectors, services
+from taskrunner.api import serializers as s
+from taskrunner.api.shapes import moment
+from taskrunner.api.views import read
+from taskrunner.models import Task, Worker
+from taskrunner.services.logging import LARGEST_BODY, WrongOffset
+from taskrunner.services.workers import INTERVALS
+
+TAGS = ["agents"]
+LONGEST_WAIT = 25.0
+LOOK_AGAIN = 0.5
+
+
+class WorkerAgent(BasePermission):
+    """Only agents of workers; a person has no business here."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        token = getattr(request._request, "agent_token", None)
+        return isinstance(token, AgentToken) and token.kind == "worker"
+
+
+class WorkerAgentView(APIView):
+    permission_classes = (WorkerAgent,)
+
+    def worker(self, request: Request) -> Worker:
+        return selectors.worker_of_token(request._request.agent_token)  # type: ignore[attr-defined]
+
+
+class RegisterView(APIView):
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(
+        operation_id="agent_register", request=s.RegisterSerializer, responses={201: OpenApiTypes.OBJECT}, tags=TAGS
+    )
+    def post(self, request: Request) -> Response:
+        """Join as a worker with an enrolment token; the answer holds the lasting token, shown this once."""
+        given = read(s.RegisterSerializer, request.data)
+        worker, text = services.register(
+            enrolment=given.pop("token"), facts=given, address=request.META.get("REMOTE_ADDR", "")
+        )
+        return Response(
+            {"worker": str(worker.id), "name": worker.name, "token": text, "intervals": INTERVALS}, status=201
+        )
+
+
+class BeatView(WorkerAgentView):
+    @extend_schema(operation_id="agent_beat", request=s.BeatSerializer, responses=OpenApiTypes.OBJECT, tags=TAGS)
+    def post(self, request: Request) -> Response:
+        """A sign of life with figures; the answer says whether to take tasks."""
+        given = read(s.BeatSerializer, request.data)
+        worker = self.worker(request)
+        answer = services.beat(worker=worker, usage=given.get("usage", {}), capacity=given.get("capacity"))
+        return Response(answer)
+
+
+class ClaimView(WorkerAgentView):
+    @extend_schema(
+        operation_id="agent_claim",
+        parameters=[OpenApiParameter("wait", float, description="Seconds to wait for a task, at most 25.")],
+        request=None,
+        responses={200: OpenApiTypes.OBJECT, 204: None},
+        tags=TAGS,
+    )
+    def post(self, request: Request) -> Response:
+        """Take a task with its lease and fence; 204 when there is none."""
+        worker = self.worker(request)
+        try:
+            wait = min(LONGEST_WAIT, max(0.0, float(request.query_params.get("wait", 0))))
+        except ValueError:
+            raise InvalidInput(errors={"wait": ["Seconds."]}) from None
+        deadline = time.monotonic() + wait
+        while True:
+            claim = services.claim(worker=worker)
+            if claim is not None:
+                return Response(_order(claim, worker))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return Response(status=204)
+            time.sleep(min(LOOK_AGAIN, left))
+
+
+def _order(claim: services.Claim, worker: Worker) -> dict[str, Any]:
+    task: Task = claim.task
+    return {
+        "task": str(task.id),
+        "name": task.name,
+        "fence": task.fence,
+        "lease_seconds": 45,
+        "image": task.image,
+        "command": task.command,
+        "environment": task.environment,
+        "secrets": dict(claim.secrets),
+        "files": dict(claim.files),
+        "network": task.network,
+        "resources": {"cpu": task.cpu, "memory": task.memory, "storage": task.storage, "gpus": task.gpus},
+        "timeout_seconds": task.timeout_seconds,
+        "host_mounts": worker.host_mounts,
+        "claimed_at": moment(task.claimed_at),
+    }
+
+
+class RenewView(WorkerAgentView):
+    @extend_schema(operation_id="agent_renew", request=s.FenceSerializer, responses=OpenApiTypes.OBJECT, tags=TAGS)
+    def post(self, request: Request, task_id: UUID) -> Response:
+        """Lengthen the lease; `cancel` asks to stop the container, 409 `stale_lease` orders it."""
+        given = read(s.FenceSerializer, request.data)
+        cancel = services.renew(
+            worker=self.worker(request), task_id=task_id, fence=given["fence"], metrics=given.get("metrics")
+        )
+        return Response({"cancel": cancel, "lease_seconds": 45})
+
+
+class StartView(WorkerAgentView):
+    @extend_schema(operation_id="agent_start", request=s.FenceSerializer, responses=OpenApiTypes.OBJECT, tags=TAGS)
+    def post(self, request: Request, task_id: UUID) -> Response:
+        """The container runs; the answer says where its log goes on."""
+        worker, given = self.worker(request), read(s.FenceSerializer, request.data)
+        services.start(worker=worker, task_id=task_id, fence=given["fence"])
+        return Response({"log": services.log_end(worker=worker, task_id=task_id, fence=given["fence"])})
+
+
+class FinishView(WorkerAgentView):
+    @extend_schema(operation_id="agent_finish", request=s.FinishSerializer, responses=OpenApiTypes.OBJECT, tags=TAGS)
+    def post(self, request: Request, task_id: UUID) -> Response:
+        """How the attempt ended. Said again it changes nothing."""
+        given = read(s.FinishSerializer, request.data)
+        task = services.finish(worker=self.worker(request), task_id=task_id, **given)
+        return Response({"status": str(task.status)})
+
+
+class AppendView(WorkerAgentView):
+    @extend_schema(
+        operation_id="agent_log",
+        parameters=[
+            OpenApiParameter("stream", str, required=True),
+            OpenApiParameter("offset", int, required=True),
+            OpenApiParameter("fence", int, required=True),
+        ],
+        request=OpenApiTypes.BINARY,
+        responses={202: OpenApiTypes.OBJECT, 416: OpenApiTypes.OBJECT},
+        tags=TAGS,
+    )
+    def post(self, request: Request, task_id: UUID) -> HttpResponse | Response:
+        """Bytes of one stream, plain or gzip: 202 with the next offset, 416 with the true one."""
+        try:
+            offset, fence = int(request.query_params["offset"]), int(request.query_params["fence"])
+        except (KeyError, ValueError):
+            raise InvalidInput(errors={"offset": ["Say offset and fence as whole numbers."]}) from None
+        data = _body(request)
+        try:
+            following = services.append_log(
+                worker=self.worker(request),
+                task_id=task_id,
+                fence=fence,
+                stream=request.query_params.get("stream", ""),
+                offset=offset,
+                data=data,
+            )
+        except WrongOffset as wrong:
+            return Response({"code": wrong.code, "detail": wrong.message, "offset": wrong.offset}, status=416)
+        return Response({"offset": following}, status=202)
+
+
+def _body(request: Request) -> bytes:
+    """The bytes that were sent, unpacked; never more than the limit in memory."""
+    raw = request._request.read(LARGEST_BODY + 1)
+    if len(raw) > LARGEST_BODY:
+        raise InvalidInput(errors={"body": [f"At most {LARGEST_BODY} bytes a call."]})
+    if request.headers.get("Content-Encoding", "").lower() != "gzip":
+        return raw
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        data = unpacker.decompress(raw, LARGEST_BODY + 1)
+    except zlib.error:
+        raise InvalidInput(errors={"body": ["This is not gzip."]}) from None
+    if len(data) > LARGEST_BODY or not unpacker.eof:
+        raise InvalidInput(errors={"body": [f"Unpacked at most {LARGEST_BODY} bytes, whole."]})
+    return data

@@ -1,0 +1,61 @@
+"""Every read of tasks and workers: scoped, evaluated."""
+
+from taskrunner.selectors.estimating import Estimate, estimate
+from taskrunner.selectors.logs import Hit, LogLine, LogView, attempt_of, log_bytes, log_lines, read_bytes, search_log
+from taskrunner.selectors.tasks import (
+    Filters,
+    TaskGrid,
+    get_task,
+    get_template,
+    is_own,
+    list_schedules,
+    list_templates,
+    may_change,
+    query,
+    stats,
+    task_grid,
+    wall,
+)
+from taskrunner.selectors.workers import (
+    WorkerLine,
+    get_worker,
+    history,
+    list_quotas,
+    list_workers,
+    task_history,
+    why_waiting,
+    worker_of_token,
+)
+
+__all__ = [
+    "Estimate",
+    "Filters",
+    "Hit",
+    "LogLine",
+    "LogView",
+    "TaskGrid",
+    "WorkerLine",
+    "attempt_of",
+    "estimate",
+    "get_task",
+    "get_template",
+    "get_worker",
+    "history",
+    "is_own",
+    "list_quotas",
+    "list_schedules",
+    "list_templates",
+    "list_workers",
+    "log_bytes",
+    "log_lines",
+    "may_change",
+    "query",
+    "read_bytes",
+    "search_log",
+    "stats",
+    "task_grid",
+    "task_history",
+    "wall",
+    "why_waiting",
+    "worker_of_token",
+]

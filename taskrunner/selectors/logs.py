@@ -1,0 +1,209 @@
+"""Reading logs by byte or by line, and searching them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import re2
+import zstandard
+
+from core.errors import InvalidInput, NotFound
+from taskrunner.enums import Stream
+from taskrunner.models import Attempt, LogPiece, LogStream, Task
+
+MOST_LINES = 2000
+MOST_HITS = 500
+LONGEST_LINE = 8192
+_NAMES = {Stream.STDOUT.value: "stdout", Stream.STDERR.value: "stderr"}
+_EMPTY = LogStream()
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One displayed line: its number from 0 over both streams, the stream, when it was stored."""
+
+    number: int
+    stream: str
+    at: datetime
+    text: str
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """Some lines of a log and how long it is: lines over both streams, bytes of each."""
+
+    lines: list[LogLine]
+    total: int
+    stdout: int
+    stderr: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A line that matches, with the lines around it."""
+
+    line: LogLine
+    before: list[LogLine]
+    after: list[LogLine]
+
+
+def attempt_of(task: Task, number: int | None = None) -> Attempt | None:
+    """The attempt with this number, or the newest; None before the first claim. NotFound for an unknown number."""
+    rows = Attempt.objects.filter(task=task)
+    found = rows.filter(number=number).first() if number is not None else rows.order_by("-number").first()
+    if found is None and number is not None:
+        raise NotFound("There is no such attempt.")
+    return found
+
+
+def _log(attempt: Attempt | None) -> LogStream:
+    return (LogStream.objects.filter(attempt=attempt).first() if attempt else None) or _EMPTY
+
+
+def _unpacked(piece: LogPiece) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(bytes(piece.data), max_output_size=piece.size)
+
+
+def _split(piece: LogPiece) -> list[bytes]:
+    lines = _unpacked(piece).split(b"\n")
+    return lines[:-1] if lines[-1] == b"" else lines
+
+
+def log_lines(*, attempt: Attempt | None, first: int = 0, count: int = 500, stream: str = "") -> LogView:
+    """`count` lines from number `first` on, of both streams or of one. A negative `first` counts from the end."""
+    log = _log(attempt)
+    count = max(1, min(count, MOST_LINES))
+    start = max(0, log.lines + first if first < 0 else first)
+    lines: list[LogLine] = []
+    rows = LogPiece.objects.filter(attempt=attempt, number__gte=_piece_at(attempt, start))
+    if stream:
+        rows = rows.filter(stream=_number(stream))
+    for piece in rows.order_by("number").iterator(chunk_size=16):
+        for offset, text in enumerate(_split(piece)):
+            if piece.first_line + offset >= start:
+                lines.append(_line(piece, offset, text))
+                if len(lines) == count:
+                    return _view(log, lines)
+    return _view(log, lines)
+
+
+def _view(log: LogStream, lines: list[LogLine]) -> LogView:
+    return LogView(lines, log.lines, log.stdout, log.stderr, log.truncated_at is not None)
+
+
+def _piece_at(attempt: Attempt | None, line: int) -> int:
+    rows = LogPiece.objects.filter(attempt=attempt, first_line__lte=line).order_by("-first_line", "-number")
+    return rows.values_list("number", flat=True).first() or 0
+
+
+def _line(piece: LogPiece, offset: int, text: bytes) -> LogLine:
+    return LogLine(
+        piece.first_line + offset,
+        _NAMES[piece.stream],
+        piece.at,
+        text[:LONGEST_LINE].decode("utf-8", "replace"),
+        len(text) > LONGEST_LINE,
+    )
+
+
+def _number(stream: str) -> int:
+    try:
+        return Stream[stream.upper()].value
+    except KeyError:
+        raise InvalidInput(errors={"stream": ["stdout or stderr."]}) from None
+
+
+def log_bytes(*, attempt: Attempt | None, stream: str) -> Iterator[bytes]:
+    """All bytes of one stream exactly as the container wrote them; with "" both, as they arrived."""
+    rows = LogPiece.objects.filter(attempt=attempt)
+    if stream:
+        rows = rows.filter(stream=_number(stream))
+    for piece in rows.order_by("number").iterator(chunk_size=8):
+        yield _unpacked(piece)
+
+
+def read_bytes(*, attempt: Attempt | None, stream: str, offset: int, most: int = 1024 * 1024) -> bytes:
+    """At most `most` bytes of one stream from `offset` on."""
+    number = _number(stream)
+    rows = LogPiece.objects.filter(attempt=attempt, stream=number)
+    before = rows.filter(offset__lte=offset).order_by("-offset").values_list("offset", flat=True).first() or 0
+    parts, size = [], 0
+    for piece in rows.filter(offset__gte=before).order_by("offset").iterator(chunk_size=4):
+        part = _unpacked(piece)[max(0, offset - piece.offset) :]
+        parts.append(part[: most - size])
+        size += len(parts[-1])
+        if size >= most:
+            break
+    return b"".join(parts)
+
+
+def search_log(
+    *, attempt: Attempt | None, wanted: str, regex: bool = False, stream: str = "", context: int = 2, most: int = 200
+) -> tuple[list[Hit], int, bool]:
+    """Lines that hold a text, whatever its case, or match a regular expression (RE2: time linear in the log).
+
+    The first `most` hits with `context` lines around each, how many lines match in all, and whether counting stopped
+    early. Raises InvalidInput for a bad expression.
+    """
+    if not 0 < len(wanted) <= 500:
+        raise InvalidInput(errors={"search": ["1 to 500 characters."]})
+    pattern = _compiled(wanted if regex else re2.escape(wanted), ignore_case=not regex)
+    rows = LogPiece.objects.filter(attempt=attempt)
+    if stream:
+        rows = rows.filter(stream=_number(stream))
+    hits: list[Hit] = []
+    count = 0
+    for piece in rows.order_by("number").iterator(chunk_size=16):
+        numbers = _matches(pattern, _unpacked(piece))
+        count += len(numbers)
+        room = min(most, MOST_HITS) - len(hits)
+        if numbers and room > 0:
+            lines = _split(piece)
+            hits.extend(_hit(piece, lines, number, context) for number in numbers[:room])
+    return hits, count, count > len(hits)
+
+
+def _compiled(pattern: str, *, ignore_case: bool) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.case_sensitive = not ignore_case
+    options.never_nl = True
+    options.encoding = re2.Options.Encoding.LATIN1
+    try:
+        return re2.compile(f"(?m){pattern}".encode(), options)
+    except re2.error as bad:
+        raise InvalidInput(errors={"search": [f"This is not a regular expression: {str(bad)[:200]}"]}) from None
+
+
+def _matches(pattern: Any, data: bytes) -> list[int]:
+    """Numbers of the lines within a piece that match, each once."""
+    numbers, line, looked = [], 0, 0
+    position = 0
+    while position <= len(data):
+        found = pattern.search(data, position)
+        if found is None:
+            break
+        line += data.count(b"\n", looked, found.start())
+        looked = found.start()
+        if looked < len(data) or not data.endswith(b"\n"):
+            numbers.append(line)
+        end = data.find(b"\n", max(found.end() - 1, found.start()))
+        if end < 0:
+            break
+        position = end + 1
+    return numbers
+
+
+def _hit(piece: LogPiece, lines: list[bytes], number: int, context: int) -> Hit:
+    """Context is taken from the same piece: pieces end where the agent sent, mostly many lines apart."""
+    around = max(0, min(context, 10))
+    return Hit(
+        _line(piece, number, lines[number]),
+        [_line(piece, n, lines[n]) for n in range(max(0, number - around), number)],
+        [_line(piece, n, lines[n]) for n in range(number + 1, min(len(lines), number + 1 + around))],
+    )

@@ -1,0 +1,48 @@
+"""Every write of tasks and workers."""
+
+from taskrunner.services.claiming import Claim, claim, renew, start
+from taskrunner.services.ending import cancel, delete, finish, retry, sweep_leases, sweep_waiting
+from taskrunner.services.logging import append_log, log_end
+from taskrunner.services.repeating import delete_schedule, run_due_schedules, save_schedule
+from taskrunner.services.submitting import (
+    check,
+    delete_template,
+    reseal,
+    save_template,
+    set_shared,
+    submit,
+    submit_many,
+)
+from taskrunner.services.waking import wake_and_rest
+from taskrunner.services.workers import beat, register, remove_worker, save_quota, save_worker
+
+__all__ = [
+    "Claim",
+    "append_log",
+    "beat",
+    "cancel",
+    "check",
+    "claim",
+    "delete",
+    "delete_schedule",
+    "delete_template",
+    "finish",
+    "log_end",
+    "register",
+    "remove_worker",
+    "renew",
+    "reseal",
+    "retry",
+    "run_due_schedules",
+    "save_quota",
+    "save_schedule",
+    "save_template",
+    "save_worker",
+    "set_shared",
+    "start",
+    "submit",
+    "submit_many",
+    "sweep_leases",
+    "sweep_waiting",
+    "wake_and_rest",
+]

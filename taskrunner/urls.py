@@ -1,0 +1,24 @@
+"""Routes."""
+
+from django.urls import path
+
+from taskrunner import views, worker_views
+
+app_name = "taskrunner"
+urlpatterns = [
+    path("tasks/", views.task_list, name="tasks"),
+    path("tasks/new", views.task_new, name="new"),
+    path("tasks/wall", views.task_wall, name="wall"),
+    path("tasks/<uuid:task_id>/", views.task_detail, name="task"),
+    path("tasks/<uuid:task_id>/cancel", views.task_cancel, name="cancel"),
+    path("tasks/<uuid:task_id>/retry", views.task_retry, name="retry"),
+    path("tasks/<uuid:task_id>/share", views.task_share, name="share"),
+    path("tasks/<uuid:task_id>/delete", views.task_delete, name="delete"),
+    path("workers/", worker_views.worker_list, name="workers"),
+    path("workers/enrol", worker_views.enrol, name="enrol"),
+    path("workers/queue", worker_views.queue, name="queue"),
+    path("workers/limits", worker_views.limits, name="limits"),
+    path("workers/<uuid:worker_id>/", worker_views.worker_detail, name="worker"),
+    path("workers/<uuid:worker_id>/change", worker_views.worker_change, name="worker-change"),
+    path("workers/<uuid:worker_id>/remove", worker_views.worker_remove, name="worker-remove"),
+]
