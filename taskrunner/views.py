@@ -215,5 +215,13 @@ def task_wall(request: HttpRequest) -> HttpResponse:
     for task in selectors.wall(actor=actor, ids=ids):
         attempt = selectors.attempt_of(task)
         view = selectors.log_lines(attempt=attempt, first=-WALL_LINES, count=WALL_LINES)
-        tiles.append({**viewing.row(task), "rows": viewing.log_rows(view), "log": view, "attempt": attempt, "log_id": f"log-{task.id}"})
+        tiles.append(
+            {
+                **viewing.row(task),
+                "rows": viewing.log_rows(view),
+                "log": view,
+                "attempt": attempt,
+                "log_id": f"log-{task.id}",
+            }
+        )
     return htmx.render_page(request, "taskrunner/wall.html", {"page_title": "Wall of tasks", "tiles": tiles})

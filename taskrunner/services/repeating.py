@@ -18,7 +18,7 @@ from audit.enums import Outcome
 from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import CurfewError, Forbidden, InvalidInput, NotFound
-from taskrunner.enums import PERMISSION_OPERATE
+from taskrunner.enums import PERMISSION_MANAGE, PERMISSION_OPERATE
 from taskrunner.models import TaskSchedule
 from taskrunner.services.submitting import _PLAIN, check, submit
 
@@ -74,8 +74,10 @@ def save_schedule(
 
 def delete_schedule(*, actor: Actor, schedule_id: UUID) -> None:
     actor.require(PERMISSION_OPERATE, "delete task schedules")
+    rows = TaskSchedule.objects.visible_to(actor)
+    rows = rows if actor.can(PERMISSION_MANAGE) else rows.filter(owner_id=actor.id)
     with transaction.atomic():
-        row = TaskSchedule.objects.visible_to(actor).filter(id=schedule_id).first()
+        row = rows.filter(id=schedule_id).first()
         if row is None:
             raise NotFound("There is no such schedule.")
         audit.record(actor=actor, verb="task_schedule.deleted", target=row)

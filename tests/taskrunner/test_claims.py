@@ -194,7 +194,8 @@ def test_schedules_submit_once_for_what_was_missed(alice, time):
     for bad in ({"cron": "61 * * * *"}, {"zone": "Mars/Base"}):
         with pytest.raises(InvalidInput):
             services.save_schedule(
-                actor=alice.actor, **{"name": "x", "cron": "0 0 * * *", "zone": "UTC", "fields": {"image": "a:1"}, **bad}
+                actor=alice.actor,
+                **{"name": "x", "cron": "0 0 * * *", "zone": "UTC", "fields": {"image": "a:1"}, **bad},
             )
 
 

@@ -43,7 +43,10 @@ def write(join, submit) -> Writer:
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=300)), max_size=12), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=300)), max_size=12),
+    st.data(),
+)
 def test_what_is_written_is_what_is_stored_whatever_is_repeated(write, pieces, data):
     LogPiece.objects.all().delete()
     LogStream.objects.all().delete()
@@ -84,7 +87,10 @@ def test_lines_over_both_streams(write):
         (4, "stdout", "three"),
     ]
     assert (view.total, view.stdout, view.stderr) == (5, 14, 7)
-    assert [line.text for line in selectors.log_lines(attempt=write.attempt, first=-2, count=2).lines] == ["\ufffd\ufffd", "three"]
+    assert [line.text for line in selectors.log_lines(attempt=write.attempt, first=-2, count=2).lines] == [
+        "\ufffd\ufffd",
+        "three",
+    ]
     assert [line.number for line in selectors.log_lines(attempt=write.attempt, stream="stderr").lines] == [2, 3]
 
 
@@ -108,7 +114,13 @@ def test_search_finds_what_a_plain_search_finds(write):
     for start in range(0, 2000, 250):
         have = services.log_end(**write.facts)["stdout"]
         write("stdout", have, "".join(f"{line}\n" for line in lines[start : start + 250]).encode())
-    for wanted, regex in (("error", False), (r"error \d7$", True), (r"^1\d\d eval", True), ("7", False), (r"a.b(c", False)):
+    for wanted, regex in (
+        ("error", False),
+        (r"error \d7$", True),
+        (r"^1\d\d eval", True),
+        ("7", False),
+        (r"a.b(c", False),
+    ):
         pattern = re.compile(wanted if regex else re.escape(wanted), 0 if regex else re.IGNORECASE)
         expected = [n for n, line in enumerate(lines) if pattern.search(line)]
         hits, count, more = selectors.search_log(attempt=write.attempt, wanted=wanted, regex=regex, most=500)

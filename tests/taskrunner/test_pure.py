@@ -14,7 +14,9 @@ pytestmark = pytest.mark.unit
 DIGEST = "sha256:" + "a" * 64
 
 _component = st.from_regex(r"[a-z0-9]{1,8}((\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}", fullmatch=True)
-_host = st.sampled_from(["", "localhost/", "localhost:5000/", "registry.example.com/", "r.io:443/", "[2001:db8::1]:5000/"])
+_host = st.sampled_from(
+    ["", "localhost/", "localhost:5000/", "registry.example.com/", "r.io:443/", "[2001:db8::1]:5000/"]
+)
 _tag = st.one_of(st.just(""), st.from_regex(r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True))
 
 
