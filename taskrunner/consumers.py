@@ -17,8 +17,7 @@ from accounts import selectors as accounts
 from core.actor import Actor
 from core.errors import CurfewError
 from core.live import group_name
-from taskrunner import selectors
-from taskrunner.api import shapes
+from taskrunner import selectors, shapes
 from taskrunner.services.claiming import log_group
 
 RECHECK_SECONDS = 60.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shlex import join
 from typing import Any
+from uuid import UUID
 
 from django import forms
 
@@ -180,7 +181,7 @@ class WorkerForm(forms.Form):
 class LimitForm(forms.Form):
     """Limits of one person or of all; empty is none."""
 
-    user = forms.IntegerField(required=False)
+    user = forms.UUIDField(required=False)
     most_queued = forms.IntegerField(label="Not ended", required=False, min_value=0)
     most_running = forms.IntegerField(label="Running", required=False, min_value=0)
     most_cpu = forms.IntegerField(label="Millicores", required=False, min_value=0)
@@ -188,7 +189,7 @@ class LimitForm(forms.Form):
     most_gpus = forms.IntegerField(label="GPUs", required=False, min_value=0)
 
     @classmethod
-    def of(cls, quota: Quota | None, user_id: int | None, prefix: str) -> LimitForm:
+    def of(cls, quota: Quota | None, user_id: UUID | None, prefix: str) -> LimitForm:
         """The form of one row with what is stored."""
         stored = {name: getattr(quota, name) for name in LIMITS} if quota else {}
         return cls(initial={**stored, "user": user_id}, prefix=prefix)

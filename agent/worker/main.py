@@ -144,7 +144,7 @@ class WorkerAgent:
         if path.exists():
             kept = json.loads(path.read_text(encoding="utf-8"))
             self.token, self.worker = kept["token"], kept["worker"]
-            return
+            return None
         if not self.options.enrol:
             raise BadAddress("this machine has not joined yet: give --enrol TOKEN (Workers, Add a worker)")
         labels = dict(label.partition("=")[::2] for label in self.options.label)
@@ -158,7 +158,7 @@ class WorkerAgent:
             try:
                 reply = self.transport().request("POST", "/api/agent/register", content=facts)
                 if reply.status == 201:
-                    break
+                    return self._keep(reply.json())
                 if reply.status in (400, 401, 403, 422):
                     raise BadAddress(f"the platform refused: {reply.json().get('detail', reply.status)}")
                 wait = backoff.failed(reply.retry_after)
@@ -167,8 +167,11 @@ class WorkerAgent:
                 log.warning("the platform does not answer: %s", lost)
             if self.stopping.wait(wait):
                 raise BadAddress("stopped before it could join")
-        made = reply.json()
+
+    def _keep(self, made: dict[str, Any]) -> None:
+        """Store the lasting token for the next start, readable by this user alone."""
         self.token, self.worker = made["token"], made["worker"]
+        path = self.folder / "token.json"
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump({"token": self.token, "worker": self.worker}, file)

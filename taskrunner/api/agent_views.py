@@ -19,11 +19,11 @@ from accounts.models import AgentToken
 from core.errors import InvalidInput
 from taskrunner import selectors, services
 from taskrunner.api import serializers as s
-from taskrunner.api.shapes import moment
 from taskrunner.api.views import read
 from taskrunner.models import Task, Worker
 from taskrunner.services.logging import LARGEST_BODY, WrongOffset
 from taskrunner.services.workers import INTERVALS
+from taskrunner.shapes import moment
 
 TAGS = ["agents"]
 LONGEST_WAIT = 25.0

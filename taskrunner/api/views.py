@@ -16,9 +16,8 @@ from accounts import services as accounts
 from core.api.pagination import Pages
 from core.api.views import CurfewAPIView
 from core.errors import InvalidInput
-from taskrunner import checking, selectors, services
+from taskrunner import checking, selectors, services, shapes
 from taskrunner.api import serializers as s
-from taskrunner.api import shapes
 from taskrunner.models import Attempt
 from taskrunner.placing import Resources, Wish
 
@@ -311,11 +310,11 @@ class AdminStatsView(CurfewAPIView):
 
 class QuotaView(CurfewAPIView):
     @extend_schema(operation_id="admin_task_quota", request=s.QuotaSerializer, responses=ANY, tags=WORKER_TAGS)
-    def put(self, request: Request, user_id: int | None = None) -> Response:
+    def put(self, request: Request, user_id: UUID | None = None) -> Response:
         """Limits of one member, or of everybody together."""
         limits = read(s.QuotaSerializer, request.data)
         row = services.save_quota(actor=self.actor, user_id=user_id, limits=limits)
-        return Response({name: getattr(row, name) for name in s.QuotaSerializer().fields})
+        return Response({name: getattr(row, str(name)) for name in s.QuotaSerializer().get_fields()})
 
 
 class TelemetryView(CurfewAPIView):

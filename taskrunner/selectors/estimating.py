@@ -43,6 +43,7 @@ def estimate(*, actor: Actor, image: str, command: list[str], wish: Wish) -> Est
     times = [
         (ended - began).total_seconds()
         for began, ended in rows.order_by("-finished_at").values_list("started_at", "finished_at")[:LOOKED_AT]
+        if began and ended
     ]
     hourly, name = _hourly(actor, wish)
     if not times:
@@ -56,7 +57,7 @@ def _hourly(actor: Actor, wish: Wish) -> tuple[Decimal | None, str]:
     """Dollars an hour for the task's share of the dearest priced worker that fits it."""
     found: list[tuple[Decimal, str]] = []
     for worker in Worker.objects.visible_to(actor).exclude(sleepable_id=None):
-        if not placing.fits(wish, worker.capacity, worker.labels):
+        if worker.sleepable_id is None or not placing.fits(wish, worker.capacity, worker.labels):
             continue
         try:
             view = sleepable.get(actor, worker.sleepable_kind, worker.sleepable_id)

@@ -130,7 +130,7 @@ def query(*, actor: Actor, filters: Filters) -> QuerySet[Task]:
 def _unsorted(actor: Actor, filters: Filters) -> QuerySet[Task]:
     rows = visible(actor)
     if filters.whose == "mine":
-        rows = rows.filter(owner_id=actor.id) if actor.kind == ActorKind.USER else rows.filter(owner_label=actor.label)
+        rows = rows.filter(owner__id=actor.id) if actor.kind == ActorKind.USER else rows.filter(owner_label=actor.label)
     elif filters.whose == "shared":
         rows = rows.filter(shared=True)
     if filters.worker:
@@ -188,7 +188,7 @@ def get_template(*, actor: Actor, template_id: UUID | str) -> TaskTemplate:
 def list_schedules(*, actor: Actor) -> list[TaskSchedule]:
     actor.require(PERMISSION_VIEW, "see task schedules")
     rows = TaskSchedule.objects.visible_to(actor).select_related("owner").order_by("name")
-    return list(rows if actor.can(PERMISSION_MANAGE) else rows.filter(owner_id=actor.id))
+    return list(rows if actor.can(PERMISSION_MANAGE) else rows.filter(owner__id=actor.id))
 
 
 def stats(*, actor: Actor) -> dict[str, Any]:

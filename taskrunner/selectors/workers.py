@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -84,7 +84,7 @@ def list_workers(*, actor: Actor, ids: Iterable[UUID] | None = None) -> list[Wor
     return [_line(worker, held.get(worker.id)) for worker in workers]
 
 
-def _line(worker: Worker, row: dict[str, Any] | None) -> WorkerLine:
+def _line(worker: Worker, row: Mapping[str, Any] | None) -> WorkerLine:
     held = Resources(row["c"], row["m"], row["s"], row["g"]) if row else Resources()
     running = row["n"] if row else 0
     usage = worker.usage
@@ -171,7 +171,7 @@ def list_quotas(*, actor: Actor) -> list[dict[str, Any]]:
     actor.require(WORKERS_MANAGE, "see task limits")
     quotas = {row.user_id: row for row in Quota.objects.visible_to(actor)}
     rows = Task.objects.visible_to(actor).filter(status__in=(*HELD, Status.QUEUED, Status.WAITING)).order_by()
-    counts: dict[int | None, dict[str, int]] = {}
+    counts: dict[UUID | None, dict[str, int]] = {}
     for row in rows.values("owner_id", "status").annotate(n=Count("id")):
         mine = counts.setdefault(row["owner_id"], {"running": 0, "pending": 0})
         mine["running" if row["status"] in HELD else "pending"] += row["n"]

@@ -124,7 +124,7 @@ class _Limits:
     def __init__(self, org_id: UUID) -> None:
         self.org_id = org_id
         self.quotas: list[Quota] | None = None
-        self.running: dict[int | None, dict[str, int]] = {}
+        self.running: dict[UUID | None, dict[str, int]] = {}
 
     def allow(self, task: Task) -> bool:
         if self.quotas is None:
@@ -140,7 +140,7 @@ class _Limits:
             and (quota.most_gpus is None or now["gpus"] + task.gpus <= quota.most_gpus)
         )
 
-    def _now(self, user_id: int | None) -> dict[str, int]:
+    def _now(self, user_id: UUID | None) -> dict[str, int]:
         if user_id not in self.running:
             rows = Task.objects.for_org(self.org_id).filter(status__in=HELD)
             rows = rows if user_id is None else rows.filter(owner_id=user_id)

@@ -75,7 +75,7 @@ def save_schedule(
 def delete_schedule(*, actor: Actor, schedule_id: UUID) -> None:
     actor.require(PERMISSION_OPERATE, "delete task schedules")
     rows = TaskSchedule.objects.visible_to(actor)
-    rows = rows if actor.can(PERMISSION_MANAGE) else rows.filter(owner_id=actor.id)
+    rows = rows if actor.can(PERMISSION_MANAGE) else rows.filter(owner__id=actor.id)
     with transaction.atomic():
         row = rows.filter(id=schedule_id).first()
         if row is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import UUID
 
 from core import clock, sleepable
 from core.actor import Actor
@@ -64,7 +63,9 @@ def _is_idle(worker: Worker) -> bool:
 
 def _order(worker: Worker, state: SleepState, *, wake: bool) -> int:
     actor = Actor.system(KEEPER, worker.organization_id)
-    resource: UUID = worker.sleepable_id
+    resource = worker.sleepable_id
+    if resource is None:
+        return 0
     try:
         kind = sleepable.kind_named(worker.sleepable_kind)
         view = sleepable.get(actor, worker.sleepable_kind, resource)

@@ -198,7 +198,7 @@ def remove_worker(*, actor: Actor, worker_id: UUID) -> None:
         publish(org_id, TOPIC, [gone])
 
 
-def save_quota(*, actor: Actor, user_id: int | None, limits: Mapping[str, int | None]) -> Quota:
+def save_quota(*, actor: Actor, user_id: UUID | None, limits: Mapping[str, int | None]) -> Quota:
     """Limits of one member, or of all together (user_id None). Null lifts a limit."""
     actor.require(WORKERS_MANAGE, "set task limits")
     names = {"most_queued", "most_running", "most_cpu", "most_memory", "most_gpus"}
@@ -209,11 +209,17 @@ def save_quota(*, actor: Actor, user_id: int | None, limits: Mapping[str, int | 
     }
     if wrong:
         raise InvalidInput(errors=wrong)
-    member = Membership.objects.visible_to(actor).filter(user_id=user_id).select_related("user").first()
-    if user_id is not None and member is None:
-        raise NotFound("There is no such member.")
+    if actor.org_id is None:
+        raise NotFound("There is no organization.")
+    member = None
+    if user_id is not None:
+        member = Membership.objects.visible_to(actor).filter(user_id=user_id).select_related("user").first()
+        if member is None:
+            raise NotFound("There is no such member.")
     with transaction.atomic():
-        row, _ = Quota.objects.visible_to(actor).get_or_create(organization_id=actor.org_id, user_id=user_id)
+        row, _ = Quota.objects.visible_to(actor).get_or_create(
+            organization_id=actor.org_id, user=member.user if member else None
+        )
         before = {name: getattr(row, name) for name in limits}
         for name, value in limits.items():
             setattr(row, name, value)

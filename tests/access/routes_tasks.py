@@ -109,7 +109,9 @@ ROUTES = [
     api("DELETE", "/api/admin/workers/{worker}", viewer=403, operator=403, owner=204, stranger=404),
     api("GET", "/api/admin/stats", viewer=403, operator=403, owner=200, stranger=200),
     api("PUT", "/api/admin/quotas", viewer=403, operator=403, owner=200, stranger=200, body={"most_running": 3}),
-    api("PUT", "/api/admin/quotas/0", viewer=403, operator=403, owner=404, stranger=404, body={"most_running": 3}),
+    api(
+        "PUT", "/api/admin/quotas/{worker}", viewer=403, operator=403, owner=404, stranger=404, body={"most_running": 3}
+    ),
     api("GET", "/api/telemetry/workers", **ALL),
     api("GET", "/api/telemetry/workers/{worker}", **ONE),
     api(
