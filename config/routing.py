@@ -12,5 +12,9 @@ _tasks = [
 ]
 websocket_urlpatterns = [
     path("ws/live", LiveConsumer.as_asgi()),
-    *(path(f"{prefix}/{route}", consumer.as_asgi()) for prefix in ("api", "api/v1", "ws") for route, consumer in _tasks),
+    *(
+        path(f"{prefix}/{route}", consumer.as_asgi())
+        for prefix in ("api", "api/v1", "ws")
+        for route, consumer in _tasks
+    ),
 ]
