@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.internal.flows.reauthentication import get_reauthentication_flows
+from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.http import HttpRequest, HttpResponse
 
@@ -13,10 +16,12 @@ from accounts import services, vault
 from accounts.facts import facts_of_request
 from accounts.landing import landing_url
 from accounts.models import User
+from core.errors import Forbidden
 from core.middleware import client_ip
 
 TOO_MANY = "Too many attempts. Wait five minutes and try again, or choose a new password by the link below."
 LOCKED_SECONDS = 300
+FRESH_SECONDS = 300
 
 
 HOW = {"socialaccount": "single sign-on", "mfa": "second factor"}
@@ -39,6 +44,18 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def get_signup_redirect_url(self, request: HttpRequest) -> Any:
         return self.get_login_redirect_url(request)
+
+    def is_reauthentication_required(self, *, app: str = "") -> bool:
+        """Whoever has neither password nor second factor shows it by a fresh single sign-on instead."""
+        request = context.request
+        if not get_reauthentication_flows(request.user):
+            newest = max((r["at"] for r in get_authentication_records(request, request.user)), default=0)
+            if time.time() - newest > FRESH_SECONDS:
+                raise Forbidden(
+                    "Is it still you? Log out and in again, then come back within five minutes.", code="stale"
+                )
+            return False
+        return bool(super().is_reauthentication_required(app=app))
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address that rate limits count by: believed from a trusted proxy only."""

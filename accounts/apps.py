@@ -6,11 +6,12 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from accounts import audit_verbs, receivers, services  # noqa: F401  registers the verbs
+        from accounts import audit_verbs, personal, receivers, services  # noqa: F401  registers the verbs
         from accounts.api import schema  # noqa: F401  registers the ways to authenticate
         from core import hooks, menu
 
         receivers.connect()
+        hooks.personal_data.subscribe(personal.sections)
         hooks.access_denied.subscribe(services.record_denied)
         menu.register(menu.Entry(110, "Settings", "accounts:settings", "settings", prefix="/settings/"))
         menu.register_settings(

@@ -5,6 +5,9 @@ from audit import verbs
 verbs.register(
     organization__created="Created the organization {target}",
     organization__switched="Switched to {target}",
+    organization__closed="Closed the organization {target}",
+    user__deleted="Deleted their account {target}",
+    user__data_fetched="Fetched their personal data",
     organization__changed="Changed the organization {target}",
     user__renamed="Changed their name",
     user__profile_changed="Changed their profile",

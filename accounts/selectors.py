@@ -341,6 +341,22 @@ def factors_of(user: User) -> list[Authenticator]:
     return list(Authenticator.objects.filter(user=user).order_by("created_at"))
 
 
+def blockers_of_leaving(user: User) -> list[str]:
+    """Why a person cannot be deleted yet, a sentence for each organization that would be left without an owner."""
+    owned = [m for m in memberships_of(user) if m.role == Role.OWNER]
+    with_others = set(
+        Membership.objects.all_orgs()
+        .filter(organization_id__in=[m.organization_id for m in owned], role=Role.OWNER)
+        .exclude(user=user)
+        .values_list("organization_id", flat=True)
+    )
+    return [
+        f"You are the last owner of {m.organization.name}. Make somebody else an owner, or close the organization first."
+        for m in owned
+        if m.organization_id not in with_others
+    ]
+
+
 def address_of(user: User) -> EmailAddress | None:
     """The person's own e-mail address as allauth keeps it, with whether it was confirmed."""
     found: EmailAddress | None = EmailAddress.objects.filter(user=user, email__iexact=user.email).first()

@@ -6,7 +6,7 @@ from allauth.account import views as allauth
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from accounts.views import agents, cloud, invitations, people, portal, security, settings, sso, wizard
+from accounts.views import agents, cloud, invitations, leaving, people, portal, security, settings, sso, wizard
 
 _CLOUD = "settings/cloud-integrations"
 _ONE = f"{_CLOUD}/<uuid:account_id>"
@@ -51,6 +51,7 @@ _pages = [
     path("account/sso/login", sso.login, name="sso-login"),
     path("account/sso/callback", sso.callback, name="sso-callback"),
     path("settings/security/sessions/<int:session_id>/end", security.session_end, name="session-end"),
+    path("settings/my-data/delete-me", leaving.delete_me, name="delete-me"),
     path("settings/security/confirm", security.confirm_email, name="confirm-email"),
     path("settings/security/sso/unlink", sso.unlink, name="sso-unlink"),
     path("settings/agents", agents.agents, name="agents"),

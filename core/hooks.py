@@ -33,3 +33,7 @@ access_denied = Hook("access_denied")  # actor, permission, what
 notice = Hook("notice")  # event, subject, body, url, dedupe_key, organization_id: what `notifications.notify` takes
 mail_wanted = Hook("mail_wanted")  # organization_id, address, subject, body, url, button: one e-mail through the outbox
 task_ended = Hook("task_ended")  # task
+personal_data = Hook("personal_data")  # user -> list of (file name, rows): what an app keeps about a person
+person_deleted = Hook("person_deleted")  # user_id
+organization_closing = Hook("organization_closing")  # actor, organization_id: stop doing things by yourself
+organization_closed = Hook("organization_closed")  # actor, organization_id: drop what must not outlive it

@@ -7,8 +7,11 @@ class HibernationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from core import menu, periodic
+        from core import hooks, menu, periodic
         from hibernation import audit_verbs  # noqa: F401  registers the verbs
+        from hibernation.services.pausing import pause_all
+
+        hooks.organization_closing.subscribe(pause_all)
 
         periodic.register("hibernation.tick", 15)
         menu.register(

@@ -7,9 +7,11 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from core import hooks, menu, periodic, sealed
-        from notifications import audit_verbs, events, services  # noqa: F401  registers the verbs and events
+        from notifications import audit_verbs, events, personal, services  # noqa: F401  registers the verbs and events
 
         hooks.notice.subscribe(services.notify)
+        hooks.personal_data.subscribe(personal.sections)
+        hooks.organization_closed.subscribe(personal.organization_closed)
         hooks.mail_wanted.subscribe(services.mail_once)
         sealed.register("channel", "notifications.Channel", "secrets", lambda row: f"channel:{row.id}")
         sealed.register("push", "notifications.PushSubscription", "secrets", lambda row: f"push:{row.id}")

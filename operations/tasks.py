@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.cache import cache
 
 from core.health import beat
-from operations import runner
+from operations import personal_export, runner
 
 SEND_AGAIN_SECONDS = 15
 
@@ -36,3 +36,9 @@ def sweep() -> dict[str, int]:
     reaped = runner.reap_expired()
     beat("sweep", reaped=reaped)
     return {"reaped": reaped}
+
+
+@shared_task(name="operations.clear_exports")
+def clear_exports() -> int:
+    """Every hour: remove personal exports that are older than seven days."""
+    return personal_export.clear_old()

@@ -27,6 +27,7 @@ from accounts.services.invitations import (
     revoke_invitation,
 )
 from accounts.services.keys import create_api_key, revoke_api_key
+from accounts.services.leaving import close_organization, delete_person
 from accounts.services.members import change_role, remove_member
 from accounts.services.profile import close_wizard, set_appearance, update_organization, update_profile
 from accounts.services.roles import RoleSetup, prepare_role
@@ -54,12 +55,14 @@ __all__ = [
     "accept_invitation",
     "blast_radius",
     "change_role",
+    "close_organization",
     "close_wizard",
     "connect_account",
     "connect_sandbox",
     "create_api_key",
     "create_enrolment_token",
     "create_organization",
+    "delete_person",
     "disconnect_account",
     "disconnect_effects",
     "end_session",

@@ -63,7 +63,7 @@ class TestLogIn:
         for i in range(5):
             browser.post("/login", {"login": alice.email, "password": f"guess {i}"})
         answer = browser.post("/login", {"login": alice.email, "password": PASSWORD})
-        assert answer.status_code == 422
+        assert answer.status_code == 429
         assert "Too many attempts" in text(answer)
         body = {"email": alice.email, "password": PASSWORD}
         assert browser.post("/api/auth/token", body, content_type="application/json").status_code == 429

@@ -176,5 +176,12 @@ def test_the_link_can_be_ended_but_not_the_only_way_in(alice: Persona, oidc: Fak
     nina.user.save()
     SocialAccount.objects.create(user=nina.user, provider=sso.provider_id(oidc.issuer), uid="9")
     browser = client_of(nina)
+    stale = browser.get("/account/2fa/totp/activate/")
+    assert (stale.status_code, "Log out and in again" in stale.content.decode()) == (403, True)
+    confirm(nina)
+    oidc.person = {**NINA, "sub": "9"}
+    fresh = Client()
+    log_in(fresh)
+    assert fresh.get("/account/2fa/totp/activate/").status_code == 200
     assert "Choose a password first" in browser.post("/settings/security/sso/unlink", follow=True).content.decode()
     assert SocialAccount.objects.count() == 1
