@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from allauth.account.decorators import reauthentication_required
+from allauth.account.internal.flows.reauthentication import raise_if_reauthentication_required
 from django.contrib import messages
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -23,14 +23,13 @@ from operations import closing, personal_export
 def my_data(request: HttpRequest) -> HttpResponse:
     """What one may take along, and the way out."""
     caller = caller_of(request)
-    rows = [
-        {"operation": o, "ready": o.status == "succeeded" and personal_export.path_of(o).is_file()}
-        for o in personal_export.exports_of(actor=caller.actor)
-    ]
+    found = personal_export.exports_of(actor=caller.actor)
     context = {
         "page_title": "My data",
-        "exports": rows,
-        "under_way": any(not row["operation"].is_final for row in rows),
+        "exports": [
+            {"operation": o, "ready": o.status == "succeeded" and personal_export.path_of(o).is_file()} for o in found
+        ],
+        "under_way": any(not o.is_final for o in found),
         "may_go": not accounts.blockers_of_leaving(caller.user),
     }
     return settings_page(request, "operations/my_data.html", context, fragment="exports")
@@ -50,21 +49,21 @@ def export(request: HttpRequest) -> HttpResponse:
 
 @signed_in
 @require_safe
-def download(request: HttpRequest, operation_id: UUID) -> HttpResponseBase:
+def download(request: HttpRequest, operation_id: UUID) -> HttpResponse:
     """One's own file."""
     path = personal_export.fetch(actor=caller_of(request).actor, operation_id=operation_id)
-    response = FileResponse(path.open("rb"), as_attachment=True, filename="curfew-my-data.zip")
+    response: Any = FileResponse(path.open("rb"), as_attachment=True, filename="curfew-my-data.zip")
     response["Cache-Control"] = "private, no-store"
-    return response
+    return cast(HttpResponse, response)
 
 
 @signed_in
 @require_http_methods(["GET", "POST"])
-@reauthentication_required
 def close(request: HttpRequest) -> HttpResponse:
     """Confirm with the typed name, then close the organization step by step."""
     caller = caller_of(request)
     caller.actor.require("organization.delete", "close the organization")
+    raise_if_reauthentication_required(request, app="")
     errors: dict[str, Any] = {}
     if request.method == "POST":
         try:

@@ -40,7 +40,9 @@ def delete_person(*, user: User, typed_email: str, facts: Mapping[str, str]) -> 
             raise Conflict(stuck[0], code="last_owner")
         for row in rows:
             audit.record(
-                actor=Actor(ActorKind.USER, str(user.pk), user.display_name, row.organization_id, **dict(facts)),
+                actor=Actor(
+                    ActorKind.USER, str(user.pk), user.display_name, row.organization_id, frozenset(), **dict(facts)
+                ),
                 verb="user.deleted",
                 target=user,
                 target_label=user.email,

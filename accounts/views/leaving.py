@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allauth.account.decorators import reauthentication_required
+from allauth.account.internal.flows.reauthentication import raise_if_reauthentication_required
 from django.contrib import messages
 from django.contrib.auth import logout as end_session
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,11 +20,11 @@ from core.htmx import render_page
 
 @never_cache
 @require_http_methods(["GET", "POST"])
-@reauthentication_required
 def delete_me(request: HttpRequest) -> HttpResponse:
     """Say what goes and what stays; with the typed address, delete. Also for who belongs to no organization any more."""
     if not isinstance(request.user, User):
         return HttpResponseRedirect(login_url(request))
+    raise_if_reauthentication_required(request, app="")
     user = request.user
     errors: dict[str, list[str]] = {}
     if request.method == "POST":

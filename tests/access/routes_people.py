@@ -53,7 +53,7 @@ ROUTES = [
     _post("/settings/my-data/export", 302, 302, 302, 302),
     page("/settings/my-data/{key}/download", viewer=404, owner=404, stranger=404),
     page("/settings/my-data/delete-me", viewer=302, owner=302, stranger=302),  # is it still you?
-    page("/settings/organization/close", viewer=302, owner=302, stranger=302),
+    page("/settings/organization/close", viewer=403, owner=302, stranger=302),
     page("/settings/notifications/mine"),
     page("/settings/notifications/channels/{channel}", viewer=403, operator=403, stranger=404),
     _post(
