@@ -9,12 +9,12 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
-from accounts.vault import Resealed
 from audit import services as audit
 from core import clock, encryption
 from core.actor import Actor, ActorKind
 from core.errors import Forbidden, InvalidInput, NotFound, QuotaExceeded
 from core.live import publish
+from core.sealed import Resealed
 from taskrunner import checking, graph
 from taskrunner.enums import FINAL, PERMISSION_OPERATE, Status
 from taskrunner.models import Quota, Task, TaskSchedule, TaskTemplate
