@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from core import clock
 from dashboard import home, skyline
-from dashboard.frame import NextCurfew, set_next_curfew
+from dashboard.frame import NextCurfew
 from operations.models import Operation
 from tests.dashboard.conftest import Lamps, interval
 from tests.personas import Persona, make_account
@@ -212,14 +212,13 @@ def test_the_month_is_the_sum_of_the_ledger(alice: Persona, client_of: ClientOf,
     assert again.month == built.month
 
 
-def test_the_next_curfew_is_shown_when_somebody_knows_it(alice: Persona, client_of: ClientOf, lamps: Lamps) -> None:
-    set_next_curfew(lambda actor: NextCurfew(clock.now() + timedelta(hours=2), "hall", Decimal("1.21")))
-    try:
-        page = client_of(alice).get("/").content.decode()
-    finally:
-        set_next_curfew(None)
-    assert "Next curfew" in page
+def test_the_next_curfew_is_shown_when_somebody_knows_it(
+    alice: Persona, client_of: ClientOf, lamps: Lamps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "Next curfew" not in client_of(alice).get("/").content.decode()
+    known = NextCurfew(clock.now() + timedelta(hours=2), "hall", Decimal("1.21"))
+    monkeypatch.setattr("dashboard.frame._next_curfew", lambda actor: known)
+    assert "Next curfew" in client_of(alice).get("/").content.decode()
 
 
 class TestSkyline:

@@ -155,6 +155,15 @@ def test_the_page_of_one_resource_wakes_and_snoozes(
     assert kilns.state(view) == ASLEEP
 
 
+def test_every_page_names_the_next_curfew(follow: Follow, alice: Persona, client_of: Callable, time: Time) -> None:
+    follow(AWAKE)
+    time.to(MONDAY + HOUR * 10)
+    services.tick()
+    shown = client_of(alice).get("/hibernation/").content.decode()
+    assert "Next curfew" in shown
+    assert "18:00" in shown
+
+
 def test_what_it_would_have_saved(follow: Follow, office: Schedule, alice: Persona, time: Time) -> None:
     view = follow(AWAKE, asleep_hourly_cost=Decimal("0.5"))
     time.to(MONDAY + timedelta(days=7))
