@@ -191,6 +191,7 @@ def detail(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         "may_operate": actor.can(PERMISSION_OPERATE),
         "zones": sorted(engine.zone_names()),
         "countries": engine.holiday_countries(),
+        "home_country": engine.country_of_zone(found.schedule.zone),
         "clock": _clock(found.next.seconds) if found.next else None,
         "currency": CURRENCY,
     }

@@ -18,7 +18,7 @@ from hibernation.schedule.expiry import (
     until_tomorrow,
 )
 from hibernation.schedule.grid import ALWAYS_ASLEEP, ALWAYS_AWAKE, PRESETS, Grid, Preset
-from hibernation.schedule.holidays import Holiday, HolidayCountry, holiday_countries, holidays_for
+from hibernation.schedule.holidays import Holiday, HolidayCountry, country_of_zone, holiday_countries, holidays_for
 from hibernation.schedule.orders import DEFAULT_PREWARM_SECONDS, Action, Override, Prewarm, Snooze
 from hibernation.schedule.preview import Backtest, PreviewEdge, PreviewRow, backtest, preview
 from hibernation.schedule.state import Cause, CauseKind, Power, Segment, State, Transition
@@ -55,6 +55,7 @@ __all__ = [
     "State",
     "Transition",
     "backtest",
+    "country_of_zone",
     "expiry_for",
     "explain",
     "from_uptime_string",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from importlib import resources
 
 from hibernation.schedule.errors import InvalidSchedule
 
@@ -46,6 +47,22 @@ def holiday_countries() -> tuple[HolidayCountry, ...]:
         HolidayCountry(code, names.get(code, code), tuple(subdivisions)) for code, subdivisions in known.items()
     )
     return tuple(sorted(countries, key=lambda country: country.name))
+
+
+@lru_cache(maxsize=1)
+def _zone_countries() -> dict[str, str]:
+    """Zones and their countries, from the table that comes with the time zone data; {} where there is none."""
+    try:
+        text = (resources.files("tzdata.zoneinfo") / "zone.tab").read_text(encoding="utf-8")
+    except (ModuleNotFoundError, FileNotFoundError):
+        return {}
+    rows = (line.split("\t") for line in text.splitlines() if line and not line.startswith("#"))
+    return {row[2]: row[0] for row in rows}
+
+
+def country_of_zone(zone: str) -> str:
+    """The country code of an IANA zone, "" where it is in none, such as UTC."""
+    return _zone_countries().get(zone, "")
 
 
 def holidays_for(country: str, subdivision: str | None, years: Iterable[int]) -> list[Holiday]:

@@ -36,6 +36,11 @@ class BulkRow:
     def key(self) -> str:
         return f"{self.view.kind}:{self.view.id}"
 
+    @property
+    def tags(self) -> list[str]:
+        """The tags that people use to tell things apart: not Curfew's own, and not the name once more."""
+        return _own(self.view)
+
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
@@ -72,8 +77,13 @@ def bulk(*, actor: Actor, filters: BulkFilters, number: str | int = 1, size: int
         barred=len(found) - len(free),
         schedules=list(schedules.values()),
         kinds=[(kind.kind, kind.label_plural) for kind in sleepable.kinds()],
-        tags=sorted({f"{key}={value}" if value else key for v in views for key, value in v.tags.items()})[:200],
+        tags=sorted({tag for v in views for tag in _own(v)})[:200],
     )
+
+
+def _own(view: SleepableView) -> list[str]:
+    kept = ((k, v) for k, v in view.tags.items() if not k.startswith("curfew:") and k.lower() != "name")
+    return [f"{key}={value}" if value else key for key, value in kept]
 
 
 def _matches(row: BulkRow, filters: BulkFilters) -> bool:
