@@ -132,11 +132,11 @@ def _busy(sample: Sample, rule: Rule) -> list[str]:
         for n, load in enumerate(sample.gpus or ())
         if load is not None and load > rule.gpu and "gpus" not in sample.absent
     ]
-    if _above(sample.cpu, rule.cpu):
+    if _above(sample, "cpu", rule.cpu):
         found.append(f"CPU at {sample.cpu:.0f} % of a core")
-    if _above(sample.disk, rule.disk):
+    if _above(sample, "disk", rule.disk):
         found.append(f"disk at {(sample.disk or 0) / 1e6:.1f} MB/s")
-    if _above(sample.net, rule.net):
+    if _above(sample, "net", rule.net):
         found.append(f"network at {(sample.net or 0) / 1e6:.1f} MB/s")
     for name, word in (("ssh", "SSH session"), ("kernels", "Jupyter kernel at work"), ("jobs", "job of the agent")):
         count = getattr(sample, name)
@@ -145,5 +145,6 @@ def _busy(sample: Sample, rule: Rule) -> list[str]:
     return found
 
 
-def _above(value: float | None, limit: float) -> bool:
-    return value is not None and value > limit
+def _above(sample: Sample, name: str, limit: float) -> bool:
+    value = getattr(sample, name)
+    return value is not None and value > limit and name not in sample.absent

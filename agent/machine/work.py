@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import selectors
+import shutil
 import subprocess
 import sys
 import time
@@ -148,6 +149,7 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     tell(step="Fetching the hashes")
     wanted = _download(order)
     tell(step="Bringing files back", percent=2, files=wanted.files, size=wanted.size)
+    clear_way(wanted)
     target = str(order.get("target") or "/")
     with contextlib.closing(_Watcher(wanted, tell)) as watcher:
         _restic(order, ["restore", str(order["snapshot"]), "--target", target], lambda told: watcher.look())
@@ -160,6 +162,18 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         "missing": len(missing),
         "first_missing": missing[:5],
     }
+
+
+def clear_way(wanted: trees.Manifest) -> None:
+    """Take away what restic would stumble over: links that are there already, and what is of another kind than saved."""
+    for entry in wanted.entries:
+        path = Path(entry.path)
+        if path.is_symlink():
+            path.unlink()
+        elif entry.kind == "f" and path.is_dir():
+            shutil.rmtree(path)
+        elif entry.kind == "d" and path.exists() and not path.is_dir():
+            path.unlink()
 
 
 def _download(order: Mapping[str, Any]) -> trees.Manifest:

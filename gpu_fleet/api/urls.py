@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from gpu_fleet.api import agent_views, views
+from gpu_fleet.api import agent_views, market_views, views
 
 urlpatterns = [
     path("agent/status", agent_views.StatusView.as_view(), name="agent-status"),
@@ -21,4 +21,19 @@ urlpatterns = [
     path("snapshots/<uuid:snapshot_id>/restore", views.SnapshotRestoreView.as_view(), name="snapshot-restore"),
     path("snapshots/<uuid:snapshot_id>/verify", views.SnapshotVerifyView.as_view(), name="snapshot-verify"),
     path("settings", views.SettingsView.as_view(), name="gpu-settings"),
+    path("spot/monitor", market_views.MonitorView.as_view(), name="spot-monitor"),
+    path("spot/savings", market_views.SpotSavingsView.as_view(), name="spot-savings"),
+    path("spot/interruption-rates", market_views.InterruptionView.as_view(), name="spot-interruptions"),
+    path("spot/safe-windows/<str:gpu>", market_views.SafeWindowsView.as_view(), name="spot-windows"),
+    path("spot/llm-gpus", market_views.LlmGpusView.as_view(), name="spot-llm"),
+    path("spot/prediction/<str:gpu>", market_views.PredictionView.as_view(), name="spot-prediction"),
+    path("spot/availability", market_views.AvailabilityView.as_view(), name="spot-availability"),
+    path("spot/reliability", market_views.ReliabilityView.as_view(), name="spot-reliability"),
+    path("spot/training-cost", market_views.TrainingCostView.as_view(), name="spot-training"),
+    path("spot/fleet-strategy", market_views.FleetStrategyView.as_view(), name="spot-strategy"),
+    path("metrics", market_views.MetricsView.as_view(), name="gpu-metrics"),
+    path("metrics/savings/real", market_views.SavingsView.as_view(), name="gpu-savings"),
+    path("metrics/savings/history", market_views.SavingsHistoryView.as_view(), name="gpu-savings-history"),
+    path("hibernation/events", market_views.HibernationEventsView.as_view(), name="gpu-hibernations"),
+    path("ai-wizard/analyze", market_views.WizardView.as_view(), name="ai-wizard"),
 ]

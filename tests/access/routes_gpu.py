@@ -55,7 +55,25 @@ def _order(verb: str, *, owner: int = 202) -> Route:
 
 ROUTES = [
     page("/gpu-fleet/"),
+    page("/gpu-fleet/?view=table"),
     page("/gpu-fleet/{gpu}/", stranger=404),
+    page("/gpu-fleet/deploy", viewer=403, operator=403),
+    page("/gpu-fleet/snapshots"),
+    page("/gpu-fleet/market"),
+    page("/gpu-fleet/savings"),
+    page("/gpu-fleet/settings"),
+    page("/gpu-fleet/orphans", viewer=403, operator=403),
+    page("/gpu-fleet/{gpu}/destroy", viewer=403, operator=403, stranger=404),
+    _post("/gpu-fleet/{gpu}/destroy", 403, 403, 302, 404, {"name": "ember"}),
+    _post("/gpu-fleet/{gpu}/wake", 403, 302, 302, 404),
+    _post("/gpu-fleet/{gpu}/sleep", 403, 302, 302, 404),
+    _post("/gpu-fleet/{gpu}/snapshot", 403, 302, 302, 404),
+    _post("/gpu-fleet/{gpu}/keep", 403, 302, 302, 404, {"minutes": "60"}),
+    _post("/gpu-fleet/{gpu}/cancel", 403, 302, 302, 404),
+    _post("/gpu-fleet/deploy", 403, 403, 422, 422),
+    _post("/gpu-fleet/settings", 403, 403, 422, 422),
+    _post("/gpu-fleet/snapshots/{snapshot}", 403, 403, 302, 404, {"action": "delete"}),
+    _post("/gpu-fleet/orphans/destroy", 403, 403, 404, 404, {"account_id": "11111111-1111-4111-8111-111111111111"}),
     Route("GET", "/install/machine.pyz", 200, 200, 200, 200, 200),
     api("POST", "/api/agent/status", viewer=403, operator=403, owner=403, stranger=403),
     api("POST", "/api/agent/machine/manifest/x", viewer=403, operator=403, owner=403, stranger=403),
@@ -85,5 +103,27 @@ ROUTES = [
     api("POST", "/api/snapshots/{snapshot}/restore", viewer=403, operator=409, owner=409, stranger=404),
     api("POST", "/api/snapshots/{snapshot}/verify", viewer=403, operator=409, owner=409, stranger=404),
     api("GET", "/api/settings", viewer=200, operator=200, owner=200, stranger=200),
+    *(
+        api("GET", f"/api/{path}", viewer=200, operator=200, owner=200, stranger=200)
+        for path in (
+            "spot/monitor",
+            "spot/savings?hours_per_day=4",
+            "spot/interruption-rates",
+            "spot/safe-windows/RTX 4090",
+            "spot/llm-gpus?model_size=7b",
+            "spot/prediction/RTX 4090",
+            "spot/availability",
+            "spot/reliability",
+            "spot/training-cost",
+            "spot/fleet-strategy",
+            "metrics",
+            "metrics/savings/real",
+            "metrics/savings/history",
+            "hibernation/events",
+        )
+    ),
+    api(
+        "POST", "/api/ai-wizard/analyze", viewer=200, operator=200, owner=200, stranger=200, body={"model": "llama-7b"}
+    ),
     api("PUT", "/api/settings", viewer=403, operator=403, owner=200, stranger=200, body={"idle_minutes": 5}),
 ]

@@ -1,0 +1,116 @@
+"""Pages: what they say, what buttons do, and how many queries lists need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from core import clock
+from gpu_fleet import services
+from gpu_fleet.models import Machine
+from gpu_fleet.providers.base import Offer
+from operations.models import Operation
+from tests.gpu_fleet.conftest import Fleet
+from tests.gpu_fleet.test_race import market
+from tests.personas import Persona
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def browser(client_of: Callable[[Persona], Client], alice: Persona) -> Client:
+    return client_of(alice)
+
+
+def queries(browser: Client, url: str) -> int:
+    from django.db import connection
+
+    browser.get(url)  # what is made at first use is made now
+    with CaptureQueriesContext(
+        connection,
+    ) as seen:
+        answer = browser.get(url)
+    assert answer.status_code == 200
+    return len(seen)
+
+
+@pytest.mark.parametrize("url", ["/gpu-fleet/", "/gpu-fleet/?view=table", "/gpu-fleet/snapshots", "/api/instances"])
+def test_lists_need_as_many_queries_for_three_as_for_one(
+    fleet: Fleet, deploy: Callable[..., Machine], browser: Client, url: str
+) -> None:
+    market(fleet, 40)
+    for name in ("ember", "fern", "gale"):
+        deploy(name)
+        fleet.until_done()
+        if name == "ember":
+            one = queries(browser, url)
+    assert queries(browser, url) == one
+
+
+def test_the_card_says_when_it_sleeps_and_a_button_keeps_it_awake(
+    fleet: Fleet, deploy: Callable[..., Machine], browser: Client
+) -> None:
+    market(fleet)
+    machine = deploy()
+    fleet.until_done()
+    for _ in range(4):
+        fleet.agents()
+        fleet.time.go(20)
+    page = browser.get("/gpu-fleet/").content.decode()
+    assert "Sleeps in" in page
+    assert "$0.40" in page
+    browser.post(f"/gpu-fleet/{machine.id}/keep", {"minutes": "60", "place": "fleet"})
+    fleet.agents()
+    assert "Kept awake for" in browser.get("/gpu-fleet/").content.decode()
+    one = browser.get(f"/gpu-fleet/{machine.id}/").content.decode()
+    assert "ssh -p" in one
+    assert "ssh-ed25519 AAAA" in one
+
+
+def test_the_race_is_shown_while_it_runs(fleet: Fleet, deploy: Callable[..., Machine], browser: Client) -> None:
+    market(fleet)
+    deploy()
+    for _ in range(5):
+        fleet.agents()
+        fleet.once()
+        fleet.time.go(2)
+    page = browser.get("/gpu-fleet/").content.decode()
+    assert "Multi-start: ember" in page
+    assert page.count("lane lane--run") == 5
+
+
+def test_a_form_that_cannot_be_keeps_what_was_typed(browser: Client, fleet: Fleet, account: object) -> None:
+    answer = browser.post(
+        "/gpu-fleet/deploy",
+        {
+            "name": "Not A Name",
+            "account_id": str(account.id),
+            "gpu_name": "RTX 4090",
+            "disk_gb": 20,
+            "strategy": "race",
+            "paths": "/workspace",
+        },
+    )  # type: ignore[attr-defined]
+    page = answer.content.decode()
+    assert (answer.status_code, "Small letters, digits" in page, "RTX 4090" in page) == (422, True, True)
+    assert not Operation.objects.all_orgs().exists()
+
+
+def test_the_market_page_shows_what_was_seen_and_nothing_else(browser: Client, account: object, fleet: Fleet) -> None:
+    assert "No data yet" in browser.get("/gpu-fleet/market").content.decode()
+    for hours in (3, 2, 1):
+        offers = [
+            Offer(str(n), str(n), "RTX 4090", 2, 24_000, Decimal("0.80") - Decimal(hours) / 10, reliability=0.9)
+            for n in range(3)
+        ]
+        services.keep_samples(
+            account=account, offers=offers, at=clock.now() - timedelta(hours=hours), interruptible=False
+        )  # type: ignore[arg-type]
+    page = browser.get("/gpu-fleet/market").content.decode()
+    assert "$0.35" in page  # per GPU
+    assert "up" in page
