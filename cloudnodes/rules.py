@@ -22,6 +22,8 @@ BILLED: Mapping[str, frozenset[str]] = {
     "gcp": frozenset({_I.STARTING, _I.RUNNING, _I.STOPPING}),
     "docker": frozenset({_I.STARTING, _I.RUNNING, _I.STOPPING}),
 }
+# EC2 charges sixty seconds for each start, however short.
+MINIMUM: Mapping[str, timedelta] = {"aws": timedelta(seconds=60)}
 _BILLED_ELSEWHERE = frozenset({_I.STARTING, _I.RUNNING, _I.STOPPING, _I.STOPPED_BILLING})
 
 # A node that goes missing once may be a provider's hiccup; it is gone when a later look misses it again.
@@ -39,6 +41,12 @@ def phase_of(provider: str, state: str, scaling: str) -> Phase | None:
     if scaling == Scales.TO_ZERO or state == _I.GONE:
         return Phase.GONE
     return Phase.AWAKE if state in BILLED.get(provider, _BILLED_ELSEWHERE) else Phase.ASLEEP
+
+
+def billed_until(provider: str, phase: str, since: datetime, at: datetime) -> datetime:
+    """Until when what a node was in is charged, when it left it at `at`: never less than the provider's minimum."""
+    least = MINIMUM.get(provider)
+    return max(at, since + least) if least is not None and phase == Phase.AWAKE else max(at, since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ def sums_of(found: totals.Totals) -> Sums:
 
 
 def spent_today(actor: Actor, timezone: str) -> Sums:
-    return sums_between(actor, *day_bounds(timezone))
+    """Spent and saved today, without the sums by resource."""
+    return sums_of(totals.between(actor, *day_bounds(timezone), things=False))
 
 
 def burn_rate(actor: Actor) -> tuple[Decimal, int]:

@@ -155,7 +155,7 @@ def _forecasts(
     start, end = day
     rest = rate * _hours(now, end)
     first, last = budget_rules.window("month", organization.timezone, now)
-    month = spent + totals.between(actor, first, start).spent
+    month = spent + totals.between(actor, first, start, things=False).spent
     known = _days_before(actor, organization, start)
     pace = budget_rules.median(known) if len(known) >= FEWEST_DAYS else None
     days_left = round((last - end).total_seconds() / 86400)
@@ -176,7 +176,7 @@ def _days_before(actor: Actor, organization: Organization, start: datetime) -> l
         left = (right.astimezone(zone) - timedelta(days=1)).astimezone(ZoneInfo("UTC"))
         if left < first:
             break
-        found.append(totals.between(actor, left, right).spent)
+        found.append(totals.between(actor, left, right, things=False).spent)
         right = left
     return found
 
@@ -195,7 +195,7 @@ def standings(*, actor: Actor, organization: Organization, only: UUID | None = N
         return []
     now, rows = clock.now(), _rates(actor)
     windows = {p: budget_rules.window(p, organization.timezone, now) for p in {b.period for b in budgets}}
-    sums = {p: totals.between(actor, *w) for p, w in windows.items()}
+    sums = {p: totals.between(actor, *w, things=False) for p, w in windows.items()}
     steps = list(
         BudgetStep.objects.visible_to(actor)
         .filter(budget__in=budgets, window__in=[w[0] for w in windows.values()])

@@ -158,8 +158,8 @@ def _append(mine: dict[Group, Line], later: Mapping[Group, Line]) -> None:
             known.append(line)
 
 
-def add_up(rows: Iterable[Fact], start: datetime, end: datetime) -> Totals:
-    """Intervals clipped to [start, end); an open one is counted up to `end`."""
+def add_up(rows: Iterable[Fact], start: datetime, end: datetime, *, things: bool = True) -> Totals:
+    """Intervals clipped to [start, end); an open one is counted up to `end`. Without `things`, by share alone."""
     found = Totals()
     for row in rows:
         left, right = max(row.start, start), min(row.end or end, end)
@@ -173,10 +173,10 @@ def add_up(rows: Iterable[Fact], start: datetime, end: datetime) -> Totals:
         if asleep and row.price is not None and row.awake_price is not None:
             saved = (row.awake_price - row.price) * micros / MICRO_HOUR
         share = Share(row.phase, row.cause, row.team, row.person)
-        for line in (
-            found.shares.setdefault(share, Line()),
-            found.things.setdefault(Thing(row.kind, row.id, row.label), Line()),
-        ):
+        lines = [found.shares.setdefault(share, Line())]
+        if things:
+            lines.append(found.things.setdefault(Thing(row.kind, row.id, row.label), Line()))
+        for line in lines:
             line.spent += spent
             line.saved += saved
             line.intervals += 1
@@ -196,15 +196,18 @@ def facts_of(rows: Any, start: datetime, end: datetime) -> Iterator[Fact]:
     return (Fact(*row) for row in found.values_list(*FACTS).iterator(chunk_size=5000))
 
 
-def between(actor: Actor, start: datetime, end: datetime, *, phase: str = "") -> Totals:
-    """Everything the actor may see from `start` to `end`; the present cuts off what has not happened yet."""
+def between(actor: Actor, start: datetime, end: datetime, *, things: bool = True) -> Totals:
+    """Everything the actor may see from `start` to `end`; the present cuts off what has not happened yet. Without
+    `things` the sums by resource are left out, which is half the work.
+    """
     until = min(end, clock.now())
     rows = Interval.objects.visible_to(actor)
-    if phase:
-        return add_up(facts_of(rows.filter(phase=phase), start, until), start, until)
     found = Totals()
     for left, right, slots in cover(start, until, _slots(actor, start, until)):
-        found.append(_rolled(slots) if slots else add_up(facts_of(rows, left, right), left, right))
+        part = (
+            _rolled(slots, things=things) if slots else add_up(facts_of(rows, left, right), left, right, things=things)
+        )
+        found.append(part)
     return found
 
 
@@ -246,28 +249,29 @@ def cover(start: datetime, until: datetime, slots: Sequence[tuple[int, datetime,
 _SUMS = ("spent", "saved", "awake", "asleep", "intervals", "carried", "unpriced", "unpriced_carried")
 
 
-def _rolled(slots: list[int]) -> Totals:
+def _rolled(slots: list[int], *, things: bool) -> Totals:
     """The roll-ups of neighbouring slots, added up by the database: whole numbers, so that no digit is lost.
 
     The first slot's carried intervals count; of the others only what began in them.
     """
     found = Totals()
-    shares = ShareTotal.objects.filter(slot_id__in=slots).values_list("phase", "cause", "team", "person")
-    things = ResourceTotal.objects.filter(slot_id__in=slots).values_list("kind", "resource_id", "label")
     sums = {f"sum_{name}": Sum(name) for name in _SUMS}
+    shares = ShareTotal.objects.filter(slot_id__in=slots).values_list("phase", "cause", "team", "person")
     for row in shares.annotate(**sums):
         found.shares[Share(*row[:4])] = _line(row[4:])
-    for row in things.annotate(**sums):
-        found.things[Thing(*row[:3])] = _line(row[3:])
-    for row in ShareTotal.objects.filter(slot_id=slots[0]).values_list(
-        "phase", "cause", "team", "person", "carried", "unpriced_carried"
-    ):
+    first = ShareTotal.objects.filter(slot_id=slots[0], carried__gt=0)
+    for row in first.values_list("phase", "cause", "team", "person", "carried", "unpriced_carried"):
         _carry(found.shares[Share(*row[:4])], row[4], row[5])
+    return _rolled_things(found, slots, sums) if things else found
+
+
+def _rolled_things(found: Totals, slots: list[int], sums: dict[str, Sum]) -> Totals:
+    rows = ResourceTotal.objects.filter(slot_id__in=slots).values_list("kind", "resource_id", "label")
+    for row in rows.annotate(**sums):
+        found.things[Thing(*row[:3])] = _line(row[3:])
     first = ResourceTotal.objects.filter(slot_id=slots[0], carried__gt=0)
-    for kind, resource_id, label, carried, unpriced in first.values_list(
-        "kind", "resource_id", "label", "carried", "unpriced_carried"
-    ):
-        _carry(found.things[Thing(kind, resource_id, label)], carried, unpriced)
+    for row in first.values_list("kind", "resource_id", "label", "carried", "unpriced_carried"):
+        _carry(found.things[Thing(*row[:3])], row[3], row[4])
     return found
 
 

@@ -363,7 +363,7 @@ def _enter(node: CloudNode, phase: Phase, at: datetime, operation: Operation | N
     """Append a ledger event when the phase changes; the first one of a node that costs nothing is left out."""
     if node.phase == phase or (phase is Phase.GONE and not node.phase):
         return
-    moment = max(at, node.phase_at or at)
+    moment = rules.billed_until(node.provider, node.phase, node.phase_at, at) if node.phase_at else at
     node.phase, node.phase_at, node.phase_seq = phase, moment, node.phase_seq + 1
     costs.record_event(
         actor=who,
