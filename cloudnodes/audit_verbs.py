@@ -20,5 +20,6 @@ verbs.register(
     node__run_began="A workflow run began on {target}",
     node__run_ended="A workflow run ended on {target}",
     node__declared="Declared {target}",
+    node__declaration_withdrawn="Took back the declaration of {target}",
     node__repriced="The price of {target} changed",
 )

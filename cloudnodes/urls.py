@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from cloudnodes import automatic_views, package_views, views
+from cloudnodes import automatic_views, declare_views, package_views, views
 
 app_name = "cloudnodes"
 urlpatterns = [
@@ -13,6 +13,10 @@ urlpatterns = [
     path("cloud-nodes/refresh", views.refresh, name="refresh"),
     path("cloud-nodes/automatic", automatic_views.automatic_page, name="automatic"),
     path("cloud-nodes/runs", automatic_views.runs_page, name="runs"),
+    path("cloud-nodes/declare", declare_views.declare_page, name="declare"),
+    path("cloud-nodes/declare/example.csv", declare_views.example, name="declare-example"),
+    path("cloud-nodes/drift", declare_views.drift_page, name="drift"),
+    path("cloud-nodes/<uuid:node_id>/withdraw", declare_views.withdraw, name="withdraw"),
     path("cloud-nodes/favourites/start", automatic_views.start_favourites, name="favourites-start"),
     path("cloud-nodes/<uuid:node_id>/keep", automatic_views.keep, name="keep"),
     path("cloud-nodes/<uuid:node_id>/favourite", automatic_views.favourite, name="favourite"),

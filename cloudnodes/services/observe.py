@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
 
 from audit import services as audit
 from cloudnodes import rules
-from cloudnodes.enums import RESOURCE, Desired, ErrorOn
+from cloudnodes.enums import RESOURCE, Desired, ErrorOn, tier_of
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState, Scaling
 from cloudnodes.services.pricing import set_node_price
@@ -29,6 +31,7 @@ WATCHER = "node_watcher"
 # Columns that an observation may change; saved together.
 SEEN = (
     "instance_name",
+    "gpu_tier",
     "region",
     "zone",
     "instance_type",
@@ -123,6 +126,7 @@ def observe(*, node_id: UUID, instance: Instance, at: datetime, actor: Actor | N
         if node is None or (node.observed_at is not None and at < node.observed_at):
             return False
         who = actor or Actor.system(WATCHER, node.organization_id)
+        instance = as_declared(node, instance)
         before = _visible(node)
         operation = operations.active_operation(RESOURCE, node.id)
         if instance.state is InstanceState.GONE:
@@ -150,7 +154,7 @@ def observe_many(*, nodes: Iterable[CloudNode], found: Mapping[str, Instance], a
         instance = found.get(node.provider_id)
         if instance is None:
             continue
-        if _says_the_same(node, instance, at):
+        if _says_the_same(node, as_declared(node, instance), at):
             same.append(node.id)
         else:
             changed += observe(node_id=node.id, instance=instance, at=at)
@@ -185,6 +189,18 @@ def mark_unreadable(*, account_id: UUID, error: ProviderError, at: datetime) -> 
                 )
                 publish(node.organization_id, "nodes", [node.id])
     return len(lost)
+
+
+def as_declared(node: CloudNode, instance: Instance) -> Instance:
+    """The instance with what a person declared of it, where it carries no tag that says so."""
+    if not node.declared or instance.state is InstanceState.GONE:
+        return instance
+    cost = node.declared.get("hourly_cost")
+    return replace(
+        instance,
+        node_type=instance.node_type or str(node.declared.get("node_type", "")),
+        hourly_cost=instance.hourly_cost if instance.hourly_cost is not None or cost is None else Decimal(cost),
+    )
 
 
 def _says_the_same(node: CloudNode, instance: Instance, at: datetime) -> bool:
@@ -243,6 +259,8 @@ def _see(node: CloudNode, instance: Instance, at: datetime, operation: Operation
     for name, value in _facts(instance).items():
         setattr(node, name, value)
     node.region = instance.region[:60] or node.region
+    if node.declared and not node.declared.get("gpu_tier"):
+        node.gpu_tier = (instance.gpu_tier or tier_of(instance.instance_type))[:40]
     node.missing_since = node.gone_at = None
     if rules.error_is_over(node.error_on, node.error_code, instance.state):
         forget_error(node)

@@ -31,18 +31,24 @@ def build(world: World) -> None:
     services.sync_discovered(account=account, instances=[instance], at=clock.now() - timedelta(minutes=5))
     node = CloudNode.objects.for_org(account.organization_id).get(provider_id="i-auto")
     runs.begin(actor=world.alice.actor, node=node, workflow_id="w-access", ready=True)
-    world.ids.update(auto=str(node.id))
+    world.ids.update(auto=str(node.id), auto_account=str(account.id))
 
 
 def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body: dict | None = None) -> Route:
     return Route("POST", path, 302, viewer, operator, owner, stranger, body or {})
 
 
+DECLARE = {"account": "{auto_account}", "provider_id": "i-declared", "node_type": "Declared"}
 ENSURE = {"id": "{auto}"}
 ROUTES = [
     page("/cloud-nodes/automatic"),
     _post("/cloud-nodes/automatic", 403, 403, 302, 302, {"idle_minutes": "30", "auto_start": "on"}),
     page("/cloud-nodes/runs"),
+    page("/cloud-nodes/declare"),
+    _post("/cloud-nodes/declare", 403, 403, 302, 422, DECLARE),
+    page("/cloud-nodes/declare/example.csv"),
+    page("/cloud-nodes/drift"),
+    _post("/cloud-nodes/{auto}/withdraw", 403, 403, 302, 404),
     _post("/cloud-nodes/favourites/start", 403, 302, 302, 302),
     _post("/cloud-nodes/{auto}/keep", 403, 302, 302, 404, {"minutes": "30"}),
     _post("/cloud-nodes/{auto}/favourite", 302, 302, 302, 404, {"on": "1"}),
