@@ -119,6 +119,11 @@ _OWN_HEADERS = frozenset({"Content-Length", "Content-Type", "Host", "Authorizati
 @contextlib.contextmanager
 def no_network() -> Iterator[None]:
     """Nothing leaves this process: names do not resolve and connections are refused."""
+    resolve = socket.getaddrinfo
+
+    def numbers_only(host: Any, *args: Any, **more: Any) -> Any:
+        more["flags"] = socket.AI_NUMERICHOST
+        return resolve(host, *args, **more)
 
     def refuse(*args: Any, **more: Any) -> Any:
         raise ConnectionRefusedError("the network is closed for this test")
@@ -126,7 +131,7 @@ def no_network() -> Iterator[None]:
     with (
         mock.patch.object(socket.socket, "connect", refuse),
         mock.patch.object(socket, "create_connection", refuse),
-        mock.patch.object(socket, "getaddrinfo", side_effect=socket.gaierror("closed")),
+        mock.patch.object(socket, "getaddrinfo", numbers_only),
     ):
         yield
 

@@ -86,7 +86,7 @@ def plant(alice: Persona, client: Client, settings: Any) -> list[str]:
             actor=actor, name="hook", kind="webhook", url=f"http://127.0.0.1:9/{made[6]}", events=[]
         )[1]
     )
-    made.append(accounts.create_api_key(actor=actor, name="ci", scopes=["nodes.view"])[1])
+    made.append(accounts.create_api_key(actor=actor, name="ci", scopes=["members.view"])[1])
     enrolment = accounts.create_enrolment_token(actor=actor, kind="cluster", name="agent")[1]
     made += [enrolment, accounts.mint_agent_token(enrolment=enrolment, name="agent")[1]]
     body = {"provider": "aws", "method": "keys", "name": "Farm", "region": "us-east-1"}
