@@ -78,7 +78,8 @@ def lead(options: argparse.Namespace) -> None:
         services.seal_all()
         seal_seconds += time.perf_counter() - started
     results = [json.loads(worker.communicate()[0].splitlines()[-1]) for worker in workers]
-    services.seal_all()
+    while services.seal_all():
+        pass
     latencies = [value for result in results for value in result["latency"]]
     seconds = max(result["end"] for result in results) - begin
     appended = AuditEntry.objects.for_org(organization).count()
