@@ -1,6 +1,6 @@
 """JSON also when it is sent as text/plain: artists' tools call `fetch` with a JSON body and no content type."""
 
-from rest_framework.parsers import JSONParser
+from core.api.parsers import BoundedJSONParser as JSONParser
 
 
 class PlainJSONParser(JSONParser):

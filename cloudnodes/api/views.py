@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -13,6 +12,7 @@ from rest_framework.serializers import Serializer
 from cloudnodes import selectors, services, viewing
 from cloudnodes.api import serializers as shapes
 from cloudnodes.api.parsers import PlainJSONParser
+from core.api.parsers import BoundedJSONParser as JSONParser
 from core.api.views import CurfewAPIView
 from core.errors import InvalidInput
 from operations.api.serializers import AcceptedSerializer
