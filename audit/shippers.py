@@ -8,17 +8,22 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from audit import chain, ocsf, s3
 from audit.enums import Shipping, SinkKind
 from audit.sending import NotShipped, check, signature
 from audit.verification import Line
 from core import clock, ssrf
+
+DATADOG_MOST = 950_000
+ACK_SECONDS = 10.0
 
 
 def ship(kind: str, shape: str, options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line]) -> None:
@@ -28,6 +33,8 @@ def ship(kind: str, shape: str, options: Mapping[str, Any], secrets: Mapping[str
         _SENDERS[SinkKind(kind)](options, secrets, lines, bodies)
     except (ssrf.Refused, ssrf.Unreachable) as away:
         raise NotShipped(away.message) from away
+    except KeyError as missing:
+        raise NotShipped(f"Its setting {missing} is missing. Remove the destination and add it again.") from missing
     except OSError as broken:
         raise NotShipped(f"The connection broke: {type(broken).__name__}") from broken
 
@@ -44,7 +51,7 @@ def _datadog(
     options: Mapping[str, Any], secrets: Mapping[str, Any], lines: Sequence[Line], bodies: Sequence[dict[str, Any]]
 ) -> None:
     logs = [
-        {"ddsource": "curfew", "service": "curfew-audit", "id": str(line.entry_id), "message": _dump(body)}
+        {"ddsource": "curfew", "service": "curfew-audit", "id": str(line.entry_id), "message": _fitting(line, body)}
         for line, body in zip(lines, bodies, strict=True)
     ]
     url = f"https://http-intake.logs.{options['site']}/api/v2/logs"
@@ -53,6 +60,16 @@ def _datadog(
             url, _dump(logs).encode(), {"Content-Type": "application/json", "DD-API-KEY": str(secrets["api_key"])}
         )
     )
+
+
+def _fitting(line: Line, body: Mapping[str, Any]) -> str:
+    """The event as Datadog takes it, 1 MB at most: of a larger one the changes stay behind, and it says so."""
+    text = _dump(body)
+    if len(text.encode()) <= DATADOG_MOST:
+        return text
+    small = replace(line, content={**(line.content or {}), "changes": {}})
+    slim = ocsf.event(small) if "class_uid" in body else _native(small)
+    return _dump({**slim, "truncated": "the changes are in Curfew's own log"})
 
 
 def _splunk(
@@ -72,14 +89,37 @@ def _splunk(
                 }
             )
         )
-    url = f"{str(options['url']).rstrip('/')}/services/collector/event"
-    check(
-        ssrf.post(
-            url,
-            "\n".join(events).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Splunk {secrets['token']}"},
-        )
-    )
+    base = f"{str(options['url']).rstrip('/')}/services/collector"
+    channel = str(uuid5(NAMESPACE_URL, base + str((lines[0].content or {}).get("organization", ""))))
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Splunk {secrets['token']}",
+        "X-Splunk-Request-Channel": channel,
+    }
+    answer = ssrf.post(f"{base}/event", "\n".join(events).encode(), headers)
+    check(answer)
+    try:
+        ack = json.loads(answer.body).get("ackId")
+    except (ValueError, AttributeError):
+        ack = None
+    if isinstance(ack, int):
+        _wait_for_index(f"{base}/ack?channel={channel}", ack, headers)
+
+
+def _wait_for_index(url: str, ack: int, headers: Mapping[str, str]) -> None:
+    """With indexer acknowledgment on, taken is not yet kept: ask until Splunk says that it is, or send again later."""
+    until = time.monotonic() + ACK_SECONDS
+    while True:
+        answer = ssrf.post(url, _dump({"acks": [ack]}).encode(), headers)
+        check(answer)
+        try:
+            if json.loads(answer.body)["acks"][str(ack)] is True:
+                return
+        except (ValueError, KeyError, TypeError):
+            raise NotShipped("Its acknowledgment cannot be read.") from None
+        if time.monotonic() > until:
+            raise NotShipped("It took the lines and has not indexed them yet.")
+        time.sleep(0.25)
 
 
 def _webhook(
@@ -102,7 +142,7 @@ def _syslog(
     frames = []
     for line, body in zip(lines, bodies, strict=True):
         content = line.content or {}
-        head = f"<{13 * 8 + (6 if content.get('outcome') == 'success' else 4)}>1 {content.get('at')} curfew audit - {str(line.entry_id)[:32]} - "
+        head = f"<{13 * 8 + (6 if content.get('outcome') == 'success' else 4)}>1 {content.get('at')} curfew audit - {line.entry_id.hex} - "
         data = (head + _dump(body)).encode()
         frames.append(f"{len(data)} ".encode() + data)
     host, port = str(options["host"]), int(options["port"])

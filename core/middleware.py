@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -77,12 +78,23 @@ class ErrorMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, CurfewError):
             return error_response(request, exception)
+        if isinstance(exception, SuspiciousOperation):
+            return self._refuse(request, exception)
         if problems.is_api_path(request.path) or is_fragment(request):
             log.error("unhandled_error", extra={"path": request.path})
             return problems.problem(
                 request, 500, "internal", "Something broke on our side", "The error was recorded under the request id."
             )
         return None
+
+    @staticmethod
+    def _refuse(request: HttpRequest, exception: SuspiciousOperation) -> HttpResponse | None:
+        """A body too large, too many fields: a problem for programs; Django's own 400 page for people."""
+        if not (problems.is_api_path(request.path) or is_fragment(request)):
+            return None
+        if isinstance(exception, RequestDataTooBig):
+            return problems.problem(request, 413, "too_large", detail="The body is larger than this server reads.")
+        return problems.problem(request, 400, "bad_request")
 
 
 def error_response(request: HttpRequest, error: CurfewError) -> HttpResponse:

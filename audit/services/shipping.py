@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets as random_text
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,15 +22,16 @@ from audit.enums import DATADOG_SITES, Shipping, SinkKind
 from audit.models import AuditHead, AuditPurge, AuditSeal, Sink
 from audit.sending import NotShipped
 from audit.services.recording import record
-from audit.verification import lines_between
+from audit.verification import Line, lines_between
 from core import clock, ssrf
 from core.actor import Actor
-from core.encryption import seal, unseal
+from core.encryption import CannotDecrypt, seal, unseal
 from core.errors import Forbidden, InvalidInput, NotFound
 
 log = logging.getLogger(__name__)
 MANAGE = "audit.manage"
 BATCH = 200
+MOST_BYTES = 1_000_000
 LEASE = timedelta(minutes=2)
 LONGEST_WAIT = 900.0
 FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -242,7 +243,7 @@ def ship_to(*, sink_id: UUID, batches: int = 100) -> int:
 def _ship_batch(sink: Sink, mine: Any) -> int:
     purge = AuditPurge.objects.for_org(sink.organization_id).order_by("-line").first()
     after = max(sink.line, purge.line if purge else 0)
-    lines = [line for line in lines_between(sink.organization_id, after, after + BATCH) if line.content is not None]
+    lines = _within_bytes(lines_between(sink.organization_id, after, after + BATCH))
     if not lines:
         return 0
     try:
@@ -262,5 +263,22 @@ def _ship_batch(sink: Sink, mine: Any) -> int:
     return len(lines) if moved else 0
 
 
+def _within_bytes(lines: Iterable[Line]) -> list[Line]:
+    """The lines that have their entry, as many as fit into one delivery; one at least."""
+    kept: list[Line] = []
+    size = 0
+    for line in lines:
+        if line.content is None:
+            continue
+        size += len(line.canonical)
+        if kept and size > MOST_BYTES:
+            break
+        kept.append(line)
+    return kept
+
+
 def _secrets(sink: Sink) -> dict[str, Any]:
-    return unseal(sink.secrets, bound_to=f"sink:{sink.id}")
+    try:
+        return unseal(sink.secrets, bound_to=f"sink:{sink.id}")
+    except CannotDecrypt as closed:
+        raise NotShipped("Its stored secret cannot be opened. Remove the destination and add it again.") from closed

@@ -183,6 +183,49 @@ def test_the_forms_of_splunk_and_s3(alice: Persona, server: Server) -> None:
     assert made["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=AK/")
 
 
+def test_splunk_counts_only_when_it_is_indexed(alice: Persona, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, _ = add(alice, server, "splunk", secrets={"token": "hec-token"})
+    write(alice, 1)
+    monkeypatch.setattr(shippers, "ACK_SECONDS", 0.0)
+    server.body = b'{"text": "Success", "code": 0, "ackId": 7, "acks": {"7": false}}'
+    assert services.ship_all() == 0
+    sink.refresh_from_db()
+    assert "not indexed" in sink.error
+    assert [path.partition("?")[0] for path, _, _ in server.got] == [
+        "/services/collector/event",
+        "/services/collector/ack",
+    ]
+    channel = server.got[0][1]["X-Splunk-Request-Channel"]
+    assert server.got[1][0].endswith(f"?channel={channel}")
+    server.body = b'{"ackId": 8, "acks": {"8": true}}'
+    with clock.at(sink.not_before):
+        assert services.ship_all() == 2
+
+
+def test_a_destination_without_its_secret_does_not_hold_up_the_others(alice: Persona, server: Server) -> None:
+    lost, _ = add(alice, server, "splunk", secrets={"token": "hec-token"})
+    add(alice, server, shape="native")
+    Sink.objects.for_org(alice.organization).filter(id=lost.id).update(secrets="v1.gone.AAAA")
+    write(alice, 1)
+    assert services.ship_all() == 3 - 1
+    lost.refresh_from_db()
+    assert "cannot be opened" in lost.error
+
+
+def test_datadog_never_gets_more_than_it_takes(alice: Persona, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    monkeypatch.setattr(ssrf, "post", lambda url, body, headers, **more: sent.append(body) or ssrf.Answer(202, {}, b""))
+    services.add_sink(
+        actor=alice.actor, name="dd", kind="datadog", options={"site": "datadoghq.eu"}, secrets={"api_key": "k"}
+    )
+    for _ in range(3):
+        services.record_alone(actor=alice.actor, verb="access.denied", changes={"n": [None, "x" * 1_100_000]})
+    services.seal_all()
+    assert services.ship_all() == 4
+    assert max(map(len, sent)) < 1_000_000
+    assert all(b"truncated" in body for body in sent[1:])
+
+
 def test_datadog_gets_an_array_with_the_key_in_its_header(alice: Persona, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, bytes, Any]] = []
 

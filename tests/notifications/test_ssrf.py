@@ -91,7 +91,7 @@ class Server:
 
     def __init__(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
-        self.status, self.headers = status, headers or {}
+        self.status, self.headers, self.body = status, headers or {}, b"ok"
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -102,7 +102,7 @@ class Server:
                 for name, value in outer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(b"ok")
+                self.wfile.write(outer.body)
 
             def log_message(self, *args: object) -> None:
                 pass
