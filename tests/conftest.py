@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+from django.core import management
 from django.core.cache import cache
 from django.db import connection, connections
 from django.template.backends.django import Template
@@ -13,6 +14,7 @@ from django.test import Client, SimpleTestCase
 from rest_framework.test import APIClient
 
 from accounts import tokens
+from tests import prepared
 from tests.audit.unsealed import flush_may_empty_the_audit_log  # noqa: F401  a fixture for every test
 from tests.personas import Persona, make_organization, make_person
 
@@ -44,6 +46,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if same:
         config.hook.pytest_deselected(items=same)
         items[:] = [item for item in items if uses_the_database(item)]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> Iterator[None]:
+    """On SQLite the test database is a copy of a prepared one; PostgreSQL migrates as it would anywhere."""
+    migrate = management.call_command
+
+    def copy_instead(name: str, *args: object, **options: object) -> object:
+        if name != "migrate" or connection.vendor != "sqlite":
+            return migrate(name, *args, **options)
+        connection.ensure_connection()
+        prepared.fill(connection.connection)
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(management, "call_command", copy_instead)
+        yield
 
 
 @pytest.fixture(autouse=True)

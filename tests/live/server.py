@@ -23,6 +23,7 @@ from typing import Self
 import httpx
 
 from launcher import keys
+from tests import prepared
 from tests.live.client import Api, Browser
 from tests.live.cloud import WatchedCloud
 from tests.live.inspector import Inspector
@@ -80,6 +81,8 @@ class Curfew:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.logs.mkdir(mode=0o700, exist_ok=True)
         keys.ensure(self.folder, defaults={}, environ={})
+        if self.mode == "embedded":
+            prepared.put_into(self.folder)
         try:
             self.start()
         except BaseException:
