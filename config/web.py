@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import io
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import FileResponse
+from django.http import FileResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -45,7 +46,7 @@ class ThreadedHandler(ASGIHandler):
         loop = asyncio.get_running_loop()
         response = await loop.run_in_executor(self._pool, context.run, self._answer, scope, body)
         try:
-            if response.streaming:
+            if isinstance(response, StreamingHttpResponse):
                 await self._stream(response, receive, send)
             else:
                 await self.send_response(response, send)
@@ -86,8 +87,16 @@ class ThreadedHandler(ASGIHandler):
         spooled: IO[bytes] = await self.read_body(again)
         return spooled
 
-    async def _stream(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
-        """Send piece by piece; stop when the browser has gone."""
+    async def _pieces(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        while (piece := await loop.run_in_executor(self._pool, next, pieces, None)) is not None:
+            yield piece
+
+    async def _stream(self, response: StreamingHttpResponse, receive: Any, send: Any) -> None:
+        """Send piece by piece; stop when the browser has gone. Files and the like are read in the pool, one piece ahead
+        of the browser at most."""
+        if not response.is_async:
+            response.streaming_content = self._pieces(iter(response.streaming_content))  # type: ignore[arg-type]
         async with ThreadSensitiveContext():
             sending = asyncio.create_task(self.send_response(response, send))
             watching = asyncio.create_task(self.listen_for_disconnect(receive))

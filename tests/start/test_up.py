@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from launcher import keys, paths, runlock
+from tests import prepared
 
 pytestmark = pytest.mark.integration
-START_SECONDS = 60
+START_SECONDS = 120
 IS_MIGRATED = """
 from pathlib import Path
 from django.conf import settings
@@ -51,6 +52,14 @@ class Running:
 
     def text(self) -> str:
         return self.output.read_text(errors="replace")
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Path:
+    """A data folder whose database was migrated before."""
+    keys.ensure(tmp_path, defaults={}, environ={})
+    prepared.put_into(tmp_path)
+    return tmp_path
 
 
 def free_port() -> int:
@@ -86,16 +95,16 @@ def server(data: Path, port: int | None = None) -> Iterator[Running]:
         process.wait(10)
 
 
-def test_first_start_serves_and_ctrl_c_stops_it_cleanly(tmp_path: Path) -> None:
-    with server(tmp_path) as running:
+def test_it_serves_and_ctrl_c_stops_it_cleanly(migrated: Path) -> None:
+    with server(migrated) as running:
         assert running.get("/healthz")[0] == 200
         assert f"http://localhost:{running.port} (" in running.text()
         assert running.end(signal.SIGINT) < 15
         assert running.process.returncode == 0
         assert "Traceback" not in running.text()
-        assert '"clean": true' in (tmp_path / "logs" / "curfew.log").read_text()
-    assert runlock.owner_of(tmp_path) is None
-    private = [tmp_path / "curfew.sqlite3", tmp_path / "logs" / "curfew.log", tmp_path / runlock.FILE_NAME]
+        assert '"clean": true' in (migrated / "logs" / "curfew.log").read_text()
+    assert runlock.owner_of(migrated) is None
+    private = [migrated / "curfew.sqlite3", migrated / "logs" / "curfew.log", migrated / runlock.FILE_NAME]
     assert [path.stat().st_mode & 0o077 for path in private] == [0, 0, 0]
 
 
@@ -110,10 +119,8 @@ def test_second_start_migrates_nothing_and_sigterm_stops_it(tmp_path: Path) -> N
         assert second.process.returncode == 0
 
 
-def test_a_database_from_elsewhere_is_migrated_in_spite_of_the_stamp(tmp_path: Path) -> None:
-    with server(tmp_path) as first:
-        first.end(signal.SIGINT)
-    with closing(sqlite3.connect(tmp_path / "curfew.sqlite3")) as database:
+def test_a_database_from_elsewhere_is_migrated_in_spite_of_the_stamp(migrated: Path) -> None:
+    with closing(sqlite3.connect(migrated / "curfew.sqlite3")) as database:
         database.execute("DELETE FROM django_migrations WHERE id = (SELECT MAX(id) FROM django_migrations)")
         (before,) = database.execute("SELECT COUNT(*) FROM django_migrations").fetchone()
         (newest,) = database.execute("SELECT MAX(id) FROM django_migrations").fetchone()
@@ -129,7 +136,7 @@ def test_a_database_from_elsewhere_is_migrated_in_spite_of_the_stamp(tmp_path: P
             IS_MIGRATED,
         ],
         cwd=paths.ROOT,
-        env=environment(tmp_path),
+        env=environment(migrated),
         capture_output=True,
         text=True,
         timeout=60,
@@ -137,27 +144,27 @@ def test_a_database_from_elsewhere_is_migrated_in_spite_of_the_stamp(tmp_path: P
     assert process.stdout.splitlines()[-1] == "False", process.stdout + process.stderr
 
 
-def test_after_kill_9_the_next_start_takes_over(tmp_path: Path) -> None:
-    with server(tmp_path) as first:
+def test_after_kill_9_the_next_start_takes_over(migrated: Path) -> None:
+    with server(migrated) as first:
         first.end(signal.SIGKILL)
-    with server(tmp_path) as second:
+    with server(migrated) as second:
         assert second.get("/healthz")[0] == 200
         second.end(signal.SIGINT)
 
 
-def test_two_servers_cannot_share_a_data_folder_or_a_port(tmp_path: Path) -> None:
-    with server(tmp_path) as first:
+def test_two_servers_cannot_share_a_data_folder_or_a_port(migrated: Path) -> None:
+    with server(migrated) as first:
         again = subprocess.run(
             [sys.executable, "manage.py", "up", "--no-browser", "--port", str(free_port())],
             cwd=paths.ROOT,
-            env=environment(tmp_path),
+            env=environment(migrated),
             capture_output=True,
             text=True,
             timeout=60,
         )
         assert again.returncode == 1
-        assert f"Another Curfew already uses {tmp_path} (process {first.process.pid}," in again.stderr
-        other = tmp_path / "other"
+        assert f"Another Curfew already uses {migrated} (process {first.process.pid}," in again.stderr
+        other = migrated / "other"
         other.mkdir()
         keys.ensure(other, defaults={}, environ={})
         port = subprocess.run(
@@ -175,9 +182,9 @@ def test_two_servers_cannot_share_a_data_folder_or_a_port(tmp_path: Path) -> Non
         first.end(signal.SIGINT)
 
 
-def test_worker_and_beat_live_inside(tmp_path: Path) -> None:
+def test_worker_and_beat_live_inside(migrated: Path) -> None:
     """/readyz turns 200 only when beat has sent the sweep and the worker has run it."""
-    with server(tmp_path) as running:
+    with server(migrated) as running:
         deadline = time.monotonic() + 30
         status, body = running.get("/readyz")
         while status != 200 and time.monotonic() < deadline:
