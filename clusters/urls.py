@@ -3,9 +3,11 @@
 from django.urls import path
 
 from clusters import discover_views, install_views, overview_views, views, wizard_views
+from clusters.sleeping.urls import urlpatterns as sleeping
 
 app_name = "clusters"
 urlpatterns = [
+    *sleeping,
     path("clusters/", views.registry, name="registry"),
     path("clusters/overview", overview_views.overview, name="overview"),
     path("clusters/compare", views.compare_page, name="compare"),

@@ -20,6 +20,7 @@ from clusters.models import Cluster, Summary
 from clusters.selectors.compare import compare
 from clusters.selectors.money import burndown
 from clusters.selectors.overview import activity_of
+from clusters.sleeping.selectors import strip_of
 from core import clock
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput
@@ -95,6 +96,7 @@ def _show_detail(request: HttpRequest, cluster: Cluster, trigger: dict[str, Any]
         "alerts": alerts,
         "may_operate": actor.can("clusters.operate"),
         "may_manage": actor.can("clusters.manage"),
+        "sleeping": strip_of(actor=actor, cluster=cluster),
         **_tab_context(request, cluster, tab, summary),
     }
     return render_page(request, "clusters/detail.html", context, fragment="cluster", trigger=trigger)

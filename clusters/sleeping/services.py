@@ -101,12 +101,14 @@ def _under_way(row: Cluster, active: Operation, kind: str) -> Operation:
     )
 
 
+def no_way(row: Cluster) -> str:
+    """Why this cluster cannot be put to sleep."""
+    return f"Curfew only hears {row.name} through its agent. Connect it with a kubeconfig or through its EKS account."
+
+
 def _refuse(row: Cluster, kind: str, snapshot: SleepSnapshot | None, actor: Actor) -> None:
     if not gateway.reaches(row):
-        raise InvalidState(
-            f"Curfew only hears {row.name} through its agent. Connect it with a kubeconfig or through its EKS account.",
-            code="no_access",
-        )
+        raise InvalidState(no_way(row), code="no_access")
     if row.maintenance_since is not None and actor.kind == ActorKind.SYSTEM:
         raise InvalidState(f"{row.name} is in maintenance: automated actions are paused.", code="maintenance")
     if kind == WAKE and snapshot is None:
