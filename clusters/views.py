@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -86,17 +87,20 @@ def _show_detail(request: HttpRequest, cluster: Cluster, trigger: dict[str, Any]
     tab = tab if tab in dict(TABS) else "overview"
     summary = selectors.summary_of(actor=actor, cluster=cluster)
     alerts = selectors.alerts_of(actor=actor, cluster=cluster)
+    sleeping, row = strip_of(actor=actor, cluster=cluster), viewing.row_of(cluster)
+    if sleeping.operation is not None or sleeping.snapshot is not None:
+        row = replace(row, badge=sleeping.state)
     context = {
         "page_title": cluster.name,
         "cluster": cluster,
-        "row": viewing.row_of(cluster),
+        "row": row,
         "tab": tab,
         "tabs": [{"key": key, "label": label, "current": key == tab} for key, label in TABS],
         "summary": summary,
         "alerts": alerts,
         "may_operate": actor.can("clusters.operate"),
         "may_manage": actor.can("clusters.manage"),
-        "sleeping": strip_of(actor=actor, cluster=cluster),
+        "sleeping": sleeping,
         **_tab_context(request, cluster, tab, summary),
     }
     return render_page(request, "clusters/detail.html", context, fragment="cluster", trigger=trigger)

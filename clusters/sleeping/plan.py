@@ -57,8 +57,9 @@ def plan(world: World, scope: Scope) -> Plan:
     groups, claims, leaving, staying = plan_nodes(world, scope, found, homes, still, {**sleeping, **_asleep(world)})
     scalers = [s for s in _node_scalers(world) if groups]
     pools = pool_steps(world, scope)
+    paused = {step.key for step in scalers}
     kept = [
-        *(Kept("/".join(key), reason) for key, reason in sorted(found.workloads.items())),
+        *(Kept("/".join(key), reason) for key, reason in sorted(found.workloads.items()) if key not in paused),
         *(Kept(f"group/{key}", reason) for key, reason in sorted(still.items())),
         *(Kept(f"node/{name}", reason) for name, reason in sorted(staying.items())),
     ]
