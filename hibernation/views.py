@@ -55,6 +55,7 @@ def schedules(request: HttpRequest) -> HttpResponse:
     context = {
         "page_title": "Hibernation",
         "rows": selectors.list_schedules(actor=actor, timezone=_timezone(request)),
+        "still_on": selectors.still_on(actor=actor),
         "may_manage": actor.can(PERMISSION_MANAGE),
         "currency": CURRENCY,
     }

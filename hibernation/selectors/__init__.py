@@ -16,6 +16,7 @@ from hibernation.selectors.schedules import (
     next_curfew,
     preview_of,
     restore_file,
+    still_on,
 )
 from hibernation.selectors.why import Why, why
 from hibernation.selectors.year import Year, year_of
@@ -43,6 +44,7 @@ __all__ = [
     "preview_of",
     "restore_file",
     "savings",
+    "still_on",
     "teachers",
     "why",
     "would_have_saved",

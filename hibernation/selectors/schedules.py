@@ -24,6 +24,8 @@ from hibernation.selectors.history import HistoryRow, with_operations
 from hibernation.selectors.past import WouldHave, would_have_saved
 
 PREVIEW_DAYS = 14
+STILL_ON = 50
+_ON = (SleepState.AWAKE, SleepState.WAKING, SleepState.FALLING, SleepState.CONTESTED, SleepState.TROUBLE)
 HISTORY = 20
 DAY = 86400
 SVG_HEIGHT = 64
@@ -58,6 +60,15 @@ class Follower:
     assignment: Assignment
     why: str
     next: Next | None
+
+
+@dataclass(frozen=True, slots=True)
+class StillOn:
+    """Something that costs money now, and why in one sentence; `by` is the schedule that it follows."""
+
+    view: SleepableView
+    by: Schedule | None
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,11 @@ class Detail:
     states: dict[str, int] = field(default_factory=dict)
 
     @property
+    def differ(self) -> list[Follower]:
+        """Those that are not as the schedule wants, although it tried."""
+        return [f for f in self.followers if f.assignment.trouble]
+
+    @property
     def potential(self) -> Decimal | None:
         """What the next fourteen days would save; None when no price is known."""
         return None if self.rate is None else sum((d.saved or Decimal(0) for d in self.days), Decimal(0))
@@ -140,6 +156,28 @@ def list_schedules(*, actor: Actor, timezone: str) -> list[ScheduleRow]:
         told = (plan.desired_at(now).on, engine.explain(plan, now), next_change(plan, now))
         rows.append(ScheduleRow(row, len(members[row.id]), *told, saved.get(row.id)))
     return rows
+
+
+def still_on(*, actor: Actor) -> list[StillOn]:
+    """Everything that is on or fought over, the dearest first, with the reason. A fixed number of questions."""
+    actor.require(PERMISSION_VIEW, "see schedules")
+    views = [v for v in sleepable.list_all(actor) if v.state in _ON]
+    ids = [v.id for v in views]
+    rows = Assignment.objects.visible_to(actor).filter(resource_id__in=ids).select_related("schedule")
+    taken = {(a.resource_kind, a.resource_id): a for a in rows}
+    now = clock.now()
+    orders = _live_orders(actor, ids, now)
+    plans: dict[UUID, engine.Schedule] = {}
+    found = []
+    for view in sorted(views, key=lambda v: (-(v.hourly_cost or Decimal(0)), v.name, str(v.id)))[:STILL_ON]:
+        row = taken.get((view.kind, view.id))
+        if row is None:
+            words = f"It {view.protections[0]}." if view.protections else "It follows no schedule."
+        else:
+            base = plans.setdefault(row.schedule_id, row.schedule.plan())
+            words = _why(view, row, with_orders(base, orders[view.kind, view.id], view.wake_seconds), now)
+        found.append(StillOn(view, row.schedule if row else None, words))
+    return found
 
 
 def saved_this_month(actor: Actor, members: dict[UUID, set[UUID]], timezone: str) -> dict[UUID, Decimal]:

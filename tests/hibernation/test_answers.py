@@ -115,6 +115,24 @@ def test_why_names_the_rule_that_decides(
     assert "switched off" in next(e.words for e in why(alice, view).evidence if e.decides)
 
 
+def test_the_list_says_why_things_are_still_on(
+    follow: Follow, kilns: Kilns, alice: Persona, client_of: Callable, time: Time
+) -> None:
+    follow(AWAKE, name="Held kiln", hourly_cost=Decimal(9))
+    kilns.add(alice.organization.id, AWAKE, name="Free kiln")
+    kilns.add(alice.organization.id, ASLEEP, name="Cold kiln")
+    kilns.refuse = InvalidState("The lid is open.")
+    services.tick()
+    found = selectors.still_on(actor=alice.actor)
+    assert [(one.view.name, one.why.split(". ")[-1]) for one in found] == [
+        ("Held kiln", "It is not so yet: The lid is open."),
+        ("Free kiln", "It follows no schedule."),
+    ]
+    shown = client_of(alice).get("/hibernation/").content.decode()
+    assert "The lid is open." in shown
+    assert "Cold kiln" not in shown
+
+
 def test_why_of_what_cannot_be_switched(follow: Follow, kilns: Kilns, alice: Persona, time: Time) -> None:
     stuck = follow(AWAKE)
     kilns.refuse = InvalidState("The lid is open.")
