@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from taskrunner.enums import WorkerState
@@ -84,6 +85,7 @@ class LogQuerySerializer(serializers.Serializer):
     attempt = serializers.IntegerField(required=False, min_value=1)
 
 
+@extend_schema_serializer(component_name="TaskScheduleWrite")
 class ScheduleWriteSerializer(serializers.Serializer):
     """`fields` is what is submitted each time."""
 
@@ -151,6 +153,7 @@ class QuotaSerializer(serializers.Serializer):
     most_gpus = serializers.IntegerField(required=False, allow_null=True, min_value=0)
 
 
+@extend_schema_serializer(component_name="TaskEstimate")
 class EstimateSerializer(serializers.Serializer):
     image = serializers.CharField()
     command = serializers.JSONField(required=False)

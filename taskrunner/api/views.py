@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -317,6 +317,11 @@ class QuotaView(CurfewAPIView):
         return Response({name: getattr(row, str(name)) for name in s.QuotaSerializer().get_fields()})
 
 
+@extend_schema_view(put=extend_schema(operation_id="admin_task_quota_of"))
+class QuotaOfView(QuotaView):
+    """The same of one member."""
+
+
 class TelemetryView(CurfewAPIView):
     @extend_schema(operation_id="telemetry", responses=ANY, tags=WORKER_TAGS)
     def get(self, request: Request, worker_id: UUID | None = None) -> Response:
@@ -335,3 +340,8 @@ class TelemetryView(CurfewAPIView):
             for line in lines
         ]
         return Response(rows[0] if worker_id else {"workers": rows})
+
+
+@extend_schema_view(get=extend_schema(operation_id="telemetry_of"))
+class TelemetryOfView(TelemetryView):
+    """The same of one worker."""
