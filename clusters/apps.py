@@ -23,6 +23,7 @@ class ClustersConfig(AppConfig):
         hooks.cloud_account_disconnecting.subscribe(services.release_account)
         periodic.register("clusters.mark_lost", 5)
         periodic.register("clusters.refigure", 15)
+        periodic.register("clusters.beat_sandbox", 15)
         periodic.register("clusters.poll", 15)
         periodic.register("clusters.reprice", 3600)
         periodic.register("clusters.roll_up", 300)

@@ -47,6 +47,12 @@ def pack() -> int:
     return sum(services.plan(cluster_id=cluster_id) for cluster_id in services.packing_due())
 
 
+@shared_task(name="clusters.beat_sandbox")
+def beat_sandbox() -> int:
+    """Every fifteen seconds: the simulated agents of the sandbox cloud, where it is connected."""
+    return services.beat_sandbox()
+
+
 @shared_task(name="clusters.poll")
 def poll() -> int:
     """Every fifteen seconds: hand clusters that are read without an agent to workers."""

@@ -21,6 +21,7 @@ from clusters.services.insights import packing_due, plan
 from clusters.services.money import reprice_all
 from clusters.services.polling import poll_cluster, poll_due
 from clusters.services.reports import ingest_snapshot
+from clusters.services.simulating import beat_sandbox, play_history
 from clusters.services.steering import (
     act_on_many,
     apply_to_many,
@@ -38,6 +39,7 @@ __all__ = [
     "act_on_many",
     "add_quiet_looks",
     "apply_to_many",
+    "beat_sandbox",
     "begin_maintenance",
     "connect_found",
     "create_cluster",
@@ -55,6 +57,7 @@ __all__ = [
     "mint_for_manifest",
     "packing_due",
     "plan",
+    "play_history",
     "poll_cluster",
     "poll_due",
     "record_heartbeat",

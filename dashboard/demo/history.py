@@ -93,7 +93,7 @@ def _days(rng: random.Random, tier: str, start: datetime, end: datetime) -> Iter
 
 
 @contextmanager
-def _one_quiet_transaction() -> Iterator[None]:
+def one_quiet_transaction() -> Iterator[None]:
     """All or nothing, and without the thousands of hints and live messages about things that are over."""
     with transaction.atomic(durable=True):
         yield
@@ -119,7 +119,7 @@ def play(
     steps += [(session.wake, 1, session) for session in sessions]
     steps += [(session.sleep, 2, session) for session in sessions]
     made = 0
-    with _one_quiet_transaction():
+    with one_quiet_transaction():
         for moment, what, step in sorted(steps, key=lambda s: (s[0], s[1])):
             if isinstance(step, Decimal):
                 with clock.at(moment):

@@ -21,6 +21,7 @@ from cloudnodes.models import CloudNode
 from core import clock
 from core.errors import CurfewError
 from dashboard.demo import clouds, history, people
+from dashboard.demo import clusters as demo_clusters
 from dashboard.demo.people import Cast
 
 AWAKE_AT_FIRST = (("flux-dev", "t4"), ("sdxl-turbo", "a10g"))
@@ -77,7 +78,9 @@ class Command(BaseCommand):
             if account is None:
                 return 0
             clouds.scan_now(cast.organization)
-        return self._history(cast, account, end)
+        made = self._history(cast, account, end)
+        demo_clusters.connect(owner, account, end)
+        return made
 
     def _history(self, cast: Cast, account: CloudAccount, end: Any) -> int:
         nodes = list(

@@ -1,0 +1,81 @@
+"""The sandbox's clusters report through the ordinary way in, as their agents would: now, and for their past."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from accounts.models import AgentToken
+from clusters.enums import Method, State
+from clusters.models import Cluster
+from clusters.sandbox import reports as simulated
+from clusters.sandbox.fleet import Fleet, fleet_named
+from clusters.services import reports
+from clusters.services.figuring import refigure
+from clusters.services.heartbeats import record_heartbeat
+from core import clock
+
+log = logging.getLogger(__name__)
+SESSION = "sandbox"
+REPORT_EVERY = timedelta(minutes=1)
+
+
+def _token(cluster: Cluster) -> AgentToken | None:
+    rows = AgentToken.objects.for_org(cluster.organization_id)
+    found: AgentToken | None = rows.filter(
+        kind="cluster", resource_id=cluster.id, revoked_at=None, enrolment=False
+    ).first()
+    return found
+
+
+def beat_sandbox() -> int:
+    """A heartbeat of each simulated cluster that is not asleep, and a report where a minute has passed. Returns how
+    many beat."""
+    rows = Cluster.objects.all_orgs().filter(account__is_sandbox=True, method=Method.AGENT).exclude(state=State.ASLEEP)
+    beats = 0
+    for cluster in rows.exclude(external_id=""):
+        fleet, token = fleet_named(cluster.external_id), _token(cluster)
+        if fleet is None or token is None:
+            continue
+        now = clock.now()
+        if cluster.reported_at is None or cluster.reported_at <= now - REPORT_EVERY:
+            report(cluster=cluster, token=token, fleet=fleet, at=now, moments=[now])
+            cluster.refresh_from_db()
+        body = simulated.heartbeat(
+            fleet, now, session=SESSION, sequence=cluster.sequence, digest=cluster.digest, nodes=cluster.node_count
+        )
+        beats += record_heartbeat(token=token, body=body)[0] == 200
+    return beats
+
+
+def report(*, cluster: Cluster, token: AgentToken, fleet: Fleet, at: datetime, moments: list[datetime]) -> bool:
+    """One full snapshot of the simulated cluster at a moment, with a usage sample of each of `moments`."""
+    tables = simulated.tables_at(fleet, at)
+    first = int(moments[0].timestamp()) // 60
+    samples = [
+        simulated.usage_at(fleet, simulated.tables_at(fleet, moment), moment, first + number)
+        for number, moment in enumerate(moments)
+    ]
+    body = simulated.message(
+        fleet, at, session=SESSION, sequence=int(at.timestamp()) // 60, tables=tables, usage=samples
+    )
+    status, answer = reports.ingest_snapshot(token=token, body=body)
+    if status != 200:
+        log.warning("sandbox_report_refused", extra={"cluster_id": str(cluster.id), "answer": str(answer)[:200]})
+    return status == 200
+
+
+def play_history(*, cluster: Cluster, start: datetime, end: datetime, step: timedelta = timedelta(hours=6)) -> int:
+    """Let a simulated cluster have reported since `start`: one snapshot a step, one usage sample an hour. The clock is
+    moved, nothing else is special. Returns how many reports there were."""
+    fleet, token = fleet_named(cluster.external_id), _token(cluster)
+    if fleet is None or token is None:
+        return 0
+    done, at = 0, start
+    while at < end:
+        moments = [at - timedelta(hours=h) for h in range(int(step / timedelta(hours=1)) - 1, -1, -1)]
+        with clock.at(at):
+            done += report(cluster=cluster, token=token, fleet=fleet, at=at, moments=moments)
+            refigure(cluster_id=cluster.id)
+        at += step
+    return done
