@@ -9,13 +9,14 @@ class ClustersConfig(AppConfig):
     def ready(self) -> None:
         from accounts import services as accounts
         from accounts import vault
-        from clusters import audit_verbs, scanning, services  # noqa: F401  registers the verbs
+        from clusters import audit_verbs, group_executor, scanning, services  # noqa: F401  registers the verbs
         from clusters.sleeping import setup
         from core import discovery, hooks, menu, periodic
         from operations import registry
 
         registry.register(scanning.ClusterDiscover())
         registry.register(scanning.ClusterPreflight())
+        registry.register(group_executor.GroupChange())
         discovery.register(scanning.CLUSTERS)
         setup.register()
         vault.register_sealed("cluster", services.reseal_credentials)
@@ -25,6 +26,7 @@ class ClustersConfig(AppConfig):
         periodic.register("clusters.refigure", 15)
         periodic.register("clusters.beat_sandbox", 15)
         periodic.register("clusters.poll", 15)
+        periodic.register("clusters.read_groups", 60)
         periodic.register("clusters.reprice", 3600)
         periodic.register("clusters.roll_up", 300)
         periodic.register("clusters.pack", 300)

@@ -9,6 +9,7 @@ from django import forms
 
 from clusters.enums import Environment
 from clusters.providers import kubeconfig
+from clusters.providers.groups import GroupKind
 
 
 class ClusterForm(forms.Form):
@@ -27,6 +28,21 @@ class EditForm(ClusterForm):
     monthly_budget = forms.DecimalField(
         required=False, min_value=Decimal("0.01"), max_digits=12, decimal_places=2, label="Budget a month, USD"
     )
+
+
+class GroupForm(forms.Form):
+    """New limits of a node group; `spot` is "1", "0", or nothing to leave the purchase as it is."""
+
+    kind = forms.ChoiceField(choices=[(kind.value, kind.value) for kind in GroupKind])
+    name = forms.CharField(max_length=200)
+    low = forms.IntegerField(min_value=0)
+    high = forms.IntegerField(min_value=0)
+    spot = forms.ChoiceField(choices=[("", ""), ("1", "1"), ("0", "0")], required=False)
+
+    def asked(self) -> dict[str, Any]:
+        """As the service takes it."""
+        data = dict(self.cleaned_data)
+        return {**data, "spot": None if not data["spot"] else data["spot"] == "1"}
 
 
 class KubeconfigForm(ClusterForm):

@@ -215,11 +215,17 @@ class ClusterNode(UuidModel, OrgOwned):
 
 
 class Summary(OrgOwned):
-    """Figures of a cluster that only its own page shows: groups, namespaces and workloads, as lists of plain rows."""
+    """Figures of a cluster that only its own page shows: groups, namespaces and workloads, as lists of plain rows.
+
+    `groups` is what the last report says, `cloud_groups` what the cloud account says (see `services.grouping`).
+    """
 
     cluster = models.OneToOneField(Cluster, on_delete=models.CASCADE, related_name="+")
     at = models.DateTimeField()
     groups = models.JSONField(default=list)
+    cloud_groups = models.JSONField(default=list)
+    groups_at = models.DateTimeField(null=True)
+    groups_problem = models.CharField(max_length=300, blank=True)
     namespaces = models.JSONField(default=list)
     workloads = models.JSONField(default=list)
     costs = models.JSONField(default=dict)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from clusters import services
+from clusters import group_executor, services
 from clusters.sleeping import watch
 from core.actor import Actor
 
@@ -51,6 +51,18 @@ def pack() -> int:
 def beat_sandbox() -> int:
     """Every fifteen seconds: the simulated agents of the sandbox cloud, where it is connected."""
     return services.beat_sandbox()
+
+
+@shared_task(name="clusters.read_groups")
+def read_groups() -> int:
+    """Every minute: hand clusters whose node groups were not read for long to workers."""
+    return services.groups_due()
+
+
+@shared_task(name="clusters.read_groups_one")
+def read_groups_one(cluster_id: str) -> bool:
+    """Read one cluster's node groups from its cloud account."""
+    return group_executor.read_groups(cluster_id=UUID(cluster_id))
 
 
 @shared_task(name="clusters.poll")

@@ -13,7 +13,7 @@ from django.http import QueryDict
 from clusters.analysis.activity import Activity
 from clusters.analysis.eol import BUILT_IN, EolBadge, Support
 from clusters.enums import HOURS_PER_MONTH, WORDS
-from clusters.models import Cluster, ClusterNode, Sample
+from clusters.models import Cluster, ClusterNode, Sample, Summary
 from clusters.selectors import Registry
 from clusters.selectors.money import Burndown
 from core import clock
@@ -50,6 +50,8 @@ class Row:
     change: float | None
     gauge: str
     eol: EolBadge | None
+    eol_short: str
+    version: str
 
 
 def eol_of(cluster: Cluster) -> EolBadge | None:
@@ -57,6 +59,15 @@ def eol_of(cluster: Cluster) -> EolBadge | None:
     provider = cluster.distribution if cluster.distribution in ("eks", "gke", "aks") else "kubernetes"
     found = BUILT_IN.badge(provider, cluster.version, clock.now().date())
     return None if found.support in (Support.SUPPORTED, Support.UNKNOWN) else found
+
+
+def short_eol(badge: EolBadge | None) -> str:
+    """The badge in a word or two: what extended support costs a month, or that support ends or has ended."""
+    if badge is None:
+        return ""
+    if badge.support is Support.EXTENDED and badge.monthly_extra:
+        return f"+${badge.monthly_extra:,.0f} a month"
+    return "EOL soon" if badge.support is Support.ENDING_SOON else "EOL"
 
 
 def spark_of(values: Sequence[float | None], label: str) -> Spark:
@@ -88,6 +99,7 @@ def gauge_of(health: int | None) -> str:
 def row_of(cluster: Cluster) -> Row:
     """One line of the registry, without further reads."""
     change = cluster.cost_change
+    eol = eol_of(cluster) if cluster.version else None
     trend = "" if change is None else "flat" if abs(change) < 0.02 else "up" if change > 0 else "down"
     return Row(
         cluster,
@@ -97,7 +109,9 @@ def row_of(cluster: Cluster) -> Row:
         trend,
         None if change is None else abs(100 * change),
         gauge_of(cluster.health),
-        eol_of(cluster) if cluster.version else None,
+        eol,
+        short_eol(eol),
+        cluster.version.partition("-")[0],
     )
 
 
@@ -220,20 +234,47 @@ def activity_chart(chart_id: str, found: Activity) -> dict[str, Any] | None:
     }
 
 
-def group_rows(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Node groups for the table."""
-    return [
-        {
-            "name": group["name"] or "No group",
-            "kind": GROUP_KINDS.get(group["kind"], "Other"),
-            "nodes": group["nodes"],
-            "spot": group["spot"],
-            "types": ", ".join(group["types"]),
-            "zones": ", ".join(group["zones"]),
-            "monthly": None if group["hourly"] is None else Decimal(group["hourly"]) * HOURS_PER_MONTH,
-        }
-        for group in groups
-    ]
+def group_rows(summary: Summary | None) -> list[dict[str, Any]]:
+    """Node groups for the table: what the report says of them, with what the cloud account says beside it."""
+    if summary is None:
+        return []
+    cloud = {group["name"]: group for group in summary.cloud_groups}
+    ready = summary.insights.get("spot_groups", {})
+    rows = []
+    for group in summary.groups:
+        ours = cloud.pop(group["name"], None) if group["kind"] in ("eks", "asg", "kops") else None
+        counted = ready.get(group["name"])
+        rows.append(
+            {
+                "name": group["name"] or "No group",
+                "kind": GROUP_KINDS.get(group["kind"], "Other"),
+                "nodes": group["nodes"],
+                "spot": group["spot"],
+                "types": ", ".join(group["types"]),
+                "zones": ", ".join(group["zones"]),
+                "monthly": None if group["hourly"] is None else Decimal(group["hourly"]) * HOURS_PER_MONTH,
+                "cloud": ours,
+                "limits": ", ".join(f"{key} {value}" for key, value in group.get("limits", {}).items()),
+                "ready": None if not counted or not counted["pods"] else 100 * counted["ready"] / counted["pods"],
+            }
+        )
+    return rows + [_empty_group(group) for group in cloud.values()]
+
+
+def _empty_group(group: dict[str, Any]) -> dict[str, Any]:
+    """A group of the cloud that has no node now."""
+    return {
+        "name": group["name"],
+        "kind": "EKS managed" if group["kind"] == "managed" else "Auto Scaling group",
+        "nodes": 0,
+        "spot": 0,
+        "types": ", ".join(group["types"]),
+        "zones": "",
+        "monthly": Decimal(0),
+        "cloud": group,
+        "limits": "",
+        "ready": None,
+    }
 
 
 def topology(nodes: Sequence[ClusterNode], groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

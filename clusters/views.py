@@ -15,10 +15,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.access import signed_in
 from clusters import extensions, selectors, services, viewing
 from clusters.enums import Method, Span
-from clusters.forms import EditForm
+from clusters.forms import EditForm, GroupForm
 from clusters.inventory import install
 from clusters.models import Cluster, Summary
 from clusters.selectors.compare import compare
+from clusters.selectors.found import last_operation
 from clusters.selectors.money import burndown
 from clusters.selectors.overview import activity_of
 from clusters.sleeping.selectors import strip_of
@@ -26,6 +27,7 @@ from core import clock
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput
 from core.htmx import redirect, render_page
+from operations.models import Operation
 
 SIZES = (25, 50, 100, 200)
 TABS = (
@@ -129,7 +131,7 @@ def _tab_context(request: HttpRequest, cluster: Cluster, tab: str, summary: Summ
         )
         page = Paginator(rows, MOST_ROWS).get_page(request.GET.get("page", "1"))
         page.object_list = list(page.object_list)
-        return {"page": page, "groups": viewing.group_rows(summary.groups if summary else [])}
+        return {"page": page, "groups": viewing.group_rows(summary), "doing": last_operation_of(request, cluster)}
     if tab == "workloads":
         return {
             "namespaces": viewing.usage_rows(summary.namespaces[:MOST_ROWS]) if summary else [],
@@ -149,6 +151,28 @@ def sync(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
         cluster = selectors.get_cluster(actor=actor_of(request), cluster_id=cluster_id)
         return _answer(request, cluster, refused.message, "warn")
     return _answer(request, row, f"{row.name} will report with its next heartbeat.")
+
+
+def last_operation_of(request: HttpRequest, cluster: Cluster) -> Operation | None:
+    """The newest change of a node group."""
+    return last_operation(actor=actor_of(request), kind=services.GROUP_CHANGE, resource_id=cluster.id)
+
+
+@signed_in
+@require_POST
+def change_group(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """New limits of a node group, and spot or on-demand where that can be chosen."""
+    actor = actor_of(request)
+    cluster = selectors.get_cluster(actor=actor, cluster_id=cluster_id)
+    back = f"{cluster.get_absolute_url()}?tab=nodes"
+    form = GroupForm(request.POST)
+    if not form.is_valid():
+        raise InvalidInput("; ".join(words for errors in form.errors.values() for words in errors))
+    try:
+        services.request_group_change(actor=actor, cluster_id=cluster_id, **form.asked())
+    except InvalidInput as refused:
+        raise InvalidInput(" ".join(words for errors in refused.errors.values() for words in errors)) from None
+    return redirect(request, back)
 
 
 @signed_in

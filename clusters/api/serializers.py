@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from clusters.enums import Environment
+from clusters.providers.groups import GroupKind
 from clusters.selectors.registry import HIGH_COST, PILLS, SORTS
 
 MOST_COMPARED = 6
@@ -42,6 +43,16 @@ class ClusterWriteSerializer(ClusterChangeSerializer):
     account_id = serializers.UUIDField(required=False)
     external_id = serializers.CharField(max_length=300, required=False, allow_blank=True)
     kubeconfig_text = serializers.CharField(max_length=300_000, required=False, write_only=True, trim_whitespace=False)
+
+
+class GroupChangeSerializer(serializers.Serializer):
+    """`kind` is asg or managed; `spot` may be left out to leave the purchase as it is."""
+
+    kind = serializers.ChoiceField(choices=[kind.value for kind in GroupKind])
+    name = serializers.CharField(max_length=200)
+    low = serializers.IntegerField(min_value=0)
+    high = serializers.IntegerField(min_value=0)
+    spot = serializers.BooleanField(required=False, allow_null=True, default=None)
 
 
 class MaintenanceSerializer(serializers.Serializer):

@@ -13,9 +13,7 @@ urlpatterns = [
     path("clusters/overview", analysis_views.OverviewView.as_view(), name="clusters-overview"),
     path("clusters/<uuid:cluster_id>", views.ClusterView.as_view(), name="cluster"),
     path("clusters/<uuid:cluster_id>/nodes", views.NodesView.as_view(), name="cluster-nodes"),
-    path(
-        "clusters/<uuid:cluster_id>/node-groups", views.SummaryListView.as_view(field="groups"), name="cluster-groups"
-    ),
+    path("clusters/<uuid:cluster_id>/node-groups", views.GroupsView.as_view(field="groups"), name="cluster-groups"),
     path(
         "clusters/<uuid:cluster_id>/namespaces",
         views.SummaryListView.as_view(field="namespaces"),

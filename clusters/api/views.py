@@ -18,7 +18,7 @@ from clusters.selectors.compare import compare
 from core import clock
 from core.api.pagination import Pages
 from core.api.views import CurfewAPIView
-from operations.api.shapes import moment
+from operations.api.shapes import accepted, moment
 
 ANY = OpenApiTypes.OBJECT
 TAGS = ["clusters"]
@@ -104,6 +104,19 @@ class SummaryListView(CurfewAPIView):
         rows = getattr(found, self.field) if found else []
         at = moment(found.at) if found else None
         return Response({"count": len(rows), "at": at, "currency": "USD", "results": rows})
+
+
+class GroupsView(SummaryListView):
+    @extend_schema(
+        operation_id="clusters_group_change", request=serializers.GroupChangeSerializer, responses={202: ANY}, tags=TAGS
+    )
+    def post(self, request: Request, cluster_id: UUID) -> Response:
+        """New limits of a node group of the cloud account, and spot or on-demand where that can be chosen."""
+        asked = read(serializers.GroupChangeSerializer, request.data)
+        key = request.headers.get("Idempotency-Key", "")[:200] or None
+        operation = services.request_group_change(actor=self.actor, cluster_id=cluster_id, idempotency_key=key, **asked)
+        body, headers = accepted(operation)
+        return Response(body, status=202, headers=headers)
 
 
 class DriftView(CurfewAPIView):

@@ -38,6 +38,12 @@ def wanted_sizes(fleet: Fleet, at: datetime) -> dict[str, int]:
     return found
 
 
+def scaled(fleet: Fleet, at: datetime, limits: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """What the autoscaler makes of the load within the limits that the cloud has for its groups."""
+    wanted = wanted_sizes(fleet, at)
+    return {name: max(limits[name][0], min(limits[name][1], wanted[name])) for name in limits if name in wanted}
+
+
 def replicas(app: App, load: float) -> int:
     """How many pods a workload has."""
     return app.quiet + round((app.busy - app.quiet) * load)

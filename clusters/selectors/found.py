@@ -42,7 +42,9 @@ def get_found(*, actor: Actor, found_id: UUID) -> FoundCluster:
 
 
 def last_operation(*, actor: Actor, kind: str, resource_id: UUID) -> Operation | None:
-    """The newest operation of a kind on an account or cluster."""
+    """The newest operation of a kind on an account or cluster; None also for whoever may not see operations."""
+    if not actor.can("operations.view"):
+        return None
     rows: Any = Operation.objects.visible_to(actor).filter(kind=kind, resource_id=resource_id)
     found: Operation | None = rows.order_by("-created_at").first()
     return found

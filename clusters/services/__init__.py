@@ -15,6 +15,8 @@ from clusters.services.connecting import (
 )
 from clusters.services.discovering import DISCOVER, connect_found, request_discovery, request_preflight
 from clusters.services.figuring import judge_again, refigure, refigure_dirty
+from clusters.services.grouping import CHANGE as GROUP_CHANGE
+from clusters.services.grouping import groups_due, request_group_change
 from clusters.services.heartbeats import mark_lost, record_heartbeat
 from clusters.services.history import add_quiet_looks, forget_old
 from clusters.services.insights import packing_due, plan
@@ -34,6 +36,7 @@ from clusters.services.steering import (
 
 __all__ = [
     "DISCOVER",
+    "GROUP_CHANGE",
     "PREFLIGHT",
     "Connected",
     "act_on_many",
@@ -48,6 +51,7 @@ __all__ = [
     "end_maintenance",
     "forget_old",
     "from_tags",
+    "groups_due",
     "ingest_snapshot",
     "judge_again",
     "manifest_url",
@@ -66,6 +70,7 @@ __all__ = [
     "release_account",
     "reprice_all",
     "request_discovery",
+    "request_group_change",
     "request_preflight",
     "reseal_credentials",
     "sync_now",

@@ -63,7 +63,8 @@ def insights(cluster: Cluster, tables: Tables, facts: ClusterFacts, grade: Effic
     report = cis.check(security_facts(tables))
     return {
         "efficiency": {**plain(grade), "formula": grade.formula},
-        "spot": _spot(spot_readiness(facts, spot_prices(cluster, facts, now))),
+        "spot": _spot(ready := spot_readiness(facts, spot_prices(cluster, facts, now))),
+        "spot_groups": spot_by_group(tables, facts, ready),
         "drift": _drift(cluster, facts),
         "stability": plain(stability(stability_facts(cluster, tables, facts, now))),
         "cis": {
@@ -96,6 +97,19 @@ def _spot(found: SpotReadiness) -> dict[str, Any]:
     ordered = sorted(found.workloads, key=lambda w: (-(w.hourly_cost or 0), w.workload))
     workloads = [{**plain(one), "words": [reason.words for reason in one.reasons]} for one in ordered[:MOST_WORKLOADS]]
     return {**plain(found), "workloads": workloads, "count": len(ordered)}
+
+
+def spot_by_group(tables: Tables, facts: ClusterFacts, found: SpotReadiness) -> dict[str, dict[str, int]]:
+    """Of each node group: how many pods it holds, daemons left out, and how many of them are ready for spot."""
+    groups = {name: str(node.get("group", "")) for name, node in (tables.get("nodes") or {}).items()}
+    good = {one.workload for one in found.workloads if one.ready}
+    counted: dict[str, dict[str, int]] = defaultdict(lambda: {"pods": 0, "ready": 0})
+    for pod in facts.pods:
+        if pod.node and not pod.daemonset and not pod.mirror:
+            row = counted[groups.get(pod.node, "")]
+            row["pods"] += 1
+            row["ready"] += pod.workload in good
+    return dict(counted)
 
 
 def spot_prices(cluster: Cluster, facts: ClusterFacts, now: datetime) -> list[SpotPrice]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from accounts.models import AgentToken
 from clusters.enums import Method, State
-from clusters.models import Cluster
+from clusters.models import Cluster, Summary
 from clusters.sandbox import reports as simulated
 from clusters.sandbox.fleet import Fleet, fleet_named
 from clusters.services import reports
@@ -39,7 +40,7 @@ def beat_sandbox() -> int:
             continue
         now = clock.now()
         if cluster.reported_at is None or cluster.reported_at <= now - REPORT_EVERY:
-            report(cluster=cluster, token=token, fleet=fleet, at=now, moments=[now])
+            report(cluster=cluster, token=token, fleet=fleet, at=now, moments=[now], limits=_limits(cluster))
             cluster.refresh_from_db()
         body = simulated.heartbeat(
             fleet, now, session=SESSION, sequence=cluster.sequence, digest=cluster.digest, nodes=cluster.node_count
@@ -48,12 +49,36 @@ def beat_sandbox() -> int:
     return beats
 
 
-def report(*, cluster: Cluster, token: AgentToken, fleet: Fleet, at: datetime, moments: list[datetime]) -> bool:
+def _limits(cluster: Cluster) -> dict[str, tuple[int, int]]:
+    """Least and most machines of each group as the cloud says; a group scaled to nothing stays there."""
+    rows = Summary.objects.for_org(cluster.organization_id).filter(cluster_id=cluster.id)
+    groups = rows.values_list("cloud_groups", flat=True).first() or []
+    return {
+        group["name"]: (0, 0) if group["desired"] == 0 and group["high"] <= 1 else (group["low"], group["high"])
+        for group in groups
+    }
+
+
+def report(
+    *,
+    cluster: Cluster,
+    token: AgentToken,
+    fleet: Fleet,
+    at: datetime,
+    moments: list[datetime],
+    limits: Mapping[str, tuple[int, int]] | None = None,
+) -> bool:
     """One full snapshot of the simulated cluster at a moment, with a usage sample of each of `moments`."""
-    tables = simulated.tables_at(fleet, at)
+    limits = limits or {}
+    tables = simulated.tables_at(fleet, at, simulated.scaled(fleet, at, limits))
     first = int(moments[0].timestamp()) // 60
     samples = [
-        simulated.usage_at(fleet, simulated.tables_at(fleet, moment), moment, first + number)
+        simulated.usage_at(
+            fleet,
+            simulated.tables_at(fleet, moment, simulated.scaled(fleet, moment, limits)),
+            moment,
+            first + number,
+        )
         for number, moment in enumerate(moments)
     ]
     body = simulated.message(
@@ -65,7 +90,7 @@ def report(*, cluster: Cluster, token: AgentToken, fleet: Fleet, at: datetime, m
     return status == 200
 
 
-def play_history(*, cluster: Cluster, start: datetime, end: datetime, step: timedelta = timedelta(hours=6)) -> int:
+def play_history(*, cluster: Cluster, start: datetime, end: datetime, step: timedelta = timedelta(hours=12)) -> int:
     """Let a simulated cluster have reported since `start`: one snapshot a step, one usage sample an hour. The clock is
     moved, nothing else is special. Returns how many reports there were."""
     fleet, token = fleet_named(cluster.external_id), _token(cluster)

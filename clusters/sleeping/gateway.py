@@ -46,7 +46,7 @@ def open_groups(cluster: Cluster) -> NodeGroups | None:
     if account is None or account.provider != "aws":
         return None
     connection = vault.connect_with(vault.credentials_of(account), is_sandbox=account.is_sandbox)
-    region = cluster.region or account.region
+    region = polling.place_of(cluster.external_id)[0] or cluster.region or account.region
     return AwsNodeGroups(connection, region=region, cluster=name_in_cloud(cluster))  # type: ignore[arg-type]
 
 

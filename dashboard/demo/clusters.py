@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from accounts.models import CloudAccount
 from clusters import services
@@ -18,6 +19,7 @@ from dashboard.demo.history import one_quiet_transaction
 
 log = logging.getLogger(__name__)
 DAYS = 14
+REGIONS = ("us-east-1", "us-west-2")
 CONNECTED = {"lark-prod": Decimal(900), "lark-dev": Decimal(120)}
 
 
@@ -27,8 +29,7 @@ def connect(owner: Actor, account: CloudAccount, end: datetime) -> int:
     reports = 0
     with one_quiet_transaction(), clock.at(start):
         found = FoundCluster.objects.for_org(account.organization_id).filter(account=account, name__in=list(CONNECTED))
-        if not found.exists():
-            _look(account)
+        _look(account)
         known = Cluster.objects.for_org(account.organization_id).values_list("external_id", flat=True)
         for row in found.exclude(external_id__in=list(known)).order_by("name"):
             try:
@@ -38,6 +39,8 @@ def connect(owner: Actor, account: CloudAccount, end: datetime) -> int:
                 log.warning("demo_cluster_not_connected", extra={"reason": str(refused)})
                 continue
             reports += services.play_history(cluster=made, start=start, end=end)
+            with clock.at(end):
+                services.plan(cluster_id=made.id)
     services.beat_sandbox()
     return reports
 
@@ -46,6 +49,9 @@ def _look(account: CloudAccount) -> None:
     from accounts import vault
 
     try:
-        discovering.discover(account, vault.connection_of(account))
+        connection: Any = vault.connection_of(account)
+        for region in REGIONS:
+            found, problems = discovering.look(connection, region)
+            discovering.remember(account=account, found=found, regions=[] if problems else [region], at=clock.now())
     except ProviderError as silent:
         log.warning("demo_clusters_not_found", extra={"reason": silent.message})

@@ -47,6 +47,7 @@ ROUTES = [
     page("/clusters/compare?id={cluster}&id={other_cluster}", stranger=404),
     page("/clusters/upgrade?id={cluster}", viewer=403, operator=403, stranger=404),
     page("/clusters/{cluster}/edit", viewer=403, operator=403, stranger=404),
+    _post("/clusters/{cluster}/groups", 403, 404, 404, 404, {"kind": "asg", "name": "x", "low": "0", "high": "1"}),
     _post("/clusters/{cluster}/edit", 403, 403, 302, 404, {"name": "lark-prod"}),
     page("/clusters/connect", viewer=403, operator=403),
     page("/clusters/connect/agent", viewer=403, operator=403),
@@ -103,6 +104,15 @@ ROUTES = [
     ),
     api("PATCH", ID, viewer=403, operator=403, owner=200, stranger=404, body={"team": "Lights"}),
     api("DELETE", ID, viewer=403, operator=403, owner=204, stranger=404),
+    api(
+        "POST",
+        f"{ID}/node-groups",
+        viewer=403,
+        operator=404,
+        owner=404,
+        stranger=404,
+        body={"kind": "asg", "name": "x", "low": 0, "high": 1},
+    ),
     api("POST", f"{ID}/sync", viewer=403, operator=202, owner=202, stranger=404),
     api("POST", f"{ID}/maintenance", viewer=403, operator=200, owner=200, stranger=404, body={"on": True}),
 ]

@@ -46,7 +46,7 @@ def test_history_is_played_through_the_ordinary_way_in(
     ).cluster
     monkeypatch.undo()
     end = START
-    assert services.play_history(cluster=made, start=end - timedelta(days=1), end=end) == 4
+    assert services.play_history(cluster=made, start=end - timedelta(days=1), end=end) == 2
     row = Cluster.objects.all_orgs().get()
     assert row.node_count > 2
     assert row.used_cpu_milli
