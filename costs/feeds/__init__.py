@@ -1,0 +1,1 @@
+"""Prices as the clouds publish them: each feed gives rows for the price book, with their source and date."""
