@@ -167,7 +167,7 @@ def change_group(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     back = f"{cluster.get_absolute_url()}?tab=nodes"
     form = GroupForm(request.POST)
     if not form.is_valid():
-        raise InvalidInput("; ".join(words for errors in form.errors.values() for words in errors))
+        raise InvalidInput("; ".join(str(words) for errors in form.errors.values() for words in errors))
     try:
         services.request_group_change(actor=actor, cluster_id=cluster_id, **form.asked())
     except InvalidInput as refused:
