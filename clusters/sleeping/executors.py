@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -36,6 +37,7 @@ SYSTEM_SECONDS = 600.0
 WAVE_SECONDS = 300.0
 CHECKPOINT_EVERY = 10
 MOST_FAILURES_KEPT = 50
+MOST_IN_A_ROW = 3
 
 
 class ClusterOrder(BaseExecutor):
@@ -64,36 +66,49 @@ class ClusterOrder(BaseExecutor):
     def each(
         self, context: RunContext, stage: str, entries: Sequence[Entry], act: Callable[[Entry], Did], words: str
     ) -> None:
-        """Act on each entry from where a predecessor stopped; failures that do not pass are noted, and the rest goes on."""
+        """Act on each entry from where a predecessor stopped. What fails is noted and the rest goes on; only when several
+        in a row fail for a reason that passes is the way itself broken, and the order waits."""
         begun: dict[str, int] = context.state.get("cursor") or {}
-        start = begun.get(stage, 0)
+        start, broken = begun.get(stage, 0), 0
         for number, entry in enumerate(entries[start:], start):
             if number % CHECKPOINT_EVERY == 0:
                 context.check_cancel()
                 context.checkpoint(cursor={**(context.state.get("cursor") or {}), stage: number})
                 context.progress(step=f"{words}: {number} of {len(entries)}")
-            self.attempt(context, entry.title, lambda entry=entry: act(entry))  # type: ignore[misc]
+            passing = self.attempt(context, entry.title, lambda entry=entry: act(entry))  # type: ignore[misc]
+            broken = broken + 1 if passing is not None else 0
+            if passing is not None and broken >= MOST_IN_A_ROW:
+                raise passing
         if len(entries) > start:
             context.checkpoint(cursor={**(context.state.get("cursor") or {}), stage: len(entries)})
 
+    def all_of(self, context: RunContext, steps: Sequence[tuple[str, Callable[[], Did]]]) -> None:
+        """Attempt every step; when one failed for a reason that passes, all of them are tried again later."""
+        failures = [self.attempt(context, title, act) for title, act in steps]
+        passing = next((failure for failure in failures if failure is not None), None)
+        if passing is not None:
+            raise passing
+
     @staticmethod
-    def attempt(context: RunContext, title: str, act: Callable[[], Did]) -> None:
-        """One step; what became of it goes to the tally, its failure to the list of failures."""
+    def attempt(context: RunContext, title: str, act: Callable[[], Did]) -> ProviderError | None:
+        """One step. Its failure is noted until it succeeds, and returned when it may pass by itself."""
+        failed = dict(context.state.get("failed") or {})
         try:
             did = act()
         except ProviderError as failure:
-            if failure.transient:
-                raise
-            failed = dict(context.state.get("failed") or {})
             if len(failed) < MOST_FAILURES_KEPT:
                 failed[title] = f"{failure.message} {failure.detail}".strip()[:300]
+                context.checkpoint(failed=failed)
+            return failure if failure.transient else None
+        if title in failed:
+            del failed[title]
             context.checkpoint(failed=failed)
-            return
         if did in (Did.GONE, Did.KEPT):
             odd = dict(context.state.get("odd") or {})
             if len(odd) < MOST_FAILURES_KEPT:
                 odd[title] = str(did)
             context.checkpoint(odd=odd)
+        return None
 
     @staticmethod
     def since(context: RunContext, name: str) -> float:
@@ -138,6 +153,11 @@ class ClusterSleep(ClusterOrder):
             if mine:
                 self.tell(context, PHASE_WORDS[phase], number + 1, self.steps)
             self.each(context, phase, mine, lambda e: hands.sleep_object(e, str(snapshot.id)), PHASE_WORDS[phase])
+        failed = context.state.get("failed") or {}
+        if failed and "again" not in context.state:
+            context.checkpoint(again=True)
+            for entry in (e for e in entries if e.title in failed and e.phase != Phase.NODES):
+                self.attempt(context, entry.title, partial(hands.sleep_object, entry, str(snapshot.id)))
         self._drain(context, hands, entries)
         self._nodes(context, cluster, hands, snapshot, entries)
         left = self._settle(context, hands)
@@ -183,7 +203,8 @@ class ClusterSleep(ClusterOrder):
         if context.state.get("drained"):
             return
         self.tell(context, "Wait for pods to end", 6, self.steps)
-        slept = {(e.kind, e.namespace, e.name) for e in entries if e.phase == Phase.WORKLOADS}
+        failed = context.state.get("failed") or {}
+        slept = {(e.kind, e.namespace, e.name) for e in entries if e.phase == Phase.WORKLOADS and e.title not in failed}
         pods, jobs = waiting.remaining(read_objects(hands.kube, ("Pod", "ReplicaSet", "Job")), slept)
         if pods:
             self.wait(context, "drain", f"Wait for {pods} pods to end", DRAIN_SECONDS)
@@ -218,24 +239,11 @@ class ClusterSleep(ClusterOrder):
         services.note_decision(
             snapshot, decision, kept + kept_values(Kept(f"node/{n}", r) for n, r in sorted(staying.items()))
         )
-        for step in groups:
-            self.attempt(
-                context,
-                step.key,
-                lambda step=step: hands.sleep_group(recorded[step.key], step, str(snapshot.id)),  # type: ignore[misc]
-            )
-        resource = waiting.CLAIMS
-        for claim in claims:
-            hands.fence()
-            self.attempt(
-                context,
-                f"NodeClaim/{claim.name}",
-                lambda c=claim: (
-                    Did.DONE  # type: ignore[misc]
-                    if hands.patiently(lambda: hands.kube.delete(resource, "", c.name, uid=c.uid))
-                    else Did.ALREADY
-                ),
-            )
+        steps: list[tuple[str, Callable[[], Did]]] = [
+            (step.key, partial(hands.sleep_group, recorded[step.key], step, str(snapshot.id))) for step in groups
+        ]
+        steps += [(f"NodeClaim/{claim.name}", partial(hands.end_claim, claim.name, claim.uid)) for claim in claims]
+        self.all_of(context, steps)
         failed = context.state.get("failed") or {}
         stuck = {node for step in groups if step.key in failed for node in step.nodes}
         stuck |= {claim.node for claim in claims if f"NodeClaim/{claim.name}" in failed}
@@ -283,8 +291,8 @@ class ClusterWake(ClusterOrder):
             if by_phase[phase]:
                 self.tell(context, words, number, self.steps)
             self.each(context, phase, by_phase[phase], hands.wake_object, words)
-        for group in map(GroupEntry.read, snapshot.groups):
-            self.attempt(context, group.key, lambda group=group: hands.unsteer(group))  # type: ignore[misc]
+        steered = map(GroupEntry.read, snapshot.groups)
+        self.all_of(context, [(group.key, partial(hands.unsteer, group)) for group in steered])
         if context.state.get("failed"):
             raise self._unfinished(context)
         return {"snapshot": str(snapshot.id), "objects": len(entries), **self.summary(context)}
@@ -299,10 +307,11 @@ class ClusterWake(ClusterOrder):
         failed: dict[str, str] = context.state["failed"]
         title, words = next(iter(failed.items()))
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        context.checkpoint(cursor={}, failed={})
+        context.checkpoint(cursor={}, failed={}, waves=0)
         return OperationFailed(
             f"{title}{more} could not be restored: {words}",
             code="not_restored",
+            transient=True,
             next_step="Mend the cause, then wake it again: what was restored stays so. Or take the restore file.",
         )
 
@@ -315,12 +324,8 @@ class ClusterWake(ClusterOrder):
         after = {step.key: step.after for step in decision.groups}
         groups = [GroupEntry.read(raw) for raw in snapshot.groups]
         if not context.state.get("resized"):
-            for group in groups:
-                self.attempt(
-                    context,
-                    group.key,
-                    lambda group=group: hands.wake_group(group, after.get(group.key), str(context.operation.id)),  # type: ignore[misc]
-                )
+            order = str(context.operation.id)
+            self.all_of(context, [(g.key, partial(hands.wake_group, g, after.get(g.key), order)) for g in groups])
             context.checkpoint(resized=True)
         self.each(context, Phase.NODES, pools, hands.wake_object, "Open node pools")
         if context.state.get("joined"):

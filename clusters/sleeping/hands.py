@@ -107,6 +107,15 @@ class Hands:
         done = self.kube.patch(resource_of(entry.kind), entry.namespace, entry.name, patch)
         return Did.GONE if done is None else Did.DONE
 
+    def end_claim(self, name: str, uid: str) -> Did:
+        """Delete a NodeClaim: Karpenter drains its node under the budgets and ends it."""
+
+        def step() -> Did:
+            self.fence()
+            return Did.DONE if self.kube.delete(resource_of("NodeClaim"), "", name, uid=uid) else Did.ALREADY
+
+        return self.patiently(step)
+
     # groups
 
     def _group(self, kind: GroupKind, name: str) -> Group | None:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clusters.providers.groups import Group, GroupKind, LaunchFailure
-from clusters.providers.kube import Resource
 from clusters.sleeping.hands import Hands
 from clusters.sleeping.kinds import WORKLOAD_KINDS, Object, labels_of, spec_of
 from clusters.sleeping.observe import RESOURCES, read_objects
@@ -26,7 +25,7 @@ from clusters.sleeping.world import (
 )
 from operations.registry import OperationFailed, RunContext
 
-CLAIMS: Resource = RESOURCES["NodeClaim"]
+LONGEST_TAG = 256
 
 
 def remaining(objects: Mapping[str, Sequence[Object]], slept: Collection[Key]) -> tuple[int, int]:
@@ -159,8 +158,11 @@ def _steer(hands: Hands, group: Group, remedy: Mapping[str, Any]) -> None:
     assert hands.groups is not None
     if STEER_TAG not in group.tags:
         share = "-" if group.on_demand is None else str(group.on_demand)
+        before = f"{'+'.join(group.subnets) or '-'} {share}"
+        if len(before) > LONGEST_TAG:
+            return  # what cannot be remembered is not changed
         hands.fence()
-        hands.groups.remember(group, STEER_TAG, f"{'+'.join(group.subnets) or '-'} {share}"[:256])
+        hands.groups.remember(group, STEER_TAG, before)
     hands.fence()
     hands.groups.steer(group, **remedy)
 

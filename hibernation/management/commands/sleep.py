@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from typing import Any
 
@@ -21,6 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("kind", help="cluster, cloud_node, ...")
         parser.add_argument("name", help="its id or name")
         parser.add_argument("--reason", default="manage.py sleep")
+        parser.add_argument("--json", action="store_true", help="one JSON object on one line")
         parser.add_argument("--no-wait", action="store_true", help="only order it; a worker does it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,7 +35,11 @@ class Command(BaseCommand):
             raise CommandError(refused.message) from None
         if operation_id is None or options["no_wait"]:
             return
-        ended = ordering.see_through(operation_id, self.stdout.write)
+        quiet = options["json"]
+        ended = ordering.see_through(operation_id, (lambda words: None) if quiet else self.stdout.write)
+        if quiet:
+            self.stdout.write(json.dumps({"operation": str(ended.id), "status": ended.status, "error": ended.error}))
         if ended.status != Status.SUCCEEDED:
             raise CommandError(ordering.outcome(ended))
-        self.stdout.write(ordering.outcome(ended))
+        if not quiet:
+            self.stdout.write(ordering.outcome(ended))

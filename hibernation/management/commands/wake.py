@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--cluster", help="the cluster's id or name, when the file does not lead to it")
         parser.add_argument("--reason", default="manage.py wake")
+        parser.add_argument("--json", action="store_true", help="one JSON object on one line")
         parser.add_argument("--no-wait", action="store_true", help="only order it; a worker does it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,10 +41,14 @@ class Command(BaseCommand):
             raise CommandError(refused.message) from None
         if operation_id is None or options["no_wait"]:
             return
-        ended = ordering.see_through(operation_id, self.stdout.write)
+        quiet = options["json"]
+        ended = ordering.see_through(operation_id, (lambda words: None) if quiet else self.stdout.write)
+        if quiet:
+            self.stdout.write(json.dumps({"operation": str(ended.id), "status": ended.status, "error": ended.error}))
         if ended.status != Status.SUCCEEDED:
             raise CommandError(ordering.outcome(ended))
-        self.stdout.write(ordering.outcome(ended))
+        if not quiet:
+            self.stdout.write(ordering.outcome(ended))
 
     @staticmethod
     def _order(options: dict[str, Any]) -> UUID | None:

@@ -128,7 +128,9 @@ def test_a_cluster_that_sleeps_is_not_let_go_without_its_restore_file(
 def test_the_commands_do_it_alone(
     asleep: Any, cluster: Cluster, kube: LivingKube, cloud: MotoCloud, tmp_path: Path
 ) -> None:
-    call_command("wake", "cluster", cluster.name, stdout=StringIO())
+    out = StringIO()
+    call_command("wake", "cluster", cluster.name, "--json", stdout=out)
+    assert json.loads(out.getvalue())["status"] == "succeeded"
     assert (kube.picture(), cloud.state()) == asleep
     call_command("sleep", "cluster", str(cluster.id), stdout=StringIO())
     assert kube.get("deployments", "shop", "web")["spec"]["replicas"] == 0
