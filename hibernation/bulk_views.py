@@ -18,6 +18,7 @@ from hibernation.enums import PERMISSION_MANAGE
 from hibernation.forms import read_resources
 
 OFF = "off"
+MOST = 1000
 
 
 def _filters(request: HttpRequest) -> selectors.BulkFilters:
@@ -67,6 +68,8 @@ def _apply(actor: Actor, request: HttpRequest, found: selectors.Bulk) -> str:
     chosen = found.matching if request.POST.get("all") else read_resources(request.POST, "resources")
     if not chosen:
         raise InvalidInput(errors={"resources": ["Tick something first, or choose everything that matches."]})
+    if len(chosen) > MOST:
+        raise InvalidInput(errors={"resources": [f"At most {MOST:,} at once; narrow the list, by a tag for example."]})
     to = request.POST.get("schedule", "")
     if to == OFF:
         return f"{services.unassign_all(actor=actor, resources=chosen)} taken off their schedules"

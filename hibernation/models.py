@@ -94,6 +94,7 @@ class Assignment(UuidModel, OrgOwned):
                 fields=["organization", "resource_kind", "resource_id"], name="hibernation_one_schedule"
             )
         ]
+        indexes = [models.Index(fields=["organization", "wanted", "changes_at"], name="hibernation_next_curfew")]
 
     def __str__(self) -> str:
         return f"{self.resource_kind} {self.resource_id}"
@@ -145,6 +146,7 @@ class Decision(UuidModel, OrgOwned):
         indexes = [
             models.Index(fields=["resource_kind", "resource_id", "-at"], name="hibernation_decisions"),
             models.Index(fields=["schedule", "-at"], name="hibernation_by_schedule"),
+            models.Index(fields=["organization", "-at"], name="hibernation_recent"),
         ]
 
     def __str__(self) -> str:

@@ -222,6 +222,7 @@ def _give(due: list[tuple[Row, Standing]], wishes: Wishes, done: Ticked, seconds
     until = time.monotonic() + seconds
     queue = _in_turn(row for row, _ in due)
     wake_seconds = {row.id: standing.wake_seconds for row, standing in due}
+    slept: list[tuple[Row, str]] = []
     while queue and time.monotonic() < until:
         batch = [queue.popleft() for _ in range(min(NAMED_AT_ONCE, len(queue)))]
         views = _views(batch)
@@ -231,8 +232,11 @@ def _give(due: list[tuple[Row, Standing]], wishes: Wishes, done: Ticked, seconds
                 break
             view = views.get((row.resource_kind, row.resource_id))
             if view is not None and (row.changes_at is None or clock.now() < row.changes_at):
-                _order(row, view, wishes.of(row, wake_seconds[row.id]).cause, wishes.now, done)
+                ordered = _order(row, view, wishes.of(row, wake_seconds[row.id]).cause, wishes.now, done)
+                if ordered and row.wanted == Wanted.ASLEEP:
+                    slept.append((row, view.name))
     done.waiting = len(queue)
+    warning.tell_slept(slept, wishes.now)
 
 
 def _in_turn(rows: Iterable[Row]) -> deque[Row]:
@@ -257,8 +261,8 @@ def _views(rows: Collection[Row]) -> dict[tuple[str, UUID], SleepableView]:
     return {(v.kind, v.id): v for name, ids in by_kind.items() for v in sleepable.kind_named(name).list(system, ids)}
 
 
-def _order(row: Row, view: SleepableView, cause: engine.Cause, now: datetime, done: Ticked) -> None:
-    """Give one order and note it, both or neither; what is under way elsewhere is waited for."""
+def _order(row: Row, view: SleepableView, cause: engine.Cause, now: datetime, done: Ticked) -> bool:
+    """Give one order and note it, both or neither; what is under way elsewhere is waited for. Whether it is new."""
     actor = Actor.system(COMPONENT, row.organization_id)
     kind = sleepable.kind_named(row.resource_kind)
     request = kind.request_wake if row.wanted == Wanted.AWAKE else kind.request_sleep
@@ -276,7 +280,7 @@ def _order(row: Row, view: SleepableView, cause: engine.Cause, now: datetime, do
             if isinstance(refused, Conflict) and refused.code == "operation_active":
                 row.retry_at = now + BUSY_PAUSE
                 write_sets([(row, before)])
-                return
+                return False
             decision.outcome, decision.detail, row.trouble = (
                 Outcome.REFUSED,
                 refused.message[:500],
@@ -286,8 +290,10 @@ def _order(row: Row, view: SleepableView, cause: engine.Cause, now: datetime, do
         decision.operation_id = row.operation_id
         tried(row, now)
         write_sets([(row, before)])
-        if not _noted(decision):
+        known = _noted(decision)
+        if not known:
             decision.save(force_insert=True)
+    return not known and decision.outcome == Outcome.ORDERED
 
 
 def _noted(decision: Decision) -> bool:

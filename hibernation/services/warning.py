@@ -138,6 +138,29 @@ def _tell(organization_id: UUID, schedule_id: UUID, at: datetime, rows: list[Row
     )
 
 
+def tell_slept(slept: Collection[tuple[Row, str]], now: datetime) -> None:
+    """Tell, once a schedule, what it puts to sleep now."""
+    groups: dict[tuple[UUID, UUID], list[str]] = defaultdict(list)
+    for row, name in slept:
+        groups[row.organization_id, row.schedule_id].append(name)
+    if not groups:
+        return
+    known = dict(Schedule.objects.all_orgs().filter(id__in={key for _, key in groups}).values_list("id", "name"))
+    for (organization_id, schedule_id), names in groups.items():
+        if schedule_id not in known:
+            continue
+        what = names[0] if len(names) == 1 else f"{len(names)} things"
+        more = [f"and {len(names) - NAMES} more"] if len(names) > NAMES else []
+        notifying.notify(
+            event="hibernation.slept",
+            organization_id=organization_id,
+            subject=f"{known[schedule_id]} puts {what} to sleep",
+            body=", ".join([*names[:NAMES], *more]),
+            url=f"{settings.CURFEW_BASE_URL}{reverse('hibernation:detail', args=[schedule_id])}",
+            dedupe_key=f"slept:{schedule_id.hex}:{int(now.timestamp())}",
+        )
+
+
 def _names(rows: list[Row]) -> list[str]:
     some = rows[:NAMES]
     kind = sleepable.kind_named(some[0].resource_kind)

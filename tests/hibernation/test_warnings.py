@@ -66,7 +66,7 @@ def test_slack_mail_and_webhook_hear_once_thirty_minutes_before(
     notifying.add_channel(actor=alice.actor, name="mail", kind="email", addresses=["team@larkspur.test"])
     day(time, 9, 17.4)
     assert server.got == []
-    day(time, 17.5, 18.2)
+    day(time, 17.5, 17.9)
     assert sorted(path for path, _, _ in server.got) == ["/slack", "/webhook"]
     sent = json.loads(next(body for path, _, body in server.got if path == "/slack"))
     words, button = sent["blocks"][0]["text"]["text"], sent["blocks"][1]["elements"][0]
@@ -76,6 +76,9 @@ def test_slack_mail_and_webhook_hear_once_thirty_minutes_before(
     assert (button["text"]["text"], "/hibernation/snooze/" in button["url"]) == ("Snooze", True)
     assert [m.to for m in mail.outbox] == [["team@larkspur.test"]]
     assert button["url"] in mail.outbox[0].body
+    day(time, 17.95, 18.3)
+    assert [m.subject for m in mail.outbox[1:]] == ["Office puts 2 things to sleep"]
+    assert len(server.got) == 4
 
 
 def test_looking_at_the_link_changes_nothing_and_its_button_does(
@@ -149,11 +152,13 @@ def test_a_warning_that_was_missed_is_made_up_for(alice: Persona, server: Server
     schedule = make_schedule(alice, warn_required=True)
     view = kilns.add(alice.organization.id, AWAKE)
     services.assign(actor=alice.actor, schedule_id=schedule.id, resources=[(KIND, view.id)])
-    channel(alice, server)
+    channel(alice, server, "webhook")
     day(time, 21, 21.4)  # the server was down from 17:00 to 21:00
     assert (kilns.state(view), len(server.got)) == (AWAKE, 1)
     day(time, 21.45, 21.6)
-    assert (kilns.state(view), len(server.got)) == (ASLEEP, 1)
+    assert kilns.state(view) == ASLEEP
+    events = [event["event"] for _, _, body in server.got for event in json.loads(body)["events"]]
+    assert events == ["hibernation.warning", "hibernation.slept"]
 
 
 def test_a_person_who_orders_sleep_needs_no_warning(alice: Persona, kilns: Kilns, time: Time) -> None:
