@@ -282,6 +282,7 @@ class NodeStop(NodeOrder):
     kind = STOP
     label = "Put cloud node to sleep"
     doing = "stop"
+    puts_to_sleep = True
 
     def give(self, provider: NodeProvider, node: CloudNode, token: str) -> Started:
         return provider.stop(node.provider_id, token=token)

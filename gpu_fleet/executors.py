@@ -192,6 +192,7 @@ class MachineHibernate(MachineOrder):
     """Snapshot, verify, destroy, prove gone; given up while nothing is destroyed if the machine comes back to life."""
 
     kind = HIBERNATE
+    puts_to_sleep = True
     label = "Hibernate a GPU machine"
 
     def run(self, context: RunContext) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ class AccountScan(BaseExecutor):
     label = "Scan cloud account"
     permission = "accounts.manage"
     max_attempts = 3
+    announces_failure = False  # the account itself is told of, once
 
     def run(self, context: RunContext) -> Mapping[str, Any]:
         account = CloudAccount.objects.all_orgs().filter(id=context.operation.resource_id).first()

@@ -101,6 +101,7 @@ class PersonExport(BaseExecutor):
     queue = "fast"
     permission = "operations.view"
     max_attempts = 3
+    announces_failure = False  # the person's own business
 
     def run(self, context: RunContext) -> Mapping[str, Any]:
         operation = context.operation

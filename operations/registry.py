@@ -111,6 +111,8 @@ class BaseExecutor:
     permission = "operations.operate"
     max_attempts = 4
     lease_seconds = 60
+    announces_failure = True  # people are told when it fails
+    puts_to_sleep = False  # people are told when a schedule ordered it
 
     def finished(self, operation: Operation) -> None:
         return None

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from audit import services as audit
-from core import clock
+from core import clock, hooks
 from core.actor import Actor
 from core.errors import Conflict, InvalidState, NotFound
 from core.live import publish
@@ -241,8 +242,29 @@ def finish(
             detail=f"{executor.label if executor else operation.kind}{': ' + error if error else ''}",
             operation_id=operation.id,
         )
+        _tell(operation, executor)
         publish(operation.organization_id, "operations", [operation.id, operation.resource_id])
     return True
+
+
+def _tell(operation: Operation, executor: registry.Executor | None) -> None:
+    """Failures that nobody else tells of, and sleeps that a schedule ordered."""
+    facts = {
+        "url": settings.CURFEW_BASE_URL + operation.get_absolute_url(),
+        "dedupe_key": f"operation:{operation.id}",
+        "organization_id": operation.organization_id,
+    }
+    if operation.status == Status.FAILED and getattr(executor, "announces_failure", True):
+        hooks.notice.emit(
+            event="operation.failed",
+            subject=f"{operation.resource_label}: {executor.label if executor else operation.kind} failed",
+            body=f"{operation.error} {operation.next_step}".strip(),
+            **facts,
+        )
+    asked_by_schedule = operation.payload.get("cause") == "schedule"
+    if operation.status == Status.SUCCEEDED and asked_by_schedule and getattr(executor, "puts_to_sleep", False):
+        subject = f"{operation.resource_label} was put to sleep by its schedule"
+        hooks.notice.emit(event="hibernation.slept", subject=subject, body=operation.reason, **facts)
 
 
 def learn(operation: Operation, subject: str) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
+from django.urls import reverse
 
 from accounts import vault
 from accounts.enums import ACCOUNT_TRANSITIONS, AccountStatus, Method
@@ -182,6 +184,14 @@ def _mark(account: CloudAccount, status: AccountStatus, verb: str, **fields: Any
                 },
                 detail=account.status_reason,
             )
+            if failed and before != status:
+                hooks.notice.emit(
+                    event="account.error",
+                    subject=f"The cloud account {account.name} cannot be read",
+                    body=f"{account.status_reason} {account.next_step}".strip(),
+                    url=settings.CURFEW_BASE_URL + reverse("accounts:cloud-account", args=[account.id]),
+                    organization_id=account.organization_id,
+                )
         publish(account.organization_id, "accounts", [account.id])
     return True
 

@@ -22,6 +22,7 @@ from accounts.actors import own_organization
 from accounts.enums import Role
 from accounts.models import Invitation, Membership, Organization, User
 from accounts.permissions import permissions_of
+from accounts.services.telling import security_changed
 from audit import services as audit
 from core import clock, hooks
 from core.actor import Actor, ActorKind
@@ -214,6 +215,8 @@ def _accept(row: Invitation, user: User, by_mail: bool, facts: dict[str, str]) -
     if by_mail:
         EmailAddress.objects.filter(user=user, email__iexact=row.email).update(verified=True)
     if made:
+        words = f"{user.display_name} ({user.email}) joined as {row.get_role_display().lower()}"
+        security_changed(row.organization_id, words, "accounts:members")
         actor = Actor(
             ActorKind.USER, str(user.pk), user.display_name, row.organization_id, permissions_of(row.role), **facts
         )

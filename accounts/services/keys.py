@@ -12,6 +12,7 @@ from accounts import tokens
 from accounts.actors import own_organization
 from accounts.models import ApiKey, User
 from accounts.permissions import ALL_PERMISSIONS
+from accounts.services.telling import security_changed
 from audit import services as audit
 from core import clock
 from core.actor import Actor, ActorKind
@@ -44,6 +45,10 @@ def create_api_key(*, actor: Actor, name: str, scopes: Sequence[str], days: int 
         )
         key.save(force_insert=True)
         audit.record(actor=actor, verb="api_key.created", target=key, changes={"scopes": [None, wanted]})
+        words = (
+            f"{actor.label} made the API key {key.name} with {len(wanted)} permission{'s' if len(wanted) > 1 else ''}"
+        )
+        security_changed(key.organization_id, words, "accounts:api-keys")
         publish(key.organization_id, "accounts", [key.id])
     return key, made.text
 

@@ -9,6 +9,7 @@ from django.db import transaction
 from accounts.enums import Role
 from accounts.models import Membership
 from accounts.services.sessions import revoke
+from accounts.services.telling import security_changed
 from audit import services as audit
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput, NotFound
@@ -41,6 +42,8 @@ def change_role(*, actor: Actor, membership_id: UUID, role: str) -> Membership:
             target_label=member.user.email,
             changes={"role": [before, role]},
         )
+        words = f"{actor.label} made {member.user.display_name} {Role(role).label.lower()} (was {Role(before).label.lower()})"
+        security_changed(member.organization_id, words, "accounts:members")
         publish(member.organization_id, "accounts", [member.id])
     return member
 
@@ -63,6 +66,8 @@ def remove_member(*, actor: Actor, membership_id: UUID) -> None:
             target_label=member.user.email,
             changes={"role": [member.role, None]},
         )
+        words = f"{member.user.display_name} is no member any more"
+        security_changed(member.organization_id, words, "accounts:members")
         publish(member.organization_id, "accounts", [member.id])
         member.delete()
 

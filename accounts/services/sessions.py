@@ -13,6 +13,7 @@ from django.db.models import Q
 from accounts import selectors, tokens
 from accounts.models import Membership, Organization, RefreshToken, User
 from accounts.permissions import permissions_of
+from accounts.services.telling import security_changed
 from audit import services as audit
 from audit.enums import Outcome
 from core import clock
@@ -172,21 +173,29 @@ def record_sign_in_failure(*, email: str, facts: Mapping[str, str], why: str) ->
 
 
 def password_changed(*, user: User, facts: Mapping[str, str]) -> None:
-    """A new password ends every API log-in of the person, and is audited in all of their organizations."""
+    """A new password ends every API log-in of the person; audited and told in all of their organizations."""
     with transaction.atomic():
         revoke(user=user)
         for membership in selectors.memberships_of(user):
             audit.record(
                 actor=_actor(user, membership.organization_id, dict(facts)), verb="user.password_changed", target=user
             )
+            words = f"{user.display_name} has a new password"
+            security_changed(membership.organization_id, words, "accounts:security")
 
 
 def record_mfa_change(*, user: User, facts: Mapping[str, str], what: str) -> None:
-    """Audit a second factor that was added, removed or made anew."""
+    """Audit and tell of a second factor that was added, removed or made anew."""
     for membership in selectors.memberships_of(user):
-        audit.record_alone(
-            actor=_actor(user, membership.organization_id, dict(facts)), verb="mfa.changed", target=user, detail=what
-        )
+        with transaction.atomic():
+            audit.record(
+                actor=_actor(user, membership.organization_id, dict(facts)),
+                verb="mfa.changed",
+                target=user,
+                detail=what,
+            )
+            words = f"{user.display_name} changed how they log in. {what}"
+            security_changed(membership.organization_id, words, "accounts:security")
 
 
 def _actor(user: User, organization: Organization | UUID, facts: dict[str, str]) -> Actor:

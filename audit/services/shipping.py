@@ -23,7 +23,7 @@ from audit.models import AuditHead, AuditPurge, AuditSeal, Sink
 from audit.sending import NotShipped
 from audit.services.recording import record
 from audit.verification import Line, lines_between
-from core import clock, ssrf
+from core import clock, hooks, ssrf
 from core.actor import Actor
 from core.encryption import CannotDecrypt, seal, unseal
 from core.errors import Forbidden, InvalidInput, NotFound
@@ -34,6 +34,7 @@ BATCH = 200
 MOST_BYTES = 1_000_000
 LEASE = timedelta(minutes=2)
 LONGEST_WAIT = 900.0
+TELL_AFTER = 5  # attempts in a row, about two and a half minutes
 FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     SinkKind.DATADOG: (("site",), ("api_key",)),
     SinkKind.SPLUNK: (("url",), ("token",)),
@@ -253,6 +254,14 @@ def _ship_batch(sink: Sink, mine: Any) -> int:
         mine.update(
             failures=F("failures") + 1, error=failed.message[:500], not_before=clock.now() + timedelta(seconds=wait)
         )
+        if sink.failures + 1 == TELL_AFTER:
+            hooks.notice.emit(
+                event="audit.destination",
+                subject=f"The audit log does not reach {sink.name}",
+                body=f"{failed.message} What waits is kept and sent once it answers.",
+                dedupe_key=f"audit-sink:{sink.id}:{lines[0].line}",
+                organization_id=sink.organization_id,
+            )
         log.warning("audit_not_shipped", extra={"sink": str(sink.id), "line": lines[0].line, "reason": failed.message})
         return 0
     now = clock.now()

@@ -7,11 +7,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
+from django.urls import reverse
 
 from audit import services as audit
 from clusters.enums import Severity, State
 from clusters.models import Alert, Cluster
+from core import hooks
 from core.actor import Actor
 from core.live import publish
 
@@ -66,7 +69,7 @@ def raise_alert(
     cluster: Cluster, kind: str, subject: str, severity: str, title: str, detail: str, at: datetime
 ) -> None:
     """Open an alert, or bring the words of the open one of that kind and subject up to date."""
-    Alert.objects.for_org(cluster.organization_id).update_or_create(
+    _, is_new = Alert.objects.for_org(cluster.organization_id).update_or_create(
         cluster_id=cluster.id,
         kind=kind,
         subject=subject[:200],
@@ -80,6 +83,14 @@ def raise_alert(
             "since": at,
         },
     )
+    if is_new:
+        hooks.notice.emit(
+            event="cluster.alert",
+            subject=f"{cluster.name}: {title}",
+            body=detail,
+            url=settings.CURFEW_BASE_URL + reverse("clusters:detail", args=[cluster.id]),
+            organization_id=cluster.organization_id,
+        )
 
 
 def end_alerts(cluster: Cluster, kinds: Collection[str], at: datetime, keep: Collection[UUID] = ()) -> None:

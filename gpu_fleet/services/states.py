@@ -176,7 +176,7 @@ def failed(machine: Machine, operation: Operation) -> None:
             subject=f"{machine.name}: {operation.error[:120]}",
             body=operation.next_step,
             organization_id=machine.organization_id,
-            dedupe_key=f"gpu-op:{operation.id}",
+            dedupe_key=f"operation:{operation.id}",
         )
     machine.desired_state = Desired.AWAKE if machine.rental_id else Desired.ASLEEP
     settle(machine, "", clock.now())

@@ -22,7 +22,7 @@ PASSWORD = "a long walk at dusk"
 def server() -> Iterator[Embedded]:
     with (
         SandboxAws(seed=True, transition_seconds=1.5) as sandbox,
-        Embedded(CURFEW_SANDBOX_AWS_ENDPOINT=sandbox.url) as curfew,
+        Embedded(CURFEW_SANDBOX_AWS_ENDPOINT=sandbox.url, CURFEW_OUTBOUND_NETWORKS="127.0.0.1/32") as curfew,
     ):
         yield curfew
 
