@@ -5,13 +5,14 @@
 Two engines of its own without a network: the package is built on the first and installed on the second. Every rate is of
 the package's bytes. "Raw" is 4 MB pieces to and from one file on the same disk, written with fsync and read after the page
 cache has dropped the file; it is measured before and after the rest, and the better of the two counts. Docker's own `save`
-and `load` of the same image are measured in the same run, since no package can be quicker than they are. Root and dockerd
-are needed.
+and `load` of the same image are measured in the same run, since no package can be quicker than they are, and so are the
+rates of SHA-256 and CRC-32 alone, since every byte has to pass them. Root and dockerd are needed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import os
 import shutil
@@ -19,7 +20,9 @@ import subprocess
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,31 @@ def raw(folder: Path, size: int) -> tuple[float, float]:
     reading = timed(read)
     path.unlink()
     return writing, reading
+
+
+def hashing(size: int) -> dict[str, float]:
+    """Rates of the sums that a package needs, on bytes in memory: no disk, no engine. SHA-256 is OpenSSL's."""
+    data = os.urandom(PIECE)
+
+    def sha() -> None:
+        digest = hashlib.sha256()
+        for _ in range(size // PIECE):
+            digest.update(data)
+
+    def crc() -> None:
+        value = 0
+        for _ in range(size // PIECE):
+            value = zlib.crc32(data, value)
+
+    def both() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda work: work(), (sha, sha)))
+
+    return {
+        "sha256": size / timed(sha) / 1e6,
+        "crc32": size / timed(crc) / 1e6,
+        "sha256_two_threads": 2 * size / timed(both) / 1e6,
+    }
 
 
 def make_image(client: Any, size: int, layers: int, folder: Path) -> None:
@@ -159,6 +187,7 @@ def main() -> None:
 def measure(folder: Path, size: int, layers: int) -> dict[str, Any]:
     """Every figure in MB/s of the package, and what share of the raw disk that is."""
     before = raw(folder, size)
+    sums = hashing(size)
     with DockerEngine(own=True) as first, DockerEngine(own=True) as second:
         client = docker.APIClient(base_url=f"unix://{first.socket}", timeout=3600)
         make_image(client, size, layers, folder)
@@ -191,6 +220,7 @@ def measure(folder: Path, size: int, layers: int) -> dict[str, Any]:
     }
     return {
         "package_mb": round(total / 1e6, 1),
+        "hashing_mb_s": {name: round(rate) for name, rate in sums.items()},
         "raw_write_mb_s": round(writing),
         "raw_read_mb_s": round(reading),
         "mb_s": {name: round(rate) for name, rate in rates.items()},

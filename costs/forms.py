@@ -50,14 +50,14 @@ class LedgerForm(forms.Form):
 class BudgetForm(forms.Form):
     """A budget with its rules. What is left out is the organization's day with the usual warnings, and acts never."""
 
-    scope = forms.ChoiceField(label="Whose", required=False, choices=list(SCOPES.items()))
+    scope = forms.ChoiceField(label="Whose", choices=list(SCOPES.items()))
     subject = forms.CharField(
         label="Name of the team or person",
         required=False,
         max_length=80,
         help_text="As the ledger writes it. Leave it empty for the organization.",
     )
-    period = forms.ChoiceField(label="Period", required=False, choices=list(PERIODS_OF_BUDGETS.items()))
+    period = forms.ChoiceField(label="Period", choices=list(PERIODS_OF_BUDGETS.items()))
     amount = forms.DecimalField(
         label="Amount",
         required=False,
@@ -81,10 +81,13 @@ class BudgetForm(forms.Form):
         required=False,
         help_text="Only what is known to be idle. What is busy, or of which nothing is known, is never touched.",
     )
-    order = forms.ChoiceField(label="In this order", required=False, choices=list(ORDERS.items()))
+    order = forms.ChoiceField(label="In this order", choices=list(ORDERS.items()))
 
-    def __init__(self, *args: Any, subjects: dict[str, list[str]] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, data: Any = None, *, subjects: dict[str, list[str]] | None = None, **kwargs: Any) -> None:
+        if data is not None:
+            usual = {"scope": "organization", "period": "day", "order": "dearest"}
+            data = {**usual, **{name: data.get(name) for name in data}}
+        super().__init__(data, **kwargs)
         if subjects and (subjects["team"] or subjects["person"]):
             self.fields["subject"].widget.attrs["list"] = "budget-subjects"
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cloudnodes.packages.digest import StreamDigest
 from cloudnodes.packages.format import PackageProblem
 from cloudnodes.packages.installer.archive import CHUNK, Entry, central_header, check_path, end_records, local_header
 from cloudnodes.packages.spool import Spooled
@@ -24,7 +22,7 @@ class ArchiveWriter:
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._entries: list[Entry] = []
-        self._digest = _Digest()
+        self._digest = StreamDigest()
         self.size = 0
 
     def __enter__(self) -> Self:
@@ -80,29 +78,6 @@ class ArchiveWriter:
         while view:
             view = view[self._file.write(view) :]
         self.size += len(data)
-
-
-class _Digest:
-    """SHA-256 of a stream, reckoned in a thread of its own while the stream is written."""
-
-    def __init__(self, depth: int = 8) -> None:
-        self._digest = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="package-digest")
-        self._waiting: deque[Future[None]] = deque()
-        self._depth = depth
-
-    def update(self, data: bytes) -> None:
-        if len(self._waiting) >= self._depth:
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._digest.update, data))
-
-    def finish(self) -> str:
-        while self._waiting:
-            self._waiting.popleft().result()
-        return self._digest.hexdigest()
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

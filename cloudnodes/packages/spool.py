@@ -7,7 +7,6 @@ goes on with what is there. One build at a time: the folder is locked by a lock 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from cloudnodes.packages.digest import StreamDigest
 from cloudnodes.packages.format import PackageProblem
 
 
@@ -61,14 +61,18 @@ class Spool:
     def add(self, pieces: Iterator[bytes], *, keep: bool = True) -> Spooled:
         """Write the pieces to a file named by its digest; with `keep` False only the digest is wanted afterwards."""
         incoming = self.folder / f"incoming-{os.getpid()}"
-        digest, crc, size = hashlib.sha256(), 0, 0
-        with incoming.open("wb", buffering=0) as file:
-            for piece in pieces:
-                digest.update(piece)
-                crc = zlib.crc32(piece, crc)
-                size += len(piece)
-                file.write(piece)
-        found = Spooled(self.folder / f"blob-{digest.hexdigest()}", size, digest.hexdigest(), crc)
+        digest, crc, size = StreamDigest(), 0, 0
+        try:
+            with incoming.open("wb", buffering=0) as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    crc = zlib.crc32(piece, crc)
+                    size += len(piece)
+                    _write(file, piece)
+            sha256 = digest.finish()
+        finally:
+            digest.close()
+        found = Spooled(self.folder / f"blob-{sha256}", size, sha256, crc)
         if not keep:
             incoming.unlink()
             return found
@@ -108,3 +112,10 @@ class Spool:
     def discard(self) -> None:
         """Remove the folder: the package is finished, or nobody wants it any more."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _write(file: IO[bytes], piece: bytes) -> None:
+    """All of it: an unbuffered write may take less than it was given."""
+    view = memoryview(piece)
+    while view:
+        view = view[file.write(view) :]
