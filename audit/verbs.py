@@ -41,8 +41,9 @@ def sentence(name: str, target: str) -> str:
 
 def deed(name: str) -> str:
     """The sentence without its target, for a table that has the target beside it: "Woke", "Asked to put to sleep"."""
-    words = sentence(name, "").split()
-    while len(words) > 1 and words[-1] in _LINKS:
+    whole = sentence(name, "{target}").strip()
+    words = whole.replace("{target}", " ").split()
+    while whole.endswith("{target}") and len(words) > 1 and words[-1] in _LINKS:
         words.pop()
     text = " ".join(words)
     return text[:1].upper() + text[1:]

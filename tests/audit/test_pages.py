@@ -225,6 +225,14 @@ def test_queries_do_not_grow(alice: Persona, client_of: ClientOf) -> None:
     assert count() == with_one
 
 
+def test_what_was_done_reads_without_its_target() -> None:
+    from audit import verbs
+
+    assert verbs.deed("user.signed_in") == "Signed in"
+    assert verbs.deed("node.woke") == "Woke"
+    assert verbs.deed("operation.requested") == "Requested work"
+
+
 def test_cursors_survive_a_round_trip(alice: Persona) -> None:
     entry = note(alice)
     for millisecond in range(0, 1000, 7):  # none of which a float holds exactly
