@@ -69,13 +69,16 @@ def from_error(request: HttpRequest, error: CurfewError) -> HttpResponse:
     return response
 
 
+UNANSWERED = frozenset({"unreachable", "timed_out"})
+
+
 def from_provider_error(request: HttpRequest, error: ProviderError) -> HttpResponse:
     """A cloud said no: 422 for what the caller can mend, 503 with Retry-After for what time mends."""
     response = problem(
         request,
         503 if error.transient else 422,
         error.code,
-        "The cloud said no",
+        "The cloud does not answer" if error.code in UNANSWERED else "The cloud said no",
         error.message,
         next_step=error.next_step,
     )

@@ -158,8 +158,10 @@ class Sandbox:
     def seed(self) -> dict[str, Any]:
         """Make the customers' machines that are not there yet; all tagged ones are stopped. Safe to repeat."""
         with self._lock:
-            clusters = aws_clusters.seed(self)
-            return {"created": {account: self._seed_account(account) for account in CUSTOMERS}, "clusters": clusters}
+            # Ids come from one seeded row of numbers: whatever is added to the sandbox comes last, so that the machines
+            # which a demo's data folder knows keep theirs.
+            created = {account: self._seed_account(account) for account in CUSTOMERS}
+            return {"created": created, "clusters": aws_clusters.seed(self)}
 
     def _seed_account(self, account: str) -> list[str]:
         ec2 = self.client("ec2", account)
