@@ -1,0 +1,201 @@
+"""A grid of 500 node types on four providers, two hundred browsers that look at it, and nodes that change.
+
+    python -m bench.grid --types 500 --screens 200 --changes 30
+
+PostgreSQL, Redis and a web server as processes of their own; no worker, so that nothing but the changes happens. This
+process holds all browsers and commits the changes by the ordinary service (`cloudnodes.services.observe`), as a worker
+would. Measured, in seconds:
+
+- `change_to_every_screen`: from the commit to the moment at which the last browser holds what changed;
+- `click_answer`: from a click (start a node, over HTTP) to its 202, while all the browsers look;
+- `page`: the whole first page of the grid, as a browser loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+
+from bench.sockets import KeepAlive, Screen, open_all
+from bench.startup import processor_seconds
+from bench.support import report, summary
+from tests.live.server import Scaled
+
+GRID = "/cloud-nodes/"
+TOPICS = frozenset({"nodes", "operations"})
+PROVIDERS = ("aws", "azure", "gcp", "docker")
+QUIET_SECONDS = 0.6
+
+
+class WebAlone(Scaled):
+    """A scaled-out Curfew of which only the web server runs."""
+
+    def commands(self) -> dict[str, list[str]]:
+        return {"web": super().commands()["web"]}
+
+
+def fill(email: str, types: int) -> list[str]:
+    """Accounts of four providers with one node of each type; ids of the nodes on the grid's first page."""
+    from accounts.models import Membership
+    from cloudnodes.models import CloudNode, NodeType
+    from core import clock
+    from tests.personas import make_account
+
+    house = Membership.objects.all_orgs().select_related("organization").get(user__email=email).organization
+    accounts = {p: make_account(house, p, f"{n:012d}") for n, p in enumerate(PROVIDERS, 1)}
+    kinds = [
+        NodeType(organization=house, name=f"Model {n:03d}", slug=f"model-{n:03d}", created_at=clock.now())
+        for n in range(types)
+    ]
+    NodeType.objects.for_org(house).bulk_create(kinds)
+    rows = [
+        CloudNode(
+            organization=house,
+            account=accounts[provider],
+            node_type=kind,
+            gpu_tier="a10g",
+            provider=provider,
+            provider_id=f"{provider}-{kind.slug}",
+            instance_name=f"{kind.slug}-{provider}",
+            region="us-east-1",
+            instance_type="g5.xlarge",
+            provider_state="stopped",
+            observed_state="asleep",
+            state_since=clock.now(),
+            hourly_cost="1.006",
+            observed_at=clock.now(),
+            created_at=clock.now(),
+        )
+        for kind in kinds
+        for provider in PROVIDERS
+    ]
+    CloudNode.objects.for_org(house).bulk_create(rows, batch_size=500)
+    return [str(row.id) for row in rows[:200]]
+
+
+def change(node_id: str, *, up: bool) -> float:
+    """Commit that the provider now says running or stopped; the moment after the commit."""
+    from cloudnodes import services
+    from cloudnodes.models import CloudNode
+    from cloudnodes.providers.base import Instance, InstanceState
+    from core import clock
+
+    node = CloudNode.objects.all_orgs().select_related("node_type").get(id=node_id)
+    found = Instance(
+        provider_id=node.provider_id,
+        name=node.instance_name,
+        region=node.region,
+        zone="",
+        instance_type=node.instance_type,
+        state=InstanceState.RUNNING if up else InstanceState.STOPPED,
+        node_type=node.node_type.name,
+        gpu_tier=node.gpu_tier,
+        labels_source="tags",
+    )
+    assert services.observe(node_id=node.id, instance=found, at=clock.now()), "nothing changed"
+    return time.time()
+
+
+class Bench:
+    """The browsers, and what is done to their grid."""
+
+    def __init__(self, curfew: WebAlone, screens: int, types: int) -> None:
+        self.curfew = curfew
+        self.api = curfew.member("Larkspur", "alice@larkspur.test")
+        self.nodes = fill("alice@larkspur.test", types)
+        self.cookie = curfew.browser("alice@larkspur.test").cookie
+        self.screens = [Screen(curfew.base_url, self.cookie, {GRID: TOPICS}) for _ in range(screens)]
+        self.spread: list[float] = []
+        self.clicks: list[float] = []
+        self.page: list[float] = []
+        self.processor: list[float] = []
+        self.bytes: list[int] = []
+        self.incomplete = 0
+
+    async def run(self, changes: int) -> None:
+        single = KeepAlive(self.curfew.base_url, self.cookie)
+        for _ in range(5):
+            fetch = await single.get(GRID, {})
+            assert fetch.status == 200, fetch.status
+            self.page.append(fetch.came - fetch.asked)
+        await open_all(self.screens)
+        try:
+            for number in range(changes):
+                await self._change(self.nodes[7 * number % len(self.nodes)])
+                await self._click(number)
+        finally:
+            await asyncio.gather(*(screen.close() for screen in self.screens))
+
+    async def _change(self, node_id: str) -> None:
+        await self._quiet()
+        for screen in self.screens:
+            screen.forget()
+        used = processor_seconds(self.curfew.parts["web"].pid)
+        committed = await asyncio.to_thread(change, node_id, up=True)
+        await asyncio.sleep(0.3)
+        await self._quiet()
+        self.processor.append(processor_seconds(self.curfew.parts["web"].pid) - used)
+        came = [self._came(screen, node_id.encode(), committed) for screen in self.screens]
+        if None in came:
+            self.incomplete += 1
+        else:
+            self.spread.append(max(at for at in came if at is not None) - committed)
+
+    def _came(self, screen: Screen, node_id: bytes, since: float) -> float | None:
+        """When a screen held the changed node, awake."""
+        for fetch in screen.fetches[GRID]:
+            if fetch.asked >= since - 0.05 and node_id in fetch.body and b"node--awake" in fetch.body:
+                self.bytes.append(len(fetch.body))
+                return fetch.came
+        return None
+
+    async def _click(self, number: int) -> None:
+        """Ask for a start while every browser is fetching what the click changes."""
+        name = f"model-{(13 * number + 60) % 400 + 60:03d}-gcp"
+        began = time.time()
+        answer = await asyncio.to_thread(self.api.switch, "start", name, provider="gcp")
+        self.clicks.append(time.time() - began)
+        assert answer.status_code in {202, 409}, f"{answer.status_code} {answer.text}"
+
+    async def _quiet(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if time.time() - max(screen.last_heard for screen in self.screens) > QUIET_SECONDS:
+                return
+            await asyncio.sleep(0.05)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.grid", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--types", type=int, default=500)
+    parser.add_argument("--screens", type=int, default=200)
+    parser.add_argument("--changes", type=int, default=30)
+    options = parser.parse_args()
+    with WebAlone() as curfew:
+        os.environ.update(curfew.environment())
+        import django
+
+        django.setup()
+        bench = Bench(curfew, options.screens, options.types)
+        asyncio.run(bench.run(options.changes))
+        report(
+            "grid",
+            nodes=options.types * len(PROVIDERS),
+            screens=options.screens,
+            changes=options.changes,
+            change_to_every_screen=summary(bench.spread) if bench.spread else None,
+            click_answer=summary(bench.clicks),
+            page=summary(bench.page),
+            web_processor_seconds_per_change=summary(bench.processor),
+            fragment_bytes=max(bench.bytes, default=0),
+            incomplete=bench.incomplete,
+            errors=sum(screen.errors for screen in bench.screens),
+        )
+
+
+if __name__ == "__main__":
+    main()
