@@ -62,6 +62,8 @@ class WorkerState(models.TextChoices):
 
 
 LEASE_SECONDS = 45
+FIRST_LEASE_SECONDS = 15  # until the agent says that it heard of its claim
+MOST_UNHEARD = 10
 RENEW_SECONDS = 10
 LOST_AFTER_SECONDS = 45
 PERMISSION_VIEW = "tasks.view"

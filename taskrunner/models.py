@@ -38,6 +38,7 @@ class Worker(UuidModel, OrgOwned):
     auto_stop_minutes = models.PositiveIntegerField(null=True, blank=True)
     host_mounts = models.JSONField(default=list, blank=True)
     idle_since = models.DateTimeField(null=True, blank=True)
+    claim_call = models.UUIDField(null=True, blank=True)
     registered_at = models.DateTimeField()
     seen_at = models.DateTimeField(null=True, blank=True)
 

@@ -25,6 +25,8 @@ FENCE = "dev.curfew.fence"
 WORKER = "dev.curfew.worker"
 FACTS = "dev.curfew.facts"
 MOST_PROCESSES = 512
+# The driver `local` keeps bytes as they were written (json-file replaces what is no UTF-8); one file, never rotated.
+LOG_CONFIG = {"max-size": "1000g", "max-file": "1", "compress": "false"}
 _GONE = 404
 
 
@@ -140,7 +142,7 @@ class Engine:
             "pids_limit": MOST_PROCESSES,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges:true"],
-            "log_config": {"Type": "json-file", "Config": {"max-size": "-1"}},
+            "log_config": {"Type": "local", "Config": LOG_CONFIG},
             "mounts": [Mount(path, path, type="bind", read_only=True) for path in order.host_mounts],
             "init": False,
         }

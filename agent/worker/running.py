@@ -20,7 +20,7 @@ from agent.worker.shipping import Shipper, Stale
 log = logging.getLogger("curfew.agent")
 RENEW_SECONDS = 10.0
 GRACE_SECONDS = 10.0
-ROUGH = 0.5
+OFTEN, ROUGH = 0.05, 0.5
 
 
 class Lease:
@@ -48,8 +48,10 @@ class Lease:
         return self.lost.is_set() or self.cancelled.is_set()
 
     def _keep(self) -> None:
-        while not self.over.wait(RENEW_SECONDS if time.monotonic() - self.renewed < RENEW_SECONDS * 1.5 else 1.0):
+        wait = 0.0  # at once: a claim that nobody renews is given away soon
+        while not self.over.wait(wait):
             self._renew()
+            wait = RENEW_SECONDS if time.monotonic() - self.renewed < RENEW_SECONDS else 1.0
             # A quarter of the lease is left for the kill, so that no other worker can have begun meanwhile.
             if time.monotonic() - self.renewed > self.seconds * 0.75:
                 log.warning("the lease of %s cannot be renewed in time; its container is killed", self.order.task)
@@ -170,7 +172,7 @@ class Running:
 
     def _wait(self, container: str) -> tuple[Exit, bool]:
         deadline = time.monotonic() + self.order.timeout_seconds - self.engine.age(container)
-        timed_out = asked = False
+        began, timed_out, asked = time.monotonic(), False, False
         while (ended := self.engine.exit(container)) is None:
             if self.lease.cancelled.is_set() and not asked:
                 asked = True
@@ -178,7 +180,7 @@ class Running:
             if time.monotonic() > deadline:
                 timed_out = True
                 self.engine.stop(container, int(GRACE_SECONDS))
-            time.sleep(0.05 if time.monotonic() - self.lease.renewed < 2 else ROUGH)
+            time.sleep(OFTEN if time.monotonic() - began < 5 else ROUGH)
         return ended, timed_out
 
     def _report(self, ended: Exit, timed_out: bool) -> None:

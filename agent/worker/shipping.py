@@ -21,6 +21,44 @@ class Stale(Exception):
     """The platform gave the task to another worker, or it has ended there."""
 
 
+class _Buffer:
+    """Pieces between the thread that reads and the one that sends; the reader waits while it is full."""
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[str, bytearray]] = []
+        self._size = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, stream: str, content: bytes) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._size < BUFFER or self._closed)
+            if self._pieces and self._pieces[-1][0] == stream:
+                self._pieces[-1][1].extend(content)
+            else:
+                self._pieces.append((stream, bytearray(content)))
+            self._size += len(content)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more comes, or nobody takes any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self) -> list[tuple[str, bytearray]] | None:
+        """What has come together in a short while, in its order; None when nothing more comes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pieces or self._closed)
+            if not self._pieces:
+                return None
+            if not self._closed:
+                self._changed.wait_for(lambda: self._size >= LARGEST or self._closed, timeout=OFTEN)
+            taken, self._pieces, self._size = self._pieces, [], 0
+            self._changed.notify_all()
+            return taken
+
+
 class Shipper:
     """One attempt's log. `read(follow)` gives the framed log from its first byte.
 
@@ -43,37 +81,40 @@ class Shipper:
         self._ship(follow=False)
 
     def _ship(self, *, follow: bool) -> None:
+        buffer, broken = _Buffer(), []
+
+        def read() -> None:
+            try:
+                self._read(buffer, follow=follow)
+            except Exception as cut:  # noqa: BLE001 - handed to the thread that ships
+                broken.append(cut)
+            finally:
+                buffer.close()
+
+        reader = threading.Thread(target=read, name=f"read-{self.task[:8]}", daemon=True)
+        reader.start()
+        try:
+            while (pieces := buffer.take()) is not None:
+                for stream, content in pieces:
+                    for at in range(0, len(content), LARGEST):
+                        self._send_piece(stream, bytes(content[at : at + LARGEST]))
+        finally:
+            buffer.close()
+        if broken:
+            raise broken[0]
+
+    def _read(self, buffer: _Buffer, *, follow: bool) -> None:
+        begun = dict(self.sent)  # what the platform had when this reading began
         seen = {"stdout": 0, "stderr": 0}
-        waiting: list[tuple[str, bytearray]] = []
-        frames, size, last = Demultiplexer(), 0, time.monotonic()
+        frames = Demultiplexer()
         for data in self.read(follow):
             for stream, piece in frames.feed(data):
                 start = seen[stream]
                 seen[stream] += len(piece)
-                fresh = piece[max(0, self.sent[stream] - start) :] if seen[stream] > self.sent[stream] else b""
-                if fresh:
-                    size += len(fresh)
-                    if waiting and waiting[-1][0] == stream:
-                        waiting[-1][1].extend(fresh)
-                    else:
-                        waiting.append((stream, bytearray(fresh)))
-            now = time.monotonic()
-            if size >= LARGEST or (size and now - last >= OFTEN) or self.stopped.is_set():
-                self._send(waiting, seen)
-                waiting, size, last = [], 0, now
-            if self.stopped.is_set() and follow:
+                if seen[stream] > begun[stream]:
+                    buffer.put(stream, piece[max(0, begun[stream] - start) :])
+            if follow and self.stopped.is_set():
                 return
-        self._send(waiting, seen)
-
-    def _send(self, waiting: list[tuple[str, bytearray]], seen: dict[str, int]) -> None:
-        """Send pieces in their order; each begins where the platform's stream ends."""
-        del seen
-        for stream, content in waiting:
-            at = 0
-            while at < len(content):
-                piece = bytes(content[at : at + LARGEST])
-                self._send_piece(stream, piece)
-                at += len(piece)
 
     def _send_piece(self, stream: str, piece: bytes) -> None:
         backoff, start = Backoff(0.2, 10.0), self.sent[stream]

@@ -89,8 +89,9 @@ class ClaimView(WorkerAgentView):
         except ValueError:
             raise InvalidInput(errors={"wait": ["Seconds."]}) from None
         deadline = time.monotonic() + wait
+        call = services.begin_claiming(worker=worker)
         while True:
-            claim = services.claim(worker=worker)
+            claim = services.claim(worker=worker, call=call)
             if claim is not None:
                 return Response(_order(claim, worker))
             left = deadline - time.monotonic()

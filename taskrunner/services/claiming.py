@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
@@ -20,7 +20,7 @@ from core.actor import Actor, ActorKind
 from core.errors import Conflict, InvalidInput, NotFound
 from core.live import publish
 from taskrunner import placing
-from taskrunner.enums import HELD, LEASE_SECONDS, Status, WorkerState
+from taskrunner.enums import FIRST_LEASE_SECONDS, HELD, LEASE_SECONDS, Status, WorkerState
 from taskrunner.models import Attempt, Quota, Sample, Task, Worker
 from taskrunner.placing import Resources
 from taskrunner.services.submitting import TOPIC
@@ -50,15 +50,25 @@ def held_task(worker: Worker, task_id: UUID, fence: int, *, lock: bool = False) 
     return task
 
 
-def claim(*, worker: Worker) -> Claim | None:
+def begin_claiming(*, worker: Worker) -> UUID:
+    """A worker's new call ends the earlier ones: an agent that was killed still has one waiting here."""
+    call = uuid4()
+    Worker.objects.for_org(worker.organization_id).filter(id=worker.id).update(claim_call=call)
+    return call
+
+
+def claim(*, worker: Worker, call: UUID | None = None) -> Claim | None:
     """Give the worker the first task by priority and age that fits what it has free; None when there is none.
 
-    One claim of a worker at a time; claims of different workers pass each other.
+    One claim of a worker at a time; claims of different workers pass each other. Raises Conflict `superseded` when
+    another call of the worker began after `call`.
     """
     with transaction.atomic():
         held = Worker.objects.for_org(worker.organization_id).select_for_update().filter(id=worker.id).first()
         if held is None or held.wanted != WorkerState.OPEN:
             return None
+        if call is not None and held.claim_call != call:
+            raise Conflict("Another call of this worker asks for tasks now.", code="superseded")
         task = _choose(held)
         if task is None:
             return None
@@ -66,7 +76,7 @@ def claim(*, worker: Worker) -> Claim | None:
         task.fence += 1
         task.attempt += 1
         task.status, task.worker, task.claimed_at = Status.CLAIMED, held, now
-        task.lease_expires_at, task.started_at = now + timedelta(seconds=LEASE_SECONDS), None
+        task.lease_expires_at, task.started_at = now + timedelta(seconds=FIRST_LEASE_SECONDS), None
         task.reason, task.exit_code, task.exit_class = f"Starting on {held.name}", None, ""
         task.progress, task.progress_words = None, ""
         task.save(

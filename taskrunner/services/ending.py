@@ -15,7 +15,7 @@ from core.actor import Actor
 from core.errors import InvalidInput, InvalidState
 from core.live import publish
 from taskrunner import retrying
-from taskrunner.enums import FINAL, HELD, PENDING, ExitClass, Status
+from taskrunner.enums import FINAL, HELD, MOST_UNHEARD, PENDING, ExitClass, Status
 from taskrunner.models import Attempt, Task, Worker
 from taskrunner.services.claiming import held_task, worker_actor
 from taskrunner.services.submitting import TOPIC, _own, submit
@@ -53,11 +53,14 @@ def _end_attempt(actor: Actor, task: Task, exit_class: ExitClass, exit_code: int
         finished_at=now, exit_code=exit_code, exit_class=exit_class, reason=words
     )
     task.exit_code, task.exit_class, task.lease_expires_at = exit_code, exit_class, None
-    again = task.cancel_requested_at is None and retrying.tries_again(
+    unheard = exit_class == ExitClass.LOST and task.status == Status.CLAIMED and task.fence < MOST_UNHEARD
+    if unheard:
+        task.attempt -= 1  # nothing ran: the agent never heard of its claim, or died before it began
+    again = unheard or retrying.tries_again(
         exit_class=exit_class, attempt=task.attempt, retries=task.retries, retry_on=task.retry_on
     )
-    if again:
-        wait = retrying.pause(task.attempt)
+    if again and task.cancel_requested_at is None:
+        wait = retrying.pause(task.attempt) if task.attempt else 0
         task.status, task.worker, task.started_at = Status.QUEUED, None, None
         task.not_before, task.queued_at = now + timedelta(seconds=wait), now
         task.reason = f"{words} Attempt {task.attempt + 1} of {task.retries + 1} follows."[:500]

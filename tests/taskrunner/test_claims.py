@@ -63,6 +63,7 @@ def test_a_silent_worker_loses_its_task_and_its_word(join, submit, time):
     first, second = join("first"), join("second")
     old = services.claim(worker=first).task
     services.start(worker=first, task_id=task.id, fence=old.fence)
+    services.renew(worker=first, task_id=task.id, fence=old.fence)
     time.go(44)
     assert services.sweep_leases() == 0
     time.go(2)
@@ -85,6 +86,19 @@ def test_a_silent_worker_loses_its_task_and_its_word(join, submit, time):
     assert list(Attempt.objects.order_by("number").values_list("exit_class", flat=True)) == ["lost", "ok"]
 
 
+def test_a_claim_that_nobody_heard_of_costs_no_attempt(join, submit, time):
+    task, worker = submit(), join()
+    old, new = services.begin_claiming(worker=worker), services.begin_claiming(worker=worker)
+    with pytest.raises(Conflict) as refused:
+        services.claim(worker=worker, call=old)
+    assert refused.value.code == "superseded"
+    assert services.claim(worker=worker, call=new).task.id == task.id
+    time.go(16)
+    assert services.sweep_leases() == 1
+    assert status_of(task) == "queued"
+    assert services.claim(worker=worker).task.attempt == 1
+
+
 def test_retries_end_with_the_reason(join, submit, time):
     task = submit(retries=1, retry_on=["error"])
     worker = join()
@@ -98,6 +112,7 @@ def test_retries_end_with_the_reason(join, submit, time):
 def test_renewing_keeps_the_task_and_brings_the_wish_to_cancel(join, submit, alice, time):
     task, worker = submit(), join()
     services.claim(worker=worker)
+    time.go(-20)
     for _ in range(10):
         time.go(30)
         assert services.renew(worker=worker, task_id=task.id, fence=1, metrics={"cpu": 12.5}) is False
