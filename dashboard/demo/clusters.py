@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from accounts import vault
 from accounts.models import CloudAccount
 from clusters import services
 from clusters.models import Cluster, FoundCluster
@@ -15,6 +17,8 @@ from core import clock
 from core.actor import Actor
 from core.errors import CurfewError
 from core.providers import ProviderError
+from costs import prices
+from costs.feeds import aws
 from dashboard.demo.history import one_quiet_transaction
 
 log = logging.getLogger(__name__)
@@ -30,6 +34,7 @@ def connect(owner: Actor, account: CloudAccount, end: datetime) -> int:
     with one_quiet_transaction(), clock.at(start):
         found = FoundCluster.objects.for_org(account.organization_id).filter(account=account, name__in=list(CONNECTED))
         _look(account)
+        _spot_prices(account, start)
         known = Cluster.objects.for_org(account.organization_id).values_list("external_id", flat=True)
         for row in found.exclude(external_id__in=list(known)).order_by("name"):
             try:
@@ -45,9 +50,19 @@ def connect(owner: Actor, account: CloudAccount, end: datetime) -> int:
     return reports
 
 
-def _look(account: CloudAccount) -> None:
-    from accounts import vault
+def _spot_prices(account: CloudAccount, start: datetime) -> None:
+    """The sandbox's simulated spot market, as it was read on the day that the clusters were connected."""
+    try:
+        connection: Any = vault.connection_of(account)
+        rows = [row for region in REGIONS for row in aws.spot_prices(connection, region)]
+    except ProviderError as silent:
+        log.warning("demo_prices_not_read", extra={"reason": silent.message})
+        return
+    told = [replace(row, as_of=start.date(), source=f"{row.source}, Sandbox") for row in rows]
+    prices.import_prices(actor=Actor.system("demo"), rows=told, label="Sandbox spot prices")
 
+
+def _look(account: CloudAccount) -> None:
     try:
         connection: Any = vault.connection_of(account)
         for region in REGIONS:
