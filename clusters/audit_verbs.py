@@ -12,6 +12,7 @@ verbs.register(
     cluster__sync_requested="Asked {target} to report now",
     cluster__maintenance_begun="Maintenance of {target} began",
     cluster__maintenance_ended="Maintenance of {target} ended",
+    cluster__agent_reissued="Made a new token for the agent of {target}",
     cluster__group_change_requested="Asked to change a node group of {target}",
     cluster__asleep="{target} fell asleep",
     cluster__awake="{target} is awake",

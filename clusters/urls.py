@@ -23,6 +23,7 @@ urlpatterns = [
     path("clusters/<uuid:cluster_id>/preflight", discover_views.preflight, name="preflight"),
     path("clusters/<uuid:cluster_id>/edit", views.edit, name="edit"),
     path("clusters/<uuid:cluster_id>/groups", views.change_group, name="change-group"),
+    path("clusters/<uuid:cluster_id>/reinstall", wizard_views.reinstall, name="reinstall"),
     path("clusters/<uuid:cluster_id>/sync", views.sync, name="sync"),
     path("clusters/<uuid:cluster_id>/maintenance", views.maintenance, name="maintenance"),
     path("clusters/<uuid:cluster_id>/disconnect", views.disconnect, name="disconnect"),

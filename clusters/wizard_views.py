@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import signed_in
 from clusters import selectors, services
@@ -133,6 +133,13 @@ def terraform(base: str, version: str, token: str, name: str, *, plain_http: boo
         "  })]\n}\n\n"
         f'# terraform apply -var "curfew_token={token}"\n'
     )
+
+
+@signed_in
+@require_POST
+def reinstall(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """New commands with a new token, for an agent that was lost or whose address ran out."""
+    return show_install(request, services.reinstall(actor=actor_of(request), cluster_id=cluster_id), "agent")
 
 
 @signed_in

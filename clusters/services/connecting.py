@@ -104,13 +104,7 @@ def _create(actor: Actor, row: Cluster) -> Connected:
     made = Connected(row)
     row.save(force_insert=True)
     if row.method == Method.AGENT:
-        enrolment, text = access.create_enrolment_token(
-            actor=actor, kind="cluster", name=row.name, hours=ENROLMENT_HOURS
-        )
-        _, token = access.mint_agent_token(enrolment=text, name=row.name, resource_id=row.id)
-        row.enrolment_id = enrolment.id
-        row.save(update_fields=["enrolment_id"])
-        made = Connected(row, token, text)
+        made = _admit(actor, row)
     else:
         operations.request_operation(
             actor=actor,
@@ -225,10 +219,7 @@ def disconnect_cluster(*, actor: Actor, cluster_id: UUID) -> None:
         refuse_asleep([row], "disconnect")
         if row.price_seq:
             note_phase(actor=actor, cluster=row, phase=Phase.GONE, at=clock.now(), seq=row.price_seq)
-        tokens = AgentToken.objects.for_org(row.organization_id).filter(kind="cluster", revoked_at=None)
-        mine = list(tokens.filter(resource_id=row.id).values_list("id", flat=True))
-        for token_id in [*mine, *([row.enrolment_id] if row.enrolment_id else [])]:
-            access.revoke_agent_token(actor=actor, token_id=token_id)
+        _revoke_tokens(actor, row)
         audit.record(actor=actor, verb="cluster.disconnected", target=row)
         publish(row.organization_id, "clusters", [row.id])
         row.delete()
@@ -245,6 +236,39 @@ def refuse_asleep(clusters: Iterable[Cluster], to: str) -> None:
         )
 
 
+def reinstall(*, actor: Actor, cluster_id: UUID) -> Connected:
+    """A new token and address for a cluster's agent; the ones before stop working at once. Its history stays.
+
+    Raises Forbidden, NotFound, InvalidInput for a cluster that is read without an agent.
+    """
+    actor.require(MANAGE, "install agents")
+    with transaction.atomic():
+        row = locked(actor, cluster_id)
+        if row.method != Method.AGENT:
+            raise InvalidInput("This cluster is read without an agent.")
+        _revoke_tokens(actor, row)
+        made = _admit(actor, row)
+        audit.record(actor=actor, verb="cluster.agent_reissued", target=row)
+        publish(row.organization_id, "clusters", [row.id])
+    return made
+
+
+def _revoke_tokens(actor: Actor, row: Cluster) -> None:
+    tokens = AgentToken.objects.for_org(row.organization_id).filter(kind="cluster", revoked_at=None)
+    mine = list(tokens.filter(resource_id=row.id).values_list("id", flat=True))
+    for token_id in [*mine, *([row.enrolment_id] if row.enrolment_id else [])]:
+        access.revoke_agent_token(actor=actor, token_id=token_id)
+
+
+def _admit(actor: Actor, row: Cluster) -> Connected:
+    """A token for the agent, and an enrolment for the manifest's address."""
+    enrolment, text = access.create_enrolment_token(actor=actor, kind="cluster", name=row.name, hours=ENROLMENT_HOURS)
+    _, token = access.mint_agent_token(enrolment=text, name=row.name, resource_id=row.id)
+    row.enrolment_id = enrolment.id
+    row.save(update_fields=["enrolment_id"])
+    return Connected(row, token, text)
+
+
 def manifest_url(enrolment: str) -> str:
     """The address that `kubectl apply -f` takes; it works for a day, and until the cluster is heard."""
     return f"{settings.CURFEW_BASE_URL}/install/cluster/{enrolment}.yaml"
@@ -257,8 +281,8 @@ def mint_for_manifest(*, enrolment: str) -> tuple[Cluster, str]:
         raise NotFound("This address is not valid any more. Make a new one on the cluster's page.")
     with transaction.atomic():
         rows = Cluster.objects.for_org(parent.organization_id).select_for_update(of=("self",))
-        row = rows.filter(enrolment_id=parent.id, heard_at=None).first()
-        if row is None:
+        row = rows.filter(enrolment_id=parent.id).first()
+        if row is None or (row.heard_at is not None and row.heard_at >= parent.created_at):
             raise NotFound("This cluster reports already. Make a new address on its page.")
         _, token = access.mint_agent_token(enrolment=enrolment, name=row.name, resource_id=row.id)
         audit.record(actor=accounts.actor_of_agent(parent), verb="cluster.manifest_fetched", target=row)

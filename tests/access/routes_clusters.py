@@ -47,6 +47,7 @@ ROUTES = [
     page("/clusters/compare?id={cluster}&id={other_cluster}", stranger=404),
     page("/clusters/upgrade?id={cluster}", viewer=403, operator=403, stranger=404),
     page("/clusters/{cluster}/edit", viewer=403, operator=403, stranger=404),
+    _post("/clusters/{cluster}/reinstall", 403, 403, 200, 404),
     _post("/clusters/{cluster}/groups", 403, 404, 404, 404, {"kind": "asg", "name": "x", "low": "0", "high": "1"}),
     _post("/clusters/{cluster}/edit", 403, 403, 302, 404, {"name": "lark-prod"}),
     page("/clusters/connect", viewer=403, operator=403),

@@ -129,6 +129,28 @@ def test_the_wizard_shows_the_token_once_and_hears_the_first_beat(
     assert token[1] not in browser.get(f"/clusters/{row.id}/").content.decode()
 
 
+def test_a_lost_agent_gets_new_commands_and_the_old_token_ends(
+    join: Join, time: Time, browser: Client, client: Client
+) -> None:
+    joined = join()
+    joined.report()
+    page = unescape(browser.post(f"/clusters/{joined.id}/reinstall").content.decode())
+    token = re.search(r"token=(cfa_[\w-]+)", page)
+    address = re.search(r"kubectl apply -f \S+(/install/\S+\.yaml)", page)
+    assert token
+    assert address
+    answers = {}
+    for name, text in (("old", joined.made.token), ("new", token[1])):
+        answers[name] = client.post(
+            "/api/agent/cluster/heartbeat",
+            joined.reporter.beat(),
+            content_type="application/json",
+            headers={"Authorization": f"Agent {text}"},
+        ).status_code
+    assert answers == {"old": 401, "new": 200}
+    assert joined.row.node_count == 3
+
+
 def test_disconnecting_asks_for_the_name(join: Join, time: Time, browser: Client) -> None:
     joined = join()
     assert browser.post(f"/clusters/{joined.id}/disconnect", {"name": "wrong"}).status_code == 422
