@@ -67,20 +67,12 @@ def report(
     at: datetime,
     moments: list[datetime],
     limits: Mapping[str, tuple[int, int]] | None = None,
+    of: datetime | None = None,
 ) -> bool:
-    """One full snapshot of the simulated cluster at a moment, with a usage sample of each of `moments`."""
-    limits = limits or {}
-    tables = simulated.tables_at(fleet, at, simulated.scaled(fleet, at, limits))
-    first = int(moments[0].timestamp()) // 60
-    samples = [
-        simulated.usage_at(
-            fleet,
-            simulated.tables_at(fleet, moment, simulated.scaled(fleet, moment, limits)),
-            moment,
-            first + number,
-        )
-        for number, moment in enumerate(moments)
-    ]
+    """One full snapshot of the simulated cluster, as it was at `of` (now), with a usage sample of each of `moments`."""
+    state = of or at
+    tables = simulated.tables_at(fleet, state, simulated.scaled(fleet, state, limits or {}))
+    samples = [simulated.usage_at(fleet, tables, moment, int(moment.timestamp()) // 60) for moment in moments]
     body = simulated.message(
         fleet, at, session=SESSION, sequence=int(at.timestamp()) // 60, tables=tables, usage=samples
     )
@@ -90,17 +82,20 @@ def report(
     return status == 200
 
 
-def play_history(*, cluster: Cluster, start: datetime, end: datetime, step: timedelta = timedelta(hours=12)) -> int:
-    """Let a simulated cluster have reported since `start`: one snapshot a step, one usage sample an hour. The clock is
-    moved, nothing else is special. Returns how many reports there were."""
+def play_history(*, cluster: Cluster, start: datetime, end: datetime, step: timedelta = timedelta(hours=6)) -> int:
+    """Let a simulated cluster have reported since `start`: its state at the beginning of each step, and at its end the
+    same state with a usage sample an hour. The clock is moved, nothing else is special. Returns how many reports."""
     fleet, token = fleet_named(cluster.external_id), _token(cluster)
     if fleet is None or token is None:
         return 0
     done, at = 0, start
     while at < end:
-        moments = [at - timedelta(hours=h) for h in range(int(step / timedelta(hours=1)) - 1, -1, -1)]
+        moments = [at + timedelta(minutes=59 + 60 * hour) for hour in range(int(step / timedelta(hours=1)))]
         with clock.at(at):
-            done += report(cluster=cluster, token=token, fleet=fleet, at=at, moments=moments)
+            done += report(cluster=cluster, token=token, fleet=fleet, at=at, moments=[])
             refigure(cluster_id=cluster.id)
+        with clock.at(min(moments[-1], end)):
+            seen = [moment for moment in moments if moment <= end]
+            done += report(cluster=cluster, token=token, fleet=fleet, at=clock.now(), moments=seen, of=at)
         at += step
     return done

@@ -46,11 +46,13 @@ def test_history_is_played_through_the_ordinary_way_in(
     ).cluster
     monkeypatch.undo()
     end = START
-    assert services.play_history(cluster=made, start=end - timedelta(days=1), end=end) == 2
+    assert services.play_history(cluster=made, start=end - timedelta(days=1), end=end) == 8
     row = Cluster.objects.all_orgs().get()
     assert row.node_count > 2
     assert row.used_cpu_milli
     assert Sample.objects.all_orgs().filter(span="1h").count() >= 24
+    hours = Sample.objects.all_orgs().filter(span="1h")
+    assert all(row.requested_cpu_milli <= row.cpu_milli for row in hours)
     assert services.beat_sandbox() == 1
     row.refresh_from_db()
     assert row.state == "live"
