@@ -48,6 +48,7 @@ CHUNK = 5000
 SET = 900
 NAMED_AT_ONCE = 100
 SECONDS_OF_ORDERS = 8.0
+WAITED_FOR = ("operation_active", "maintenance")  # not a try: it ends by itself, or somebody ends it
 _STATE_AT = {name: place for place, name in enumerate(STATE)}
 
 
@@ -277,8 +278,9 @@ def _order(row: Row, view: SleepableView, cause: engine.Cause, now: datetime, do
                 )
             done.ordered += 1
         except CurfewError as refused:
-            if isinstance(refused, Conflict) and refused.code == "operation_active":
+            if isinstance(refused, Conflict) and refused.code in WAITED_FOR:
                 row.retry_at = now + BUSY_PAUSE
+                row.trouble = "" if refused.code == "operation_active" else refused.message[:500]
                 write_sets([(row, before)])
                 return False
             decision.outcome, decision.detail, row.trouble = (

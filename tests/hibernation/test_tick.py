@@ -171,6 +171,20 @@ def test_what_is_busy_is_waited_for(follow: Follow, kilns: Kilns, time: Time) ->
     assert len(kilns.orders) == 2
 
 
+def test_maintenance_is_waited_out(follow: Follow, kilns: Kilns, time: Time) -> None:
+    view = follow(AWAKE)
+    kilns.refuse = InvalidState("Kiln 1 is in maintenance: automated actions are paused.", code="maintenance")
+    for _ in range(4 * 90):
+        services.tick()
+        time.go(seconds=15)
+    assert (only_row().tries, Decision.objects.all_orgs().count()) == (0, 0)
+    assert "in maintenance" in only_row().trouble
+    kilns.refuse = None
+    time.go(seconds=30)
+    services.tick()
+    assert kilns.state(view) == ASLEEP
+
+
 @pytest.mark.parametrize(("status", "again"), [(Status.FAILED, True), (Status.CANCELLED, False)])
 def test_a_failed_order_is_repeated_and_a_cancelled_one_is_not(
     status: Status, again: bool, follow: Follow, kilns: Kilns, time: Time, alice: Persona
