@@ -31,5 +31,5 @@ def snooze(request: HttpRequest, token: str) -> HttpResponse:
             context["refused"], status = " ".join(w for words in wrong.errors.values() for w in words), 422
     ahead = snoozing.look_ahead(token)
     zone = ahead.schedule.plan().zone
-    context |= {"ahead": ahead, "zone": zone, "names": [v.name for v in ahead.views]}
+    context |= {"ahead": ahead, "zone": zone}
     return render(request, "hibernation/snooze.html", context, status=status)

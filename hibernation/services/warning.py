@@ -165,7 +165,9 @@ def _names(rows: list[Row]) -> list[str]:
     some = rows[:NAMES]
     kind = sleepable.kind_named(some[0].resource_kind)
     views = kind.list(Actor.system("schedule", some[0].organization_id), [r.resource_id for r in some])
-    return [v.name for v in views] or [some[0].resource_kind]
+    names = [v.name for v in views]
+    told = [f"{v.name} ({v.detail})" if v.detail and names.count(v.name) > 1 else v.name for v in views]
+    return told or [some[0].resource_kind]
 
 
 def local(at: datetime, zone: str) -> str:
