@@ -276,7 +276,8 @@ def _rolled_things(found: Totals, slots: list[int], sums: dict[str, Sum]) -> Tot
 
 
 def _line(sums: Sequence[int]) -> Line:
-    spent, saved, awake, asleep, intervals, carried, unpriced, unpriced_carried = sums
+    # PostgreSQL gives sums of large whole numbers as decimals
+    spent, saved, awake, asleep, intervals, carried, unpriced, unpriced_carried = map(int, sums)
     return Line(
         spent=Decimal(spent) / NANO,
         saved=Decimal(saved) / NANO,
