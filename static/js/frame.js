@@ -71,3 +71,9 @@ on("keydown", "details.menubox", (event, box) => {
 on("focusout", "details.menubox", (event, box) => {
   if (event.relatedTarget && !box.contains(event.relatedTarget)) { close(box, false); }
 });
+
+/* a row of tabs that is wider than a phone: show the current one */
+$$(".sidenav, .tabs").forEach((row) => {
+  const current = $('[aria-current="page"]', row);
+  if (current && row.scrollWidth > row.clientWidth) { row.scrollLeft = current.offsetLeft - row.offsetLeft - row.clientWidth / 3; }
+});
