@@ -47,7 +47,7 @@ ROUTES = [
     Route("GET", "/account/sso/login", 404, 404, 404, 404, 404),  # none is set up
     Route("GET", "/account/sso/callback", 404, 404, 404, 404, 404),
     _post("/settings/security/sso/unlink", 404, 404, 404, 404),
-    _post("/settings/security/sessions/1/end", 404, 404, 404, 404),
+    _post("/settings/security/sessions/999999/end", 404, 404, 404, 404),
     _post("/settings/security/confirm", 302, 302, 302, 302),
     page("/settings/my-data"),
     _post("/settings/my-data/export", 302, 302, 302, 302),
