@@ -1,7 +1,8 @@
 """Indexes of the text search over `words`: trigrams on PostgreSQL, FTS5 with trigrams on SQLite.
 
 Both find any piece of three characters or more. Where the database lacks them (no right to create the extension, a
-SQLite without FTS5) the search still works, by reading line after line.
+SQLite without FTS5) the search still works, by reading line after line. A migration that remakes the entries' table on
+SQLite must call `remove` before and `install` after, as with the triggers.
 """
 
 from __future__ import annotations
