@@ -7,10 +7,12 @@ class HibernationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from clusters import extensions
         from core import hooks, menu, periodic
-        from hibernation import audit_verbs  # noqa: F401  registers the verbs
+        from hibernation import audit_verbs, cluster_bulk  # noqa: F401  registers the verbs
         from hibernation.services.pausing import pause_all
 
+        extensions.register_bulk(cluster_bulk.ACTION)
         hooks.organization_closing.subscribe(pause_all)
 
         periodic.register("hibernation.tick", 15)

@@ -17,6 +17,8 @@ from clusters.selectors.money import burndown
 from core.actor import Actor
 from core.errors import InvalidInput, InvalidState
 from dashboard import search
+from hibernation import services as hibernation
+from hibernation.models import Assignment
 from tests.clusters.conftest import Joined, Time
 from tests.personas import Persona
 
@@ -112,6 +114,17 @@ def test_an_app_above_adds_a_bulk_action(
     assert applied == [("one", "n")]
     assert browser.post("/clusters/bulk", {**data, "schedule": "unknown"}).status_code == 400
     assert extensions.bulk_actions(bob.actor) == []
+
+
+def test_chosen_clusters_follow_a_schedule(join: Join, time: Time, browser: Client, alice: Persona) -> None:
+    one = join("one")
+    one.report()
+    hours = hibernation.save_schedule(actor=alice.actor, name="Office hours", zone="UTC", grid=["1" * 24] * 7)
+    assert "Office hours" in browser.get("/clusters/").content.decode()
+    data = {"id": [str(one.id)], "action": "schedule", "schedule": str(hours.id)}
+    assert browser.post("/clusters/bulk", data).status_code == 302
+    followers = Assignment.objects.for_org(alice.organization).values_list("resource_kind", "resource_id")
+    assert list(followers) == [("cluster", one.id)]
 
 
 def test_maintenance_is_what_automation_asks_for(join: Join, time: Time, alice: Persona, mallory: Persona) -> None:
