@@ -19,6 +19,9 @@ class GpuFleetConfig(AppConfig):
             executors.MachineSnapshot(),
             executors.MachineRestore(),
             executors.MachineDestroy(),
+            executors.MachineMigrate(),
+            executors.MachinePause(),
+            executors.MachineResume(),
         ):
             registry.register(executor)
         providers.register(own.VAST, own.connect_vast)

@@ -14,7 +14,18 @@ from django.db import transaction
 from core import clock
 from core.actor import Actor
 from gpu_fleet import gateway, idle, racing
-from gpu_fleet.enums import DESTROY, HIBERNATE, OPERATE, RESTORE, SNAPSHOT, WAKE, SnapshotState
+from gpu_fleet.enums import (
+    DESTROY,
+    HIBERNATE,
+    MIGRATE,
+    OPERATE,
+    PAUSE,
+    RESTORE,
+    RESUME,
+    SNAPSHOT,
+    WAKE,
+    SnapshotState,
+)
 from gpu_fleet.models import Machine, Snapshot
 from gpu_fleet.providers.base import GpuProvider, RentalState
 from gpu_fleet.services import ending, hearing, lanes, snapshots
@@ -28,6 +39,8 @@ GONE_SECONDS = 3.0
 MOST_TRIES = 3
 # A machine that says nothing for so long during a backup or restore has lost it.
 SILENCE = timedelta(minutes=5)
+# Beyond this a stopped machine's GPU is gone.
+TURN_SECONDS = timedelta(seconds=120)
 
 
 class MachineOrder(BaseExecutor):
@@ -270,6 +283,78 @@ class MachineRestore(MachineOrder):
                 Machine.objects.for_org(machine.organization_id).filter(id=machine.id).update(restored=False)
             self.restore(context, machine, snapshot)
         return {"snapshot": str(snapshot.id)}
+
+
+class MachineMigrate(MachineHibernate):
+    """Down here, up elsewhere: the host that it leaves takes no part in the race."""
+
+    kind = MIGRATE
+    label = "Move a GPU machine to another host"
+
+    def run(self, context: RunContext) -> Mapping[str, Any]:
+        machine = self.machine_of(context)
+        if machine.rental is not None and machine.generation == context.operation.payload.get("from"):
+            left = machine.rental.host_id
+            if context.state.get("left") != left:
+                context.checkpoint(left=left)
+            super().run(context)
+            machine = self.machine_of(context)
+        if machine.rental_id is None:
+            racing.step(context, machine, gateway.open_provider(machine.account))
+            machine = self.machine_of(context)
+        snapshot = snapshots.latest_verified(machine)
+        if snapshot is not None and not machine.restored:
+            self.restore(context, machine, snapshot)
+        rental = machine.rental
+        return {"from": context.state.get("left"), "host": rental.host_id if rental else ""}
+
+
+class MachinePause(MachineOrder):
+    """Stop it where it is; `resume` turns it the other way."""
+
+    kind = PAUSE
+    label = "Pause a GPU machine"
+    target = RentalState.STOPPED
+
+    def run(self, context: RunContext) -> Mapping[str, Any]:
+        machine = self.machine_of(context)
+        if machine.rental is None:
+            raise OperationFailed("Nothing is rented for this machine.", code="gone")
+        provider, number = gateway.open_provider(machine.account), machine.rental.provider_id
+        seen = provider.describe([number])[number]
+        if seen.state is not self.target:
+            self._order(context, provider, number)
+            context.progress(percent=50, step="Waiting for the provider")
+            raise RunAgain(WAIT_SECONDS)
+        ending.turned(machine=machine, operation=context.operation, asleep=self.target is RentalState.STOPPED)
+        return {}
+
+    def _order(self, context: RunContext, provider: GpuProvider, number: str) -> None:
+        if context.state.get("ordered"):
+            self._too_late(context)
+            return
+        context.checkpoint(ordered=clock.now().isoformat())
+        if self.target is RentalState.STOPPED:
+            provider.stop(number)
+        else:
+            provider.start(number)
+
+    @staticmethod
+    def _too_late(context: RunContext) -> None:
+        if clock.now() - datetime.fromisoformat(context.state["ordered"]) > TURN_SECONDS:
+            raise OperationFailed(
+                "The provider did not do it in time; after a pause this means that the GPU was given to somebody else.",
+                code="no_capacity",
+                next_step="Try again later, or destroy it and wake it from its last verified snapshot.",
+            )
+
+
+class MachineResume(MachinePause):
+    """Let a paused machine go on."""
+
+    kind = RESUME
+    label = "Resume a GPU machine"
+    target = RentalState.RUNNING
 
 
 class MachineDestroy(MachineOrder):

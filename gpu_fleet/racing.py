@@ -115,7 +115,7 @@ def _open_round(context: RunContext, machine: Machine, provider: GpuProvider, nu
         found,
         strategy=race.Strategy(wanted.strategy),
         count=rules.batch,
-        excluded_hosts=tried | lanes.failed_hosts(machine),
+        excluded_hosts=tried | lanes.failed_hosts(machine) | {str(context.state.get("left") or "")},
     )
     if not chosen:
         if number > 1:

@@ -130,6 +130,48 @@ class SyncView(OrderView):
     order = staticmethod(services.request_snapshot)
 
 
+class PauseView(OrderView):
+    order = staticmethod(services.request_pause)
+
+
+class ResumeView(OrderView):
+    order = staticmethod(services.request_resume)
+
+
+class MigrateView(FleetView):
+    @extend_schema(
+        request=serializers.WantedSerializer, responses={202: AcceptedSerializer}, parameters=[KEY], tags=TAGS
+    )
+    def post(self, request: Request, machine_id: UUID) -> Response:
+        """Move it to another host; what is given changes what it wants, such as another GPU."""
+        wanted = self.read(serializers.WantedSerializer)
+        return self.accepted(
+            services.request_migrate(actor=self.actor, machine_id=machine_id, wanted=wanted, idempotency_key=self.key())
+        )
+
+
+class MigrateEstimateView(FleetView):
+    @extend_schema(parameters=[serializers.WantedSerializer], responses=ANY, tags=TAGS)
+    def get(self, request: Request, machine_id: UUID) -> Response:
+        """What a move would take and cost, from this machine's own snapshots and learned durations; null is unknown."""
+        machine = services.find_machine(actor=self.actor, machine_id=machine_id)
+        given = self.read(serializers.WantedSerializer, request.query_params)
+        found = offers.search_offers(
+            actor=self.actor, account_id=machine.account_id, wanted=Wanted.of({**machine.wanted, **given})
+        )
+        left = machine.rental.host_id if machine.rental else ""
+        best = next((offer for _, offer in found.offers if offer.host_id != left), None)
+        return Response(
+            {
+                **selectors.move_facts(machine=machine),
+                "offer": shapes.offer_shape(best) if best else None,
+                "current_hourly_cost": shapes.money(machine.hourly_cost),
+                "currency": shapes.CURRENCY,
+                "problems": found.problems,
+            }
+        )
+
+
 class KeepAwakeView(FleetView):
     @extend_schema(
         request=serializers.KeepAwakeSerializer,

@@ -7,6 +7,7 @@ from gpu_fleet.selectors.machines import (
     learned_seconds,
     list_machines,
     list_snapshots,
+    move_facts,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "learned_seconds",
     "list_machines",
     "list_snapshots",
+    "move_facts",
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
 
 from core.actor import Actor
 from core.errors import NotFound
-from gpu_fleet.enums import RESOURCE, VIEW, SnapshotState
+from gpu_fleet.enums import HIBERNATE, RESOURCE, VIEW, WAKE, SnapshotState
 from gpu_fleet.models import FleetSettings, Machine, Rental, Snapshot
 from operations.enums import ACTIVE
 from operations.models import Duration, Operation
@@ -75,3 +76,19 @@ def get_settings(*, actor: Actor) -> FleetSettings:
     if actor.org_id is None:
         raise NotFound("Settings belong to an organization.")
     return FleetSettings(organization_id=actor.org_id)
+
+
+def move_facts(*, machine: Machine) -> dict[str, Any]:
+    """What a move copies and how long its two halves took before; null where nothing was measured."""
+    newest = Snapshot.objects.for_org(machine.organization_id).filter(machine=machine, state=SnapshotState.VERIFIED)
+    size = newest.order_by("-created_at").values_list("size", flat=True).first()
+    subject = f"{machine.provider}/{machine.wanted.get('gpu_name') or 'any'}"[:120]
+    down, up = (learned_seconds(kind, [subject]).get(subject) for kind in (HIBERNATE, WAKE))
+    total = None if down is None or up is None else round(down + up)
+    return {
+        "size_bytes": size,
+        "down_seconds": down,
+        "up_seconds": up,
+        "total_seconds": total,
+        "basis": "measured" if total else "no_data",
+    }

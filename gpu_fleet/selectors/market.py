@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -112,6 +113,11 @@ class Window:
     avg_spot_price: float
     availability_score: float
     looks: int
+
+    @property
+    def day(self) -> str:
+        """Its name."""
+        return calendar.day_name[self.day_of_week]
 
 
 def safe_windows(*, actor: Actor, gpu_name: str) -> list[Window]:

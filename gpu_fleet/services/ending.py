@@ -13,7 +13,7 @@ from gpu_fleet.idle import Sample
 from gpu_fleet.models import Beat, Machine, Rental
 from gpu_fleet.services import lanes
 from gpu_fleet.services.hearing import sample_from
-from gpu_fleet.services.states import WATCHER, enter, failed, forget_error, locked, settle, tell_pages
+from gpu_fleet.services.states import WATCHER, enter, failed, forget_error, locked, paused, settle, tell_pages
 from operations.enums import Status
 from operations.models import Operation
 
@@ -33,6 +33,16 @@ def fell_asleep(*, machine: Machine, operation: Operation) -> None:
         row.save()
         tell_pages(row)
     lanes.revoke_tokens(machine=machine)
+
+
+def turned(*, machine: Machine, operation: Operation, asleep: bool) -> None:
+    """The provider shows that it is stopped, or runs again."""
+    with transaction.atomic():
+        row = locked(machine.id)
+        if row is not None and row.rental_id is not None:
+            paused(row, operation, asleep=asleep)
+            row.save()
+            tell_pages(row)
 
 
 def leave(row: Machine, *, source: str, operation: Operation | None) -> None:

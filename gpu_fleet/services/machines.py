@@ -20,9 +20,12 @@ from gpu_fleet.enums import (
     DESTROY,
     HIBERNATE,
     MANAGE,
+    MIGRATE,
     OPERATE,
+    PAUSE,
     RESOURCE,
     RESTORE,
+    RESUME,
     SNAPSHOT,
     WAKE,
     Desired,
@@ -36,13 +39,25 @@ from gpu_fleet.wanted import Wanted
 from operations import services as operations
 from operations.models import Operation
 
-DEADLINES = {WAKE: 3 * 3600, HIBERNATE: 6 * 3600, SNAPSHOT: 6 * 3600, RESTORE: 6 * 3600, DESTROY: 3600}
+DEADLINES = {
+    WAKE: 3 * 3600,
+    HIBERNATE: 6 * 3600,
+    SNAPSHOT: 6 * 3600,
+    RESTORE: 6 * 3600,
+    DESTROY: 3600,
+    MIGRATE: 9 * 3600,
+    PAUSE: 900,
+    RESUME: 900,
+}
 VERBS = {
     WAKE: "gpu.wake_requested",
     HIBERNATE: "gpu.sleep_requested",
     SNAPSHOT: "gpu.snapshot_requested",
     RESTORE: "gpu.restore_requested",
     DESTROY: "gpu.destroy_requested",
+    MIGRATE: "gpu.migrate_requested",
+    PAUSE: "gpu.pause_requested",
+    RESUME: "gpu.resume_requested",
 }
 LONGEST_KEEP = timedelta(days=7)
 ROW = ("desired_state", "observed_state", "state_since", "error_code", "error", "next_step")
@@ -185,6 +200,43 @@ def request_destroy(
     return _asked(actor, machine, DESTROY, reason, idempotency_key, "hand", {})
 
 
+def request_pause(
+    *, actor: Actor, machine_id: UUID | str, reason: str = "", idempotency_key: str | None = None
+) -> Operation:
+    """Ask for a machine to be stopped where it is: its disk stays and, at most providers, goes on costing."""
+    actor.require(OPERATE, "pause GPU machines")
+    machine = find_machine(actor=actor, machine_id=machine_id)
+    return _asked(actor, machine, PAUSE, reason, idempotency_key, "hand", {})
+
+
+def request_resume(
+    *, actor: Actor, machine_id: UUID | str, reason: str = "", idempotency_key: str | None = None
+) -> Operation:
+    """Ask for a paused machine to go on. It fails when its GPU was given away meanwhile."""
+    actor.require(OPERATE, "resume GPU machines")
+    machine = find_machine(actor=actor, machine_id=machine_id)
+    return _asked(actor, machine, RESUME, reason, idempotency_key, "hand", {})
+
+
+def request_migrate(
+    *,
+    actor: Actor,
+    machine_id: UUID | str,
+    wanted: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Operation:
+    """Ask for a machine to move to another host, or to another GPU by `wanted`: snapshot, proof, race, restore."""
+    actor.require(OPERATE, "migrate GPU machines")
+    machine = find_machine(actor=actor, machine_id=machine_id)
+    if wanted:
+        actor.require(MANAGE, "change what a machine wants")
+    with transaction.atomic():
+        operation = _asked(actor, machine, MIGRATE, "", idempotency_key, "hand", {"from": machine.generation})
+        if wanted:
+            change_machine(actor=actor, machine_id=machine.id, wanted=wanted)
+    return operation
+
+
 def _asked(
     actor: Actor, machine: Machine, kind: str, reason: str, key: str | None, cause: str, more: Mapping[str, Any]
 ) -> Operation:
@@ -209,9 +261,14 @@ def _refuse(row: Machine, kind: str) -> None:
     awake = row.rental_id is not None
     if kind == WAKE and awake:
         raise InvalidState(f"{row.name} is awake.", code="already_awake")
-    if kind in (HIBERNATE, SNAPSHOT, RESTORE) and not awake:
+    if kind in (HIBERNATE, SNAPSHOT, RESTORE, MIGRATE, PAUSE, RESUME) and not awake:
         raise InvalidState(f"{row.name} is asleep.", code="already_asleep")
-    if kind in (HIBERNATE, SNAPSHOT) and not row.restored:
+    paused = row.provider_state == "stopped"
+    if paused and kind not in (RESUME, DESTROY):
+        raise InvalidState(f"{row.name} is paused. Resume it first.", code="paused")
+    if kind == RESUME and not paused:
+        raise InvalidState(f"{row.name} is not paused.", code="not_paused")
+    if kind in (HIBERNATE, SNAPSHOT, MIGRATE) and not row.restored:
         raise InvalidState(
             f"The files of {row.name} were not proven to be back, so nothing is backed up from it. Restore it first.",
             code="not_restored",

@@ -19,7 +19,10 @@ from gpu_fleet.enums import (
     HIBERNATE,
     LOSER,
     LOST_BEATS,
+    MIGRATE,
+    PAUSE,
     RESOURCE,
+    RESUME,
     TOPIC,
     WAKE,
     Desired,
@@ -43,9 +46,9 @@ def locked(machine_id: UUID) -> Machine | None:
 
 def state_of(machine: Machine, operation_kind: str, now: datetime) -> State:
     """The word of the interface. Asleep on purpose is never Lost, and Lost is never Asleep."""
-    if operation_kind == WAKE:
+    if operation_kind in (WAKE, MIGRATE, RESUME):
         return State.WAKING
-    if operation_kind in (HIBERNATE, DESTROY):
+    if operation_kind in (HIBERNATE, DESTROY, PAUSE):
         return State.FALLING
     if machine.error_code:
         return State.TROUBLE
@@ -53,8 +56,8 @@ def state_of(machine: Machine, operation_kind: str, now: datetime) -> State:
         return State.ASLEEP
     if machine.missing_since or machine.provider_state in ("offline", "dead"):
         return State.LOST
-    if machine.provider_state == "stopped":
-        return State.ASLEEP
+    if machine.provider_state == "stopped":  # by us, else it was taken from us
+        return State.ASLEEP if machine.phase == Phase.ASLEEP else State.LOST
     heard = machine.heard_at or machine.awake_since
     return State.LOST if heard is None or now - heard > LOST_AFTER else State.AWAKE
 
@@ -111,6 +114,31 @@ def price(machine: Machine, rental: Rental, at: datetime, actor: Actor) -> None:
         source=source,
         valid_from=at,
     )
+
+
+def paused(machine: Machine, operation: Operation, *, asleep: bool) -> None:
+    """Stopped with its disk kept, or going on: the ledger and the row; inside the caller's transaction, which saves."""
+    now, actor = clock.now(), Actor.system(WATCHER, machine.organization_id)
+    rental = machine.rental
+    if rental is None:
+        return
+    costs.set_price(
+        actor=actor,
+        organization_id=machine.organization_id,
+        resource_kind=RESOURCE,
+        resource_id=machine.id,
+        resource_label=machine.name,
+        awake=rental.hourly,
+        asleep=rental.stopped_hourly if asleep else NO_COMPUTE_ASLEEP,
+        source=f"offer {rental.offer_id} at {rental.provider}",
+        valid_from=now,
+    )
+    phase = Phase.ASLEEP if asleep else Phase.AWAKE
+    enter(machine, phase, now, source=f"{machine.provider}: {phase.value}", actor=actor, operation=operation)
+    machine.provider_state, machine.observed_at = ("stopped" if asleep else "running"), now
+    machine.idle_since = machine.sleep_at = None
+    if not asleep:
+        machine.awake_since = machine.heard_at = now
 
 
 def book_loser(rental: Rental, machine_name: str, *, began: datetime, ended: datetime | None, actor: Actor) -> None:

@@ -300,3 +300,45 @@ def test_killed_at_every_checkpoint_it_ends_well(disk: Disk, alice: Persona, mon
     assert disk.digest() == before
     disk.fleet.settle(60)
     assert len(disk.fleet.world.instances) == 1
+
+
+def test_a_pause_keeps_the_disk_and_its_price_and_a_move_leaves_its_host(disk: Disk, alice: Persona) -> None:
+    machine = disk.machine
+    assert machine is not None
+    services.request_pause(actor=alice.actor, machine_id=machine.id)
+    disk.fleet.until_done()
+    assert (_again(machine).observed_state, len(disk.fleet.world.instances)) == ("asleep", 1)
+    with pytest.raises(CurfewError, match="paused"):
+        services.request_hibernate(actor=alice.actor, machine_id=machine.id)
+    services.request_resume(actor=alice.actor, machine_id=machine.id)
+    disk.fleet.until_done()
+    before, digest = _again(machine).rental.host_id, disk.digest()
+    rows = Interval.objects.for_org(machine.organization_id).filter(resource_id=machine.id).order_by("started_at")
+    assert [(row.phase, str(row.price.normalize())) for row in rows] == [
+        ("awake", "0.4"),
+        ("asleep", "0.01"),
+        ("awake", "0.4"),
+    ]
+    operation = services.request_migrate(actor=alice.actor, machine_id=machine.id)
+    _move(disk, operation)
+    machine = _again(machine)
+    assert (machine.observed_state, machine.generation, machine.restored) == ("awake", 2, True)
+    assert machine.rental.host_id != before
+    assert disk.digest() == digest
+
+
+def _move(disk: Disk, operation: Operation) -> None:
+    """The new host's disk is empty."""
+    wiped = False
+    for _ in range(600):
+        disk.fleet.agents()
+        disk.fleet.once()
+        services.reap()
+        operation.refresh_from_db()
+        if not wiped and _again(disk.machine).rental is None:
+            disk.new()
+            wiped = True
+        if operation.is_final:
+            break
+        disk.fleet.time.go(1)
+    assert (operation.status, wiped) == ("succeeded", True), operation.error
