@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
+import docker  # noqa: F401  imported before any server thread runs
 import pytest
 
 from accounts.providers.base import Credentials
