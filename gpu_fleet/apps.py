@@ -7,9 +7,10 @@ class GpuFleetConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from accounts import services as accounts
         from accounts.providers import registry as providers
-        from core import menu, periodic, sealed, sleepable
-        from gpu_fleet import audit_verbs, executors, sleeping  # noqa: F401  registers the verbs
+        from core import hooks, menu, periodic, sealed, sleepable
+        from gpu_fleet import audit_verbs, executors, services, sleeping  # noqa: F401  registers the verbs
         from gpu_fleet.providers import registry as own
         from operations import registry
 
@@ -29,6 +30,8 @@ class GpuFleetConfig(AppConfig):
         sealed.register("gpu_settings", "gpu_fleet.FleetSettings", "sealed", lambda row: str(row.seal_name))
         sealed.register("gpu_ssh", "gpu_fleet.FleetSettings", "ssh_sealed", lambda row: str(row.seal_name))
         sleepable.register(sleeping.GpuMachineKind())
+        hooks.cloud_account_disconnecting.subscribe(services.refuse_disconnect)
+        accounts.blast_radius.subscribe(services.disconnect_effects)
         periodic.register("gpu_fleet.tend", 5)
         periodic.register("gpu_fleet.sweep", 300)
         periodic.register("gpu_fleet.sample_market", 600)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.core.cache import cache
 
 from core.errors import CurfewError
 from core.providers import ProviderError
 from gpu_fleet import services
 from gpu_fleet.models import Machine
 
+TENDING = "gpu_fleet.tending"
+TENDING_SECONDS = 120
+
 
 @shared_task(name="gpu_fleet.tend")
 def tend() -> int:
     """Every five seconds: silent machines, idle machines, losers to be proven gone, what the providers say."""
-    services.mark_silent()
-    services.check_idle()
-    return services.reap() + services.watch()
+    if not cache.add(TENDING, 1, TENDING_SECONDS):
+        return 0  # the last one waits for a provider
+    try:
+        services.mark_silent()
+        services.check_idle()
+        return services.reap() + services.watch()
+    finally:
+        cache.delete(TENDING)
 
 
 @shared_task(name="gpu_fleet.sweep")

@@ -18,6 +18,7 @@ from core.actor import Actor
 from core.errors import Conflict, InvalidInput, InvalidState, NotFound
 from gpu_fleet.enums import (
     DESTROY,
+    DONE_LANES,
     HIBERNATE,
     MANAGE,
     MIGRATE,
@@ -31,7 +32,7 @@ from gpu_fleet.enums import (
     Desired,
     SnapshotState,
 )
-from gpu_fleet.models import Machine, Snapshot
+from gpu_fleet.models import Machine, Rental, Snapshot
 from gpu_fleet.providers.registry import GPU_PROVIDERS
 from gpu_fleet.services.settings import settings_of
 from gpu_fleet.services.states import forget_error, locked, settle, tell_pages
@@ -312,6 +313,28 @@ def _order(
 def subject_of(machine: Machine) -> str:
     """What learned durations are kept for: `vast/RTX 4090`."""
     return f"{machine.provider}/{machine.wanted.get('gpu_name') or 'any'}"[:120]
+
+
+def disconnect_effects(*, actor: Actor, account: CloudAccount) -> list[str]:
+    """What stands in the way of disconnecting an account, as a sentence for the confirmation."""
+    count = Machine.objects.for_org(account.organization_id).filter(account=account, gone_at=None).count()
+    if not count:
+        return []
+    verb = "machines live" if count != 1 else "machine lives"
+    return [
+        f"{count} GPU {verb} on it: destroy {'them' if count != 1 else 'it'} first, so that nothing is left behind."
+    ]
+
+
+def refuse_disconnect(*, actor: Actor, account: CloudAccount) -> None:
+    """An account with living machines or rentals is kept: without it nobody could end, prove or restore them."""
+    machines = Machine.objects.for_org(account.organization_id).filter(account=account, gone_at=None)
+    rentals = Rental.objects.for_org(account.organization_id).filter(account=account).exclude(lane__in=DONE_LANES)
+    if machines.exists() or rentals.exists():
+        raise Conflict(
+            f"GPU machines live on {account.name}. Destroy them first, so that nothing is left behind at the provider.",
+            code="machines_live",
+        )
 
 
 def keep_awake(*, actor: Actor, machine_id: UUID | str, minutes: float = 60) -> Machine:

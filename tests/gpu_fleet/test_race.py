@@ -212,3 +212,26 @@ def _system(machine: Machine):
 
     assert clock.now()
     return Actor.system("tests", machine.organization_id)
+
+
+def test_an_account_with_living_machines_cannot_be_disconnected(
+    fleet: Fleet, deploy: Callable[..., Machine], alice: Persona
+) -> None:
+    from accounts import services as accounts
+    from gpu_fleet import tasks
+
+    market(fleet)
+    machine = deploy()
+    fleet.until_done()
+    with pytest.raises(CurfewError, match="Destroy them first"):
+        accounts.disconnect_account(actor=alice.actor, account_id=machine.account_id)
+    with pytest.raises(CurfewError):
+        services.request_destroy(actor=alice.actor, machine_id=machine.id, name="another")
+    services.request_destroy(actor=alice.actor, machine_id=machine.id, name="ember")
+    fleet.until_done()
+    for _ in range(10):
+        tasks.tend()
+        fleet.time.go(5)
+    assert fleet.world.instances == {}
+    accounts.disconnect_account(actor=alice.actor, account_id=machine.account_id)
+    assert not Machine.objects.all_orgs().filter(id=machine.id).exists()
