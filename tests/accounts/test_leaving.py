@@ -172,7 +172,7 @@ class TestClosing:
             "1 asleep",
             "Night lamp",
             "1 awake",
-            "1 cloud account:",
+            "credentials of 1 cloud account are",
             "2 people lose",
             "1 API key and 1 agent token",
         ):
