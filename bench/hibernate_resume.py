@@ -1,6 +1,6 @@
-"""A sleep of 500 resources, its worker killed again and again: how long it takes, and how often each was changed.
+"""A sleep of 500 resources (of 640 objects, as some rest already), its worker killed again and again: how long it takes, and how often each was changed.
 
-    python -m bench.hibernate_resume --workloads 500 --kills 10
+    python -m bench.hibernate_resume --workloads 640 --kills 10
 
 Uses the campaign's fake API server and worker processes. Prints JSON; exit code 1 when a resource was changed more than
 once, or one was left out.
@@ -68,7 +68,7 @@ def _arm(campaign: hibernate_crash.Campaign, workloads: int, kills: int) -> None
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.hibernate_resume", description=__doc__)
-    parser.add_argument("--workloads", type=int, default=500)
+    parser.add_argument("--workloads", type=int, default=640)
     parser.add_argument("--kills", type=int, default=10)
     options = parser.parse_args()
     os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-resume-")
