@@ -47,7 +47,7 @@ ROUTES = [
     Route("POST", "/hibernation/snooze/forged", 404, 404, 404, 404, 404),
     page("/hibernation/"),
     page("/hibernation/assign"),
-    _post("/hibernation/assign", 403, 403, 302, 302, {"schedule": "{schedule}", "resources": "cloud_node:{scheduled}"}),
+    _post("/hibernation/assign", 403, 403, 302, 404, {"schedule": "{schedule}", "resources": "cloud_node:{scheduled}"}),
     page("/hibernation/history"),
     page("/hibernation/savings"),
     page("/hibernation/why/cloud_node/{scheduled}/", stranger=404),
