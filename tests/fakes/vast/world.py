@@ -78,6 +78,7 @@ class VastWorld:
         self.faults: dict[str, list[str]] = {}
         self.contract_on_error = 0
         self.ambiguous_share = 0.0
+        self.ambiguous = 0
         self._last: dict[str, float] = {}
         self._next = 1000
         self.limits = True
@@ -150,6 +151,7 @@ class VastWorld:
         if self.faults.get(endpoint):
             return self.faults[endpoint].pop(0)
         if endpoint in ("create", "bulk") and self.random.random() < self.ambiguous_share:
+            self.ambiguous += 1
             return self.random.choice(["500_after", "hang", "500", "500_after"])
         return ""
 
