@@ -38,6 +38,8 @@ class ClusterKind:
             return []
         rows = Cluster.objects.visible_to(actor).order_by("name", "id")
         clusters = list(rows if ids is None else rows.filter(id__in=list(ids)))
+        if not clusters:
+            return []
         known = [c.id for c in clusters]
         under_way = {
             o.resource_id: o
