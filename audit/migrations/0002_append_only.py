@@ -1,8 +1,20 @@
-"""Triggers that refuse to change or delete a line of the audit log: installed by 0005, when all tables exist."""
+"""The index of the text search, and the triggers that make the log append-only and queue each entry for its seal."""
 
 from django.db import migrations
+
+from audit import search, triggers
+
+
+def install(apps, schema_editor):
+    search.install(schema_editor.connection)
+    triggers.install(schema_editor.connection)
+
+
+def remove(apps, schema_editor):
+    triggers.remove(schema_editor.connection)
+    search.remove(schema_editor.connection)
 
 
 class Migration(migrations.Migration):
     dependencies = [("audit", "0001_initial")]
-    operations = []
+    operations = [migrations.RunPython(install, remove)]
