@@ -48,7 +48,7 @@ def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body
     return Route("POST", path, 302, viewer, operator, owner, stranger, body or {})
 
 
-NEW = {"nodes": ["SDXL"], "images": {"SDXL": "studio/sdxl:1"}}
+NEW = {"nodes": ["SDXL"], "images": {"SDXL": "studio/sdxl:1"}, "account": "{engine}"}
 ROUTES = [
     page("/cloud-nodes/packages/"),
     _post(

@@ -178,6 +178,22 @@ def running_spans(changes: Iterable[Row], instance: str) -> list[tuple[float, fl
     return spans
 
 
+def charged_spans(
+    spans: Iterable[tuple[float, float, float | None]], least: float = 60.0
+) -> list[tuple[float, float, float | None]]:
+    """The stretches that EC2 charges: none is shorter than a minute, and one that begins within it goes on from there."""
+    charged: list[tuple[float, float, float | None]] = []
+    for pending, began, ended in spans:
+        before = charged[-1][2] if charged else None
+        start = began if before is None else max(began, before)
+        end = None if ended is None else max(ended, start + least)
+        if before is not None and began <= before:
+            charged[-1] = (*charged[-1][:2], end)
+        else:
+            charged.append((pending, began, end))
+    return charged
+
+
 def awake_spans(intervals: Iterable[Row], node: str) -> list[tuple[float, float | None]]:
     """Stretches that the ledger calls awake; neighbours (a price changed) are one."""
     spans: list[tuple[float, float | None]] = []
@@ -218,7 +234,7 @@ def ledger(
     result = Ledger()
     for node in nodes:
         name = node["instance_name"]
-        real = [s for s in running_spans(changes, node["provider_id"]) if s[1] >= since]
+        real = charged_spans(s for s in running_spans(changes, node["provider_id"]) if s[1] >= since)
         written = [s for s in awake_spans(intervals, node["id"]) if s[0] >= since - CLOCK_SLACK]
         result.spans += len(real)
         if len(real) != len(written):

@@ -147,14 +147,14 @@ class MemoryCloud:
         machine.ready_at = clock.now() + timedelta(seconds=seconds)
 
     def billed_seconds(self, provider_id: str, until: datetime) -> float:
-        """What EC2 would charge: the time in `running`."""
+        """What EC2 would charge: the time in `running`, for each start at least a minute."""
         self._tick()
         total, since = 0.0, None
         for at, state in self.machines[provider_id].history:
             if state is S.RUNNING and since is None:
                 since = at
             elif state is not S.RUNNING and since is not None:
-                total, since = total + (at - since).total_seconds(), None
+                total, since = total + max(60.0, (at - since).total_seconds()), None
         return total + ((until - since).total_seconds() if since else 0.0)
 
 
