@@ -15,7 +15,7 @@ START, STOP, SCAN = "node.start", "node.stop", "account.scan"
 CALLS = {START: "StartInstances", STOP: "StopInstances"}
 FINAL = {"succeeded", "failed", "cancelled"}
 CLOCK_SLACK = 1.5  # EC2 tells launch times in whole seconds
-ORDINARY_LAG = 7.0  # an observation may be this late while Curfew runs: one poll and its work
+ORDINARY_LAG = 10.0  # an observation may be this late while Curfew runs: one poll and its work, on a busy machine
 STATE_WORDS = {
     "running": "running",
     "pending": "starting",
