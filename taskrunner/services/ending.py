@@ -169,7 +169,7 @@ def sweep_leases(limit: int = 500) -> int:
     count = 0
     for task_id, fence in list(due.values_list("id", "fence")[:limit]):
         with transaction.atomic():
-            task = Task.objects.all_orgs().select_for_update().filter(
+            task = Task.objects.all_orgs().select_for_update(of=("self",)).filter(
                 id=task_id, fence=fence, status__in=HELD, lease_expires_at__lt=now
             ).select_related("worker").first()  # fmt: skip
             if task is None:
