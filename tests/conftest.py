@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -18,6 +21,7 @@ from tests import prepared
 from tests.audit.unsealed import flush_may_empty_the_audit_log  # noqa: F401  a fixture for every test
 from tests.personas import Persona, make_organization, make_person
 
+ROOT = Path(__file__).resolve().parents[1]
 # A loaded machine is no finding: examples may be slow to make, and each may take its time.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
@@ -122,6 +126,23 @@ def templates_never_query(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests change rows behind the services' back, so nothing that one request made serves the next."""
     monkeypatch.setattr("core.fragments.KEEP_SECONDS", -1.0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A real browser for the whole run: Playwright's loop can be started once in a process."""
+    program = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+    if not program.exists():
+        pytest.skip(f"no browser at {program}")
+    if not (ROOT / "static" / "vendor" / "htmx.min.js").exists():
+        pytest.skip("run `npm ci` and `python -m core.frontend` first")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    try:
+        browser = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+    finally:
+        playwright.stop()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from tests.fakes.aws import SandboxAws
 from tests.live.server import Embedded
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 SHOTS = Path(os.environ.get("CURFEW_SHOTS", str(ROOT / "tests" / "e2e" / "screens")))
 PASSWORD = "a long walk at dusk"
 
@@ -25,19 +24,6 @@ def server() -> Iterator[Embedded]:
         Embedded(CURFEW_SANDBOX_AWS_ENDPOINT=sandbox.url, CURFEW_OUTBOUND_NETWORKS="127.0.0.1/32") as curfew,
     ):
         yield curfew
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
-    try:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-    finally:
-        playwright.stop()
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_from_sign_up_to_the_first_dollar_kept(open_browser: Open, method: str) 
     assert re.search(r"Spent\s+Spent\s+\$0\.0\d+", page.inner_text("main")), page.inner_text("main")[:400]
     page.goto("/audit/")
     log = page.inner_text("main table")
-    for words in ("Asked to wake", "woke", "Asked to put", "fell asleep", "Scanned"):
+    for words in ("Asked to wake", "Woke", "Asked to put", "Fell asleep", "Scanned"):
         assert words in log, f"{words!r} is not in the log"
     page.goto("/audit/check")
     assert (
