@@ -100,6 +100,7 @@ class Home:
     total: int
     rate: Decimal
     unpriced: int
+    unmanaged_rate: Decimal
     all_rate: Decimal
     needs: list[Need]
     under_way: list[Line]
@@ -130,6 +131,9 @@ def build(*, actor: Actor, organization: Organization) -> Home:
         total=len(views),
         rate=rate,
         unpriced=unpriced,
+        unmanaged_rate=sum(
+            (v.hourly_cost for v in views if v.state == SleepState.UNMANAGED and v.hourly_cost is not None), ZERO
+        ),
         all_rate=sum((v.hourly_cost for v in views if v.hourly_cost is not None), ZERO),
         needs=_needs(actor, views, connected, now) if sees_operations else [],
         under_way=operations.active_lines(actor=actor) if sees_operations else [],
