@@ -33,6 +33,7 @@ TOOLS = (
     Tool("restic", "restic", "tests with real backups"),
     Tool("chromium", "chromium", "browser tests"),
     Tool("busybox", "busybox-static", "tests with real containers"),
+    Tool("sshd", "openssh-server", "tests with rented machines"),
 )
 
 
