@@ -242,6 +242,7 @@ class WorkerAgent:
                 self._begin(engine, reply.json())
             elif reply.status == 204:
                 backoff.succeeded()
+                self.stopping.wait(jittered(reply.retry_after))
             elif reply.status in (401, 403, 404):
                 log.error("the platform does not know this worker any more (%s)", reply.status)
                 self.stopping.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
 from typing import Any
@@ -28,6 +29,10 @@ from taskrunner.shapes import moment
 TAGS = ["agents"]
 LONGEST_WAIT = 25.0
 LOOK_AGAIN = 0.5
+# A call that waits holds a thread of the web server; the pages need the others.
+MOST_WAITING = 2
+COME_BACK_SECONDS = 2
+_waiting = threading.BoundedSemaphore(MOST_WAITING)
 
 
 class WorkerAgent(BasePermission):
@@ -82,22 +87,32 @@ class ClaimView(WorkerAgentView):
         tags=TAGS,
     )
     def post(self, request: Request) -> Response:
-        """Take a task with its lease and fence; 204 when there is none."""
+        """Take a task with its lease and fence; 204 when there is none, with Retry-After when many wait already."""
         worker = self.worker(request)
         try:
             wait = min(LONGEST_WAIT, max(0.0, float(request.query_params.get("wait", 0))))
         except ValueError:
             raise InvalidInput(errors={"wait": ["Seconds."]}) from None
-        deadline = time.monotonic() + wait
         call = services.begin_claiming(worker=worker)
-        while True:
-            claim = services.claim(worker=worker, call=call)
-            if claim is not None:
-                return Response(_order(claim, worker))
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return Response(status=204)
-            time.sleep(min(LOOK_AGAIN, left))
+        claim = services.claim(worker=worker, call=call)
+        if claim is None and wait and not _waiting.acquire(blocking=False):
+            return Response(status=204, headers={"Retry-After": str(COME_BACK_SECONDS)})
+        if claim is None and wait:
+            try:
+                claim = _wait_for_claim(worker, call, time.monotonic() + wait)
+            finally:
+                _waiting.release()
+        return Response(status=204) if claim is None else Response(_order(claim, worker))
+
+
+def _wait_for_claim(worker: Worker, call: UUID, deadline: float) -> services.Claim | None:
+    """Look again until there is a task or the time is over."""
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(LOOK_AGAIN, left))
+        claim = services.claim(worker=worker, call=call)
+        if claim is not None:
+            return claim
+    return None
 
 
 def _order(claim: services.Claim, worker: Worker) -> dict[str, Any]:
