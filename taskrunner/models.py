@@ -108,7 +108,7 @@ class Task(UuidModel, OrgOwned):
         ]
         indexes = [
             models.Index(
-                fields=["organization", "-priority", "queued_at"],
+                fields=["organization", "-priority", "queued_at", "id"],
                 condition=models.Q(status="queued"),
                 name="task_queue",
             ),

@@ -1,6 +1,6 @@
 """Every write of tasks and workers."""
 
-from taskrunner.services.claiming import Claim, begin_claiming, claim, renew, start
+from taskrunner.services.claiming import Claim, claim, claim_some, renew, start
 from taskrunner.services.ending import cancel, delete, finish, retry, sweep_leases, sweep_waiting
 from taskrunner.services.logging import append_log, log_end
 from taskrunner.services.repeating import delete_schedule, run_due_schedules, save_schedule
@@ -20,10 +20,10 @@ __all__ = [
     "Claim",
     "append_log",
     "beat",
-    "begin_claiming",
     "cancel",
     "check",
     "claim",
+    "claim_some",
     "delete",
     "delete_schedule",
     "delete_template",

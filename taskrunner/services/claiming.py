@@ -7,26 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
-from django.db import connection, transaction
-from django.db.models import Count, F, Sum
+from django.db import transaction
+from django.db.models import F
 
 from audit import services as audit
 from core import clock, encryption
 from core.actor import Actor, ActorKind
 from core.errors import Conflict, InvalidInput, NotFound
 from core.live import publish
-from taskrunner import placing
-from taskrunner.enums import FIRST_LEASE_SECONDS, HELD, LEASE_SECONDS, Status, WorkerState
-from taskrunner.models import Attempt, Quota, Sample, Task, Worker
-from taskrunner.placing import Resources
+from taskrunner.enums import HELD, LEASE_SECONDS, Status, WorkerState
+from taskrunner.models import Attempt, Sample, Task, Worker
+from taskrunner.services import taking
 from taskrunner.services.submitting import TOPIC
 
 log = logging.getLogger(__name__)
-LOOKED_AT = 50
+MOST_A_CALL = 32
 METRICS = ("cpu", "memory", "storage", "gpu", "network_in", "network_out", "disk_read", "disk_write")
 
 
@@ -50,113 +49,32 @@ def held_task(worker: Worker, task_id: UUID, fence: int, *, lock: bool = False) 
     return task
 
 
-def begin_claiming(*, worker: Worker) -> UUID:
-    """A worker's new call ends the earlier ones: an agent that was killed still has one waiting here."""
-    call = uuid4()
-    Worker.objects.for_org(worker.organization_id).filter(id=worker.id).update(claim_call=call)
-    return call
+def claim(*, worker: Worker) -> Claim | None:
+    """Give the worker the first task by priority and age that fits what it has free; None when there is none."""
+    return next(iter(claim_some(worker=worker, most=1)), None)
 
 
-def claim(*, worker: Worker, call: UUID | None = None) -> Claim | None:
-    """Give the worker the first task by priority and age that fits what it has free; None when there is none.
+def claim_some(*, worker: Worker, most: int, call: UUID | None = None, begins: bool = False) -> list[Claim]:
+    """Give the worker up to `most` tasks that fit together into what it has free, first by priority and age.
 
-    One claim of a worker at a time; claims of different workers pass each other. Raises Conflict `superseded` when
-    another call of the worker began after `call`.
+    One claim of a worker at a time; claims of different workers pass each other. A call that `begins` ends the earlier
+    ones, since an agent that was killed still has one waiting here: they get Conflict `superseded` at their next look.
     """
     with transaction.atomic():
-        held = Worker.objects.for_org(worker.organization_id).select_for_update().filter(id=worker.id).first()
+        held, limited = taking.hold_worker(worker, call, begins=begins)
         if held is None or held.wanted != WorkerState.OPEN:
-            return None
+            return []
         if call is not None and held.claim_call != call:
             raise Conflict("Another call of this worker asks for tasks now.", code="superseded")
-        task = _choose(held)
-        if task is None:
-            return None
-        now = clock.now()
-        task.fence += 1
-        task.attempt += 1
-        task.status, task.worker, task.claimed_at = Status.CLAIMED, held, now
-        task.lease_expires_at, task.started_at = now + timedelta(seconds=FIRST_LEASE_SECONDS), None
-        task.reason, task.exit_code, task.exit_class = f"Starting on {held.name}", None, ""
-        task.progress, task.progress_words = None, ""
-        task.save(
-            update_fields=[
-                "fence", "attempt", "status", "worker", "claimed_at", "lease_expires_at", "started_at", "reason",
-                "exit_code", "exit_class", "progress", "progress_words",
-            ]
-        )  # fmt: skip
-        Attempt.objects.create(task=task, number=task.fence, worker=held, worker_label=held.name, claimed_at=now)
-        if held.idle_since is not None:
-            Worker.objects.for_org(held.organization_id).filter(id=held.id).update(idle_since=None)
-        publish(task.organization_id, TOPIC, [task.id])
-    opened = encryption.unseal(task.sealed, bound_to=task.seal_name)
-    return Claim(task, opened.get("secrets", {}), opened.get("files", {}))
+        tasks = taking.take(held, min(most, MOST_A_CALL), clock.now(), limited=limited)
+        if tasks:
+            publish(worker.organization_id, TOPIC, [task.id for task in tasks])
+    return [_opened(task) for task in tasks]
 
 
-def _choose(worker: Worker) -> Task | None:
-    free = worker.capacity - held_resources(worker)
-    if free.cpu <= 0 or free.memory <= 0:
-        return None
-    rows = Task.objects.for_org(worker.organization_id).filter(
-        status=Status.QUEUED,
-        not_before__lte=clock.now(),
-        cancel_requested_at=None,
-        cpu__lte=free.cpu,
-        memory__lte=free.memory,
-        storage__lte=max(0, free.storage),
-        gpus__lte=max(0, free.gpus),
-    )
-    rows = rows.order_by("-priority", "queued_at", "id")
-    if connection.features.has_select_for_update_skip_locked:
-        rows = rows.select_for_update(skip_locked=True)
-    limits = _Limits(worker.organization_id)
-    for start in (0, LOOKED_AT):  # a second look behind those that other workers' labels or limits hold back
-        for task in rows[start : start + LOOKED_AT * (1 if start == 0 else 10)]:
-            if placing.fits(task.wish, free, worker.labels) and limits.allow(task):
-                chosen: Task = task
-                return chosen
-    return None
-
-
-def held_resources(worker: Worker) -> Resources:
-    """What the tasks on the worker have reserved."""
-    sums = (
-        Task.objects.for_org(worker.organization_id)
-        .filter(worker=worker, status__in=HELD)
-        .aggregate(cpu=Sum("cpu"), memory=Sum("memory"), storage=Sum("storage"), gpus=Sum("gpus"))
-    )
-    return Resources(**{name: value or 0 for name, value in sums.items()})
-
-
-class _Limits:
-    """The quotas of an organization against what runs now; both are read when first asked."""
-
-    def __init__(self, org_id: UUID) -> None:
-        self.org_id = org_id
-        self.quotas: list[Quota] | None = None
-        self.running: dict[UUID | None, dict[str, int]] = {}
-
-    def allow(self, task: Task) -> bool:
-        if self.quotas is None:
-            self.quotas = list(Quota.objects.for_org(self.org_id))
-        return all(self._within(quota, task) for quota in self.quotas if quota.user_id in (None, task.owner_id))
-
-    def _within(self, quota: Quota, task: Task) -> bool:
-        now = self._now(quota.user_id)
-        return (
-            (quota.most_running is None or now["n"] < quota.most_running)
-            and (quota.most_cpu is None or now["cpu"] + task.cpu <= quota.most_cpu)
-            and (quota.most_memory is None or now["memory"] + task.memory <= quota.most_memory)
-            and (quota.most_gpus is None or now["gpus"] + task.gpus <= quota.most_gpus)
-        )
-
-    def _now(self, user_id: UUID | None) -> dict[str, int]:
-        if user_id not in self.running:
-            rows = Task.objects.for_org(self.org_id).filter(status__in=HELD)
-            rows = rows if user_id is None else rows.filter(owner_id=user_id)
-            sums = rows.aggregate(n=Count("id"), cpu=Sum("cpu"), memory=Sum("memory"), gpus=Sum("gpus"))
-            self.running[user_id] = {name: value or 0 for name, value in sums.items()}
-        return self.running[user_id]
+def _opened(task: Task) -> Claim:
+    inside = encryption.unseal(task.sealed, bound_to=task.seal_name)
+    return Claim(task, inside.get("secrets", {}), inside.get("files", {}))
 
 
 def renew(*, worker: Worker, task_id: UUID, fence: int, metrics: Mapping[str, Any] | None = None) -> bool:

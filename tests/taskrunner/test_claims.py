@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 import pytest
 from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from audit.models import AuditEntry
 from core.errors import Conflict, InvalidInput, InvalidState, NotFound, QuotaExceeded
@@ -88,15 +90,61 @@ def test_a_silent_worker_loses_its_task_and_its_word(join, submit, time):
 
 def test_a_claim_that_nobody_heard_of_costs_no_attempt(join, submit, time):
     task, worker = submit(), join()
-    old, new = services.begin_claiming(worker=worker), services.begin_claiming(worker=worker)
-    with pytest.raises(Conflict) as refused:
-        services.claim(worker=worker, call=old)
-    assert refused.value.code == "superseded"
-    assert services.claim(worker=worker, call=new).task.id == task.id
+    assert services.claim(worker=worker).task.id == task.id
     time.go(16)
     assert services.sweep_leases() == 1
     assert status_of(task) == "queued"
     assert services.claim(worker=worker).task.attempt == 1
+
+
+def test_a_newer_call_ends_the_older_ones(join, submit):
+    worker, (old, new) = join(), (uuid4(), uuid4())
+    for call in (old, new):
+        assert services.claim_some(worker=worker, most=1, call=call, begins=True) == []
+    task = submit()
+    with pytest.raises(Conflict) as refused:
+        services.claim_some(worker=worker, most=1, call=old)
+    assert refused.value.code == "superseded"
+    assert [c.task.id for c in services.claim_some(worker=worker, most=1, call=new)] == [task.id]
+
+
+def test_several_at_once_are_the_first_that_fit_together(join, submit, time):
+    for name, cpu in (("a", 2000), ("b", 1500), ("c", 1000), ("d", 500)):
+        submit(name, cpu=cpu)
+        time.go(1)
+    worker = join(cpu=4000)
+    assert [c.task.name for c in services.claim_some(worker=worker, most=2)] == ["a", "b"]
+    assert [c.task.name for c in services.claim_some(worker=worker, most=9)] == ["d"]  # c does not fit any more
+    rows = Task.objects.all_orgs().filter(worker=worker).order_by("name")
+    assert list(rows.values_list("name", "status", "fence", "attempt")) == [
+        (name, "claimed", 1, 1) for name in ("a", "b", "d")
+    ]
+    assert Attempt.objects.filter(worker=worker, number=1, finished_at=None).count() == 3
+
+
+def test_a_claimed_task_is_what_the_database_holds(join, submit, time):
+    submit(labels={"disk": "ssd"}, environment={"A": "1"}, retry_on=["error"], secrets={"T": "s"}, priority=3)
+    worker = join(labels={"disk": "ssd", "rack": "4"})
+    Worker.objects.all_orgs().filter(id=worker.id).update(idle_since=time.now)
+    task = services.claim(worker=worker).task
+    stored = Task.objects.all_orgs().get(id=task.id)
+    fields = [field.attname for field in Task._meta.concrete_fields]
+    assert {name: getattr(task, name) for name in fields} == {name: getattr(stored, name) for name in fields}
+    assert Worker.objects.all_orgs().get(id=worker.id).idle_since is None
+
+
+STATEMENTS = {"postgresql": 2, "sqlite": 6}  # beside begin and commit
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_claim_costs_the_same_few_statements(join, submit, most):
+    for n in range(4):
+        submit(f"t{n}")
+    worker = join()
+    with CaptureQueriesContext(connection) as captured:
+        assert len(services.claim_some(worker=worker, most=most, call=uuid4(), begins=True)) == most
+    said = [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]
+    assert len(said) == STATEMENTS[connection.vendor], "\n".join(said)
 
 
 def test_retries_end_with_the_reason(join, submit, time):
@@ -216,7 +264,8 @@ def test_schedules_submit_once_for_what_was_missed(alice, time):
 
 @pytest.mark.pg
 @pytest.mark.django_db(transaction=True)
-def test_many_claim_at_once_and_each_task_goes_to_one(join, submit):
+@pytest.mark.parametrize("most", [1, 3])
+def test_many_claim_at_once_and_each_task_goes_to_one(join, submit, most):
     if connection.vendor != "postgresql":
         pytest.skip("one writer at a time")
     for n in range(40):
@@ -224,14 +273,47 @@ def test_many_claim_at_once_and_each_task_goes_to_one(join, submit):
     workers = [join(f"w{n}") for n in range(4)]
 
     def take(worker: Worker) -> list[str]:
+        found = []
+        while claims := services.claim_some(worker=worker, most=most):
+            found.extend(claim.task.name for claim in claims)
+        return found
+
+    taken = [name for names in together(take, workers) for name in names]
+    assert sorted(taken) == sorted(f"t{n}" for n in range(40))
+
+
+@pytest.mark.pg
+@pytest.mark.django_db(transaction=True)
+def test_calls_of_one_worker_at_once_never_give_more_than_it_has(join, submit):
+    if connection.vendor != "postgresql":
+        pytest.skip("one writer at a time")
+    for n in range(12):
+        submit(f"t{n}", cpu=1000, memory=64)
+    worker = join(cpu=4000)
+    taken = together(lambda _: len(services.claim_some(worker=worker, most=3)), range(6))
+    assert sum(taken) == Task.objects.all_orgs().filter(worker=worker).count() == 4
+
+
+@pytest.mark.pg
+@pytest.mark.django_db(transaction=True)
+def test_workers_at_once_never_pass_a_limit(join, submit, alice):
+    if connection.vendor != "postgresql":
+        pytest.skip("one writer at a time")
+    services.save_quota(actor=alice.actor, user_id=None, limits={"most_running": 3})
+    for n in range(12):
+        submit(f"t{n}", cpu=10, memory=4)
+    taken = together(lambda w: len(services.claim_some(worker=w, most=2)), [join(f"w{n}") for n in range(6)])
+    assert sum(taken) == 3
+
+
+def together(function, things):
+    """The answers of the function for each thing, all called at once, each on a connection of its own."""
+
+    def call(thing):
         try:
-            found = []
-            while (claim := services.claim(worker=worker)) is not None:
-                found.append(claim.task.name)
-            return found
+            return function(thing)
         finally:
             connections.close_all()
 
-    with ThreadPoolExecutor(4) as pool:
-        taken = [name for names in pool.map(take, workers) for name in names]
-    assert sorted(taken) == sorted(f"t{n}" for n in range(40))
+    with ThreadPoolExecutor(len(things)) as pool:
+        return list(pool.map(call, things))
