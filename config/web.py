@@ -2,7 +2,8 @@
 
 Django's own ASGI handler makes a thread for each request and goes back and forth between it and the event loop for each
 signal, middleware and view. All of our views are synchronous, so one hop there and one back is enough; and because the
-threads last, so do their database connections. A streaming answer is sent by Django's own code, from the event loop.
+threads last, so do their database connections. A streaming answer is sent by Django's own code, from the event loop,
+and an answer that is not known yet (`core.later`) is waited for there.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import FileResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
+
+from core.later import Later
 
 Message = dict[str, Any]
 
@@ -45,6 +48,8 @@ class ThreadedHandler(ASGIHandler):
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         response = await loop.run_in_executor(self._pool, context.run, self._answer, scope, body)
+        if isinstance(response, Later) and not await self._known(response, receive):
+            return
         try:
             if isinstance(response, StreamingHttpResponse):
                 await self._stream(response, receive, send)
@@ -66,6 +71,22 @@ class ThreadedHandler(ASGIHandler):
         if not response.streaming:
             response.close()  # sends request_finished, which looks after the database connection
         return response
+
+    async def _known(self, response: Later, receive: Any) -> bool:
+        """Wait until the answer is known; False when the client went away before."""
+        waiting: asyncio.Future[HttpResponse] = asyncio.ensure_future(response.outcome())
+        watching: asyncio.Future[None] = asyncio.create_task(self.listen_for_disconnect(receive))
+        both: list[asyncio.Future[Any]] = [waiting, watching]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                response.become(waiting.result())
+            return waiting.done()
+        finally:
+            for task in both:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, RequestAborted):
+                    await task
 
     async def _body(self, receive: Any) -> IO[bytes]:
         """The body: in memory when it came in one piece, which is nearly always; else as Django spools it."""

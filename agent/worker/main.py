@@ -30,6 +30,7 @@ from agent.worker.running import Running
 log = logging.getLogger("curfew.agent")
 BEAT_SECONDS = 15.0
 CLAIM_WAIT = 20.0
+CLAIM_MOST = 8
 LEASE_SECONDS = 45.0
 
 
@@ -232,14 +233,17 @@ class WorkerAgent:
         while not self.stopping.is_set():
             self.running = {task: thread for task, thread in self.running.items() if thread.is_alive()}
             try:
-                reply = transport.request("POST", f"/api/agent/claim?wait={CLAIM_WAIT:g}", timeout=CLAIM_WAIT + 15)
+                reply = transport.request(
+                    "POST", f"/api/agent/claim?wait={CLAIM_WAIT:g}&most={CLAIM_MOST}", timeout=CLAIM_WAIT + 15
+                )
             except Unreachable as lost:
                 self.stopping.wait(backoff.failed())
                 log.info("no claim: %s", lost)
                 continue
             if reply.status == 200:
                 backoff.succeeded()
-                self._begin(engine, reply.json())
+                for given in reply.json()["orders"]:
+                    self._begin(engine, given)
             elif reply.status == 204:
                 backoff.succeeded()
                 self.stopping.wait(jittered(reply.retry_after))

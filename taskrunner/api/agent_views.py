@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
 import zlib
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.permissions import AllowAny, BasePermission
@@ -17,8 +15,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import AgentToken
-from core.errors import InvalidInput
-from taskrunner import selectors, services
+from core import problems
+from core.errors import CurfewError, InvalidInput
+from core.later import Later
+from taskrunner import selectors, services, waiting
 from taskrunner.api import serializers as s
 from taskrunner.api.views import read
 from taskrunner.models import Task, Worker
@@ -28,11 +28,7 @@ from taskrunner.shapes import moment
 
 TAGS = ["agents"]
 LONGEST_WAIT = 25.0
-LOOK_AGAIN = 0.5
-# A call that waits holds a thread of the web server; the pages need the others.
-MOST_WAITING = 2
 COME_BACK_SECONDS = 2
-_waiting = threading.BoundedSemaphore(MOST_WAITING)
 
 
 class WorkerAgent(BasePermission):
@@ -81,41 +77,51 @@ class BeatView(WorkerAgentView):
 class ClaimView(WorkerAgentView):
     @extend_schema(
         operation_id="agent_claim",
-        parameters=[OpenApiParameter("wait", float, description="Seconds to wait for a task, at most 25.")],
+        parameters=[
+            OpenApiParameter("wait", float, description="Seconds to wait for a task, at most 25."),
+            OpenApiParameter("most", int, description="Take up to so many at once, at most 32; changes the answer."),
+        ],
         request=None,
         responses={200: OpenApiTypes.OBJECT, 204: None},
         tags=TAGS,
     )
-    def post(self, request: Request) -> Response:
-        """Take a task with its lease and fence; 204 when there is none, with Retry-After when many wait already."""
+    def post(self, request: Request) -> HttpResponse:
+        """Take a task with its lease and fence; 204 when there is none, with Retry-After when too many wait already.
+
+        With `most` the answer is `{"orders": [...]}`: the first tasks that fit together.
+        """
         worker = self.worker(request)
+        several = "most" in request.query_params
         try:
             wait = min(LONGEST_WAIT, max(0.0, float(request.query_params.get("wait", 0))))
+            most = max(1, int(request.query_params["most"])) if several else 1
         except ValueError:
-            raise InvalidInput(errors={"wait": ["Seconds."]}) from None
-        call = services.begin_claiming(worker=worker)
-        claim = services.claim(worker=worker, call=call)
-        if claim is None and wait and not _waiting.acquire(blocking=False):
-            return Response(status=204, headers={"Retry-After": str(COME_BACK_SECONDS)})
-        if claim is None and wait:
+            raise InvalidInput(errors={"wait": ["Seconds; and `most` a whole number."]}) from None
+        call = uuid4()
+        claims = services.claim_some(worker=worker, most=most, call=call, begins=True)
+        if claims or not wait:
+            return _orders(claims, several=several)
+        come_back = {"status": 204, "headers": {"Retry-After": str(COME_BACK_SECONDS)}}
+        if waiting.is_full():
+            return HttpResponse(**come_back)
+
+        async def outcome() -> HttpResponse:
             try:
-                claim = _wait_for_claim(worker, call, time.monotonic() + wait)
-            finally:
-                _waiting.release()
-        return Response(status=204) if claim is None else Response(_order(claim, worker))
+                return _orders(await waiting.wait(worker, call, most, wait), several=several)
+            except CurfewError as refused:
+                return problems.from_error(request._request, refused)
+
+        return Later(outcome, **come_back)
 
 
-def _wait_for_claim(worker: Worker, call: UUID, deadline: float) -> services.Claim | None:
-    """Look again until there is a task or the time is over."""
-    while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(LOOK_AGAIN, left))
-        claim = services.claim(worker=worker, call=call)
-        if claim is not None:
-            return claim
-    return None
+def _orders(claims: list[services.Claim], *, several: bool) -> HttpResponse:
+    if not claims:
+        return HttpResponse(status=204)
+    orders = [_order(claim) for claim in claims]
+    return JsonResponse({"orders": orders} if several else orders[0])
 
 
-def _order(claim: services.Claim, worker: Worker) -> dict[str, Any]:
+def _order(claim: services.Claim) -> dict[str, Any]:
     task: Task = claim.task
     return {
         "task": str(task.id),
@@ -130,7 +136,7 @@ def _order(claim: services.Claim, worker: Worker) -> dict[str, Any]:
         "network": task.network,
         "resources": {"cpu": task.cpu, "memory": task.memory, "storage": task.storage, "gpus": task.gpus},
         "timeout_seconds": task.timeout_seconds,
-        "host_mounts": worker.host_mounts,
+        "host_mounts": task.worker.host_mounts if task.worker else [],
         "claimed_at": moment(task.claimed_at),
     }
 

@@ -23,6 +23,7 @@ from taskrunner.selectors.workers import (
     list_quotas,
     list_workers,
     task_history,
+    who_may_take,
     why_waiting,
     worker_of_token,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "task_grid",
     "task_history",
     "wall",
+    "who_may_take",
     "why_waiting",
     "worker_of_token",
 ]

@@ -19,6 +19,7 @@ from taskrunner.enums import HELD, LOST_AFTER_SECONDS, WORKERS_MANAGE, WORKERS_V
 from taskrunner.models import Quota, Sample, Task, Worker
 from taskrunner.placing import Resources
 
+RESOURCES = ("cpu", "memory", "storage", "gpus")
 FIGURES = ("cpu", "memory", "storage", "gpu", "network_in", "network_out", "disk_read", "disk_write")
 
 
@@ -47,6 +48,42 @@ class WorkerLine:
     @property
     def free(self) -> Resources:
         return self.worker.capacity - self.held
+
+
+MOST_SHAPES = 500
+
+
+def who_may_take(org_id: UUID, worker_ids: Iterable[UUID]) -> tuple[list[UUID], int]:
+    """Which of these workers have room for one of the first due tasks, in the order given, and how many are due.
+
+    A cheap look before claims: it locks nothing, and what it says may be over a moment later.
+    """
+    due = Task.objects.for_org(org_id).filter(
+        status=Status.QUEUED, not_before__lte=clock.now(), cancel_requested_at=None
+    )
+    rows = list(due.order_by("-priority", "queued_at", "id").only("labels", *RESOURCES)[:MOST_SHAPES])
+    wishes = {(task.resources, tuple(sorted(task.labels.items()))): task.wish for task in rows}.values()
+    if not wishes:
+        return [], 0
+    wanted = list(worker_ids)
+    found = Worker.objects.for_org(org_id).filter(id__in=wanted, wanted=WorkerState.OPEN)
+    workers = {worker.id: worker for worker in found.only("labels", *RESOURCES)}
+    held = _held(org_id, workers)
+    return [
+        worker_id
+        for worker_id in wanted
+        if (worker := workers.get(worker_id)) is not None
+        and any(
+            placing.fits(wish, worker.capacity - held.get(worker_id, Resources()), worker.labels) for wish in wishes
+        )
+    ], len(rows)
+
+
+def _held(org_id: UUID, worker_ids: Iterable[UUID]) -> dict[UUID, Resources]:
+    """What the tasks on each of these workers have reserved."""
+    rows = Task.objects.for_org(org_id).filter(worker_id__in=list(worker_ids), status__in=HELD).order_by()
+    sums = rows.values_list("worker_id").annotate(*(Sum(name) for name in RESOURCES))
+    return {worker_id: Resources(*(value or 0 for value in values)) for worker_id, *values in sums if worker_id}
 
 
 def worker_of_token(token: AgentToken) -> Worker:
