@@ -19,6 +19,7 @@ from agent.worker.shipping import Shipper, Stale
 
 log = logging.getLogger("curfew.agent")
 RENEW_SECONDS = 10.0
+FIRST_LEASE_SECONDS = 15.0  # what the platform waits for the first renewal of a claim
 GRACE_SECONDS = 10.0
 OFTEN, ROUGH = 0.05, 0.5
 
@@ -30,6 +31,7 @@ class Lease:
         self.transport, self.engine, self.order, self.seconds = transport, engine, order, seconds
         self.container = ""
         self.renewed = time.monotonic()
+        self.confirmed = threading.Event()
         self.cancelled = threading.Event()
         self.lost = threading.Event()
         self.over = threading.Event()
@@ -43,23 +45,37 @@ class Lease:
         self.over.set()
         self._thread.join(5)
 
+    def confirm(self) -> bool:
+        """Wait for the first renewal: until then nobody knows when the claim was made, and it may be another's by now.
+
+        False when the container must not start.
+        """
+        while not (self.confirmed.wait(0.2) or self.must_go):
+            pass
+        return not self.must_go
+
     @property
     def must_go(self) -> bool:
         return self.lost.is_set() or self.cancelled.is_set()
 
+    @property
+    def left(self) -> float:
+        """Seconds until the container has to go. A quarter of the lease is left for the kill, so that no other worker
+        can have begun meanwhile."""
+        lease = self.seconds if self.confirmed.is_set() else FIRST_LEASE_SECONDS
+        return self.renewed + lease * 0.75 - time.monotonic()
+
     def _keep(self) -> None:
         wait = 0.0  # at once: a claim that nobody renews is given away soon
         while not self.over.wait(wait):
-            self._renew()
-            wait = RENEW_SECONDS if time.monotonic() - self.renewed < RENEW_SECONDS else 1.0
-            # A quarter of the lease is left for the kill, so that no other worker can have begun meanwhile.
-            if time.monotonic() - self.renewed > self.seconds * 0.75:
+            wait = RENEW_SECONDS if self._renew() else min(1.0, max(0.0, self.left))
+            if self.left <= 0:
                 log.warning("the lease of %s cannot be renewed in time; its container is killed", self.order.task)
                 self._lose()
             if self.lost.is_set():
                 return
 
-    def _renew(self) -> None:
+    def _renew(self) -> bool:
         content: dict[str, Any] = {"fence": self.order.fence}
         if self.container:
             now = self.engine.figures(self.container)
@@ -70,16 +86,18 @@ class Lease:
         asked = time.monotonic()
         try:
             path = f"/api/agent/tasks/{self.order.task}/renew"
-            reply = self.transport.request("POST", path, content=content, timeout=8)
+            reply = self.transport.request("POST", path, content=content, timeout=max(0.5, min(8.0, self.left)))
         except Unreachable as lost:
             log.info("the lease of %s was not renewed: %s", self.order.task, lost)
-            return
+            return False
         if reply.status == 200:
             self.renewed = asked
+            self.confirmed.set()
             if reply.json().get("cancel"):
                 self.cancelled.set()
         elif reply.status in (401, 403, 404, 409):
             self._lose()
+        return reply.status == 200
 
     def _lose(self) -> None:
         self.lost.set()
@@ -123,9 +141,9 @@ class Running:
             self.engine.ensure_image(self.order.image)
             container = self.engine.create(self.order)
             self.lease.container = container
-            if self.lease.must_go:
-                self._tell("cancelled", None, "")
+            if not self.lease.confirm():
                 self._clean(container)
+                self._tell("cancelled", None, "")
                 return ""
             self.engine.start(container)
         except ImageUnavailable as missing:
