@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from django.db import connections
 
-from taskrunner import waiting
-from tests.campaigns import task_fleet
+from launcher import keys
+from tests import prepared
+from tests.live.processes import ROOT, clean_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 
-@pytest.mark.pg
-@pytest.mark.slow
-@pytest.mark.integration
-@pytest.mark.django_db(transaction=True)
-def test_a_small_fleet_loses_and_repeats_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    summary = task_fleet.run(tasks=240, agents=10, organizations=2, seed=7, share=0.02)
-    waiting._pool.submit(connections.close_all).result()
+def test_a_small_fleet_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    keys.ensure(tmp_path, defaults={}, environ={})
+    prepared.put_into(tmp_path)
+    command = [sys.executable, "-m", "tests.campaigns.task_fleet", "--share", "0.02", "--seed", "7"]
+    done = subprocess.run(
+        [*command, "--tasks", "200", "--agents", "10"],
+        cwd=ROOT, env=clean_environment(CURFEW_DATA=str(tmp_path)), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["findings"] == []
     for what in (
         "machines_killed",
