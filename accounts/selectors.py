@@ -35,7 +35,12 @@ class Caller:
 
 
 def memberships_of(user: User) -> list[Membership]:
-    """All of a person's memberships with their organizations, oldest first."""
+    """All of a person's memberships with their organizations, oldest first. Those that were read with the session's
+    person (`accounts.backends`) serve once: whoever asks again may have changed them."""
+    at_hand: list[Membership] | None = getattr(user, "memberships_at_hand", None)
+    if at_hand is not None:
+        del user.memberships_at_hand  # type: ignore[attr-defined]
+        return at_hand
     return list(Membership.objects.all_orgs().filter(user=user).select_related("organization").order_by("created_at"))
 
 

@@ -153,7 +153,7 @@ class Bench:
         """The last of all screens' first message, or first fragment asked for after a message, since a moment."""
         moments = []
         for screen in self.screens:
-            told = next((at for at, topic in screen.messages if at >= since and topic == "nodes"), None)
+            told = next((at for at, topic in screen.messages if at >= since and topic in FRAGMENTS[GRID]), None)
             if not sockets:
                 if not screen.fragments:
                     return

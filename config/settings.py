@@ -186,7 +186,8 @@ CURFEW_WEB_THREADS = env.int("CURFEW_WEB_THREADS", default=8)
 CELERY_WORKER_CONCURRENCY = env.int("CURFEW_WORKER_THREADS", default=8)
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.backends.SessionBackend"]
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
     "django.contrib.auth.hashers.Argon2PasswordHasher",

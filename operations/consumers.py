@@ -23,6 +23,13 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     group = ""
     checked_at = 0.0
 
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Notices come for every page at once and touch no database: without Channels' look after its connections."""
+        if message["type"] == "changed":
+            await self.changed(message)
+        else:
+            await super().dispatch(message)
+
     async def connect(self) -> None:
         await self.accept()
         group = await self._group_now()

@@ -175,7 +175,7 @@ def client_of() -> Callable[[Persona], Client]:
 
     def make(persona: Persona) -> Client:
         client = Client()
-        client.force_login(persona.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        client.force_login(persona.user)
         return client
 
     return make

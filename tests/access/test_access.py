@@ -36,7 +36,7 @@ def _caller(world: World, role: str) -> Client:
     client = Client(raise_request_exception=False)
     person = {"viewer": world.bob, "operator": world.olga, "owner": world.alice, "stranger": world.mallory}.get(role)
     if person:
-        client.force_login(person.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        client.force_login(person.user)
     return client
 
 

@@ -143,7 +143,7 @@ class TestToken:
 
     def test_a_browser_session_needs_the_csrf_token(self, alice: Persona) -> None:
         browser = Client(enforce_csrf_checks=True)
-        browser.force_login(alice.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        browser.force_login(alice.user)
         assert browser.get("/api/auth/profile").status_code == 200
         assert browser.post("/api/auth/logout", {}, content_type="application/json").status_code == 403
 

@@ -121,7 +121,7 @@ def test_the_admin_shows_no_credential_and_changes_nothing(model: str, alice: Pe
     alice.user.is_staff = alice.user.is_superuser = True
     alice.user.save(update_fields=["is_staff", "is_superuser"])
     browser = Client()
-    browser.force_login(alice.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    browser.force_login(alice.user)
     page = browser.get(f"/admin/accounts/{model}/")
     assert page.status_code == 200
     target = {"user": alice.user.pk, "organization": alice.organization.pk, "cloudaccount": row.pk}.get(model)

@@ -84,7 +84,7 @@ class Fuzz:
         headers = {f"HTTP_{k.upper().replace('-', '_')}": v for k, v in asked.headers.items() if k not in _OWN_HEADERS}
         if caller in {"owner", "stranger"}:
             person = self.world.alice if caller == "owner" else self.world.mallory
-            client.force_login(person.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+            client.force_login(person.user)
         elif caller == "forged":
             headers["HTTP_AUTHORIZATION"] = dice.choice(FORGED)
         path, _, query = str(asked.path_url).partition("?")

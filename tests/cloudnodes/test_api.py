@@ -195,7 +195,7 @@ def test_the_specifications_own_fetch_calls_work(node: CloudNode, client_of: Cal
         answer = browser.post(f"/budgetguard/api/{path}", json.dumps(body), content_type="text/plain;charset=UTF-8")
         assert answer.status_code == status, path
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(olga.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    strict.force_login(olga.user)
     assert strict.post("/budgetguard/api/cloud-nodes/start", "{}", content_type="text/plain").status_code == 403
 
 

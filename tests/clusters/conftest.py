@@ -105,7 +105,7 @@ def api_of() -> Callable[[Persona], APIClient]:
 
     def make(persona: Persona) -> APIClient:
         client = APIClient()
-        client.force_login(persona.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        client.force_login(persona.user)
         return client
 
     return make

@@ -34,7 +34,7 @@ def test_every_page_has_the_strict_policy_and_nothing_inline(
     alice.user.is_staff = alice.user.is_superuser = True
     alice.user.save()
     client = Client()
-    client.force_login(alice.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(alice.user)
     pages = [
         r.path.format(**world.ids) for r in matrix.all_routes() if r.method == "GET" and not r.api and r.owner == 200
     ]

@@ -22,7 +22,7 @@ def api_of() -> ApiOf:
 
     def make(persona: Persona) -> APIClient:
         client = APIClient()
-        client.force_login(persona.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        client.force_login(persona.user)
         return client
 
     return make

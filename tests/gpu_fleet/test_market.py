@@ -33,7 +33,7 @@ REPORTS = (
 @pytest.fixture
 def api(alice: Persona) -> APIClient:
     client = APIClient()
-    client.force_login(alice.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(alice.user)
     return client
 
 

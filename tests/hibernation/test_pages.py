@@ -23,7 +23,7 @@ PAINTED = {"name": "Studio", "zone": "Europe/Berlin", "week": WEEK, "prewarm": "
 
 def by_session(persona: Persona) -> APIClient:
     client = APIClient()
-    client.force_login(persona.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(persona.user)
     return client
 
 
