@@ -217,7 +217,7 @@ class TestCards:
             make_account(alice.organization, number=f"{i}11122223333")
         browser = client_of(alice)
         browser.get(CLOUD, headers=htmx)
-        with django_assert_num_queries(2):  # session, person, membership, accounts
+        with django_assert_num_queries(2):  # person with memberships, accounts
             browser.get(CLOUD, headers=htmx)
 
     def test_a_viewer_has_no_menu(self, alice: Persona, bob: Persona, client_of: Browser) -> None:

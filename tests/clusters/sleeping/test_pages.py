@@ -163,4 +163,4 @@ def test_queries_do_not_grow(
         client.get(f"/clusters/{cluster.id}/sleep", headers={"HX-Request": "true", "HX-Request-Type": "partial"})
 
 
-QUERIES = 10
+QUERIES = 8
