@@ -9,7 +9,7 @@ from allauth.account.auth_backends import AuthenticationBackend
 from accounts.models import Membership, User
 
 
-class SessionBackend(AuthenticationBackend):  # type: ignore[misc]
+class SessionBackend(AuthenticationBackend):
     """allauth's backend; the person of a session comes with their memberships, in one query instead of two."""
 
     def get_user(self, user_id: Any) -> User | None:
@@ -25,5 +25,5 @@ class SessionBackend(AuthenticationBackend):  # type: ignore[misc]
         user = rows[0].user
         if not self.user_can_authenticate(user):
             return None
-        user.memberships_at_hand = rows
+        user.memberships_at_hand = rows  # type: ignore[attr-defined]
         return user
