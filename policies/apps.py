@@ -1,0 +1,32 @@
+from django.apps import AppConfig
+
+
+class PoliciesConfig(AppConfig):
+    name = "policies"
+    verbose_name = "Policies"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from core import menu
+        from policies import audit_verbs  # noqa: F401  registers the verbs
+
+        menu.register(
+            menu.Entry(
+                80,
+                "Node Templates",
+                "policies:templates",
+                "template",
+                prefix="/node-templates",
+                permission="policies.view",
+            )
+        )
+        menu.register(
+            menu.Entry(
+                85,
+                "Optimization Policies",
+                "policies:policies",
+                "adjustments-horizontal",
+                prefix="/policies",
+                permission="policies.view",
+            )
+        )

@@ -1,0 +1,19 @@
+"""Audit verbs of node templates and policies."""
+
+from audit import verbs
+
+verbs.register(
+    node_template__created="Created the node template {target}",
+    node_template__changed="Changed the node template {target}",
+    node_template__imported="Imported the node template {target}",
+    node_template__made_default="Made the node template {target} the default",
+    node_template__deleted="Deleted the node template {target}",
+    policy__created="Created the policy {target}",
+    policy__changed="Changed the policy {target}",
+    policy__renamed="Renamed the policy {target}",
+    policy__restored="Restored an older version of the policy {target}",
+    policy__deleted="Deleted the policy {target}",
+    policy__applied="Applied a policy to {target}",
+    policy__mode_changed="Changed what its policy may do to {target}",
+    policy__taken_off="Took the policy off {target}",
+)

@@ -1,0 +1,1 @@
+"""What node templates need of a cloud account: its security groups and subnets."""

@@ -1,0 +1,1 @@
+"""Everything that changes node templates and policies."""
