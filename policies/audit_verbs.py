@@ -7,6 +7,7 @@ verbs.register(
     node_template__changed="Changed the node template {target}",
     node_template__imported="Imported the node template {target}",
     node_template__made_default="Made the node template {target} the default",
+    node_template__applied="Applied a node template to {target}",
     node_template__deleted="Deleted the node template {target}",
     policy__created="Created the policy {target}",
     policy__changed="Changed the policy {target}",

@@ -94,6 +94,18 @@ class NodeTemplate(UuidModel, OrgOwned):
         )
 
 
+class ClusterTemplate(OrgOwned):
+    """The node template that was applied to a cluster itself; it goes before the one that its policy names."""
+
+    cluster = models.OneToOneField("clusters.Cluster", on_delete=models.CASCADE, related_name="+")
+    template = models.ForeignKey(NodeTemplate, on_delete=models.CASCADE, related_name="applied")
+    since = models.DateTimeField()
+    applied_by = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.template_id} on {self.cluster_id}"
+
+
 class Policy(UuidModel, OrgOwned):
     """A named policy. `document` is that of its newest version, `number`; older ones are `PolicyVersion` rows."""
 

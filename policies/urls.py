@@ -7,7 +7,15 @@ from policies import policy_views, template_views
 app_name = "policies"
 urlpatterns = [
     path("node-templates/", template_views.templates, name="templates"),
+    path("node-templates/new", template_views.new, name="template-new"),
+    path("node-templates/check", template_views.check, name="template-check"),
+    path("node-templates/network", template_views.network, name="template-network"),
+    path("node-templates/import", template_views.take_in, name="template-import"),
     path("node-templates/<uuid:template_id>/", template_views.template, name="template"),
+    path("node-templates/<uuid:template_id>/default", template_views.make_default, name="template-default"),
+    path("node-templates/<uuid:template_id>/clone", template_views.clone, name="template-clone"),
+    path("node-templates/<uuid:template_id>/delete", template_views.delete, name="template-delete"),
+    path("node-templates/<uuid:template_id>/karpenter.yaml", template_views.karpenter, name="template-karpenter"),
     path("policies/", policy_views.policies, name="policies"),
     path("policies/<uuid:policy_id>/", policy_views.policy, name="policy"),
 ]

@@ -33,7 +33,7 @@ def _flag(text: str) -> int:
     return int(text == "True")
 
 
-def types(directory: Path) -> Iterator[list[object]]:
+def types(directory: Path) -> Iterator[list[str | int]]:
     """One line for each type that can be a node: macOS machines cannot."""
     kept = {row["instance_type"]: row for row in _rows(directory, "karpenter_node_allocatable.csv.gz")}
     for row in _rows(directory, "ec2_instance_types.csv.gz"):
@@ -62,7 +62,7 @@ def types(directory: Path) -> Iterator[list[object]]:
         ]
 
 
-def prices(directory: Path) -> Iterator[list[object]]:
+def prices(directory: Path) -> Iterator[list[str | int]]:
     """The newest list price of each type and region, and what spot saved in the month of the Spot Advisor."""
     for row in _rows(directory, "joined_linux_5regions.csv.gz"):
         newest = row["ondemand_usd_us-east-1_2026-07-20"] if row["region"] == "us-east-1" else ""
@@ -73,11 +73,12 @@ def prices(directory: Path) -> Iterator[list[object]]:
         yield [row["region"], row["instance_type"], price, day, saving, BANDS.get(row["interruption_band_2025-06"], "")]
 
 
-def _write(name: str, header: tuple[str, ...], rows: Iterator[list[object]]) -> None:
+def _write(name: str, header: tuple[str, ...], rows: Iterator[list[str | int]]) -> None:
     with (HERE / name).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(sorted(rows, key=lambda r: tuple(map(str, r[:2]))))
+        ordered: list[list[str | int]] = sorted(rows, key=lambda row: f"{row[0]} {row[1]}")
+        writer.writerows(ordered)
 
 
 if __name__ == "__main__":
