@@ -7,9 +7,13 @@ class PoliciesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from clusters import extensions
         from core import menu
-        from policies import audit_verbs  # noqa: F401  registers the verbs
+        from policies import audit_verbs, cluster_links  # noqa: F401  registers the verbs
 
+        extensions.register_templates(cluster_links.rules_of)
+        extensions.register_bulk(cluster_links.TEMPLATE)
+        extensions.register_bulk(cluster_links.POLICY)
         menu.register(
             menu.Entry(
                 80,

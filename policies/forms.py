@@ -25,15 +25,15 @@ TEXTS = ("name", "description", "purchasing", "strategy", "disk_type", "region",
 class TemplateForm(forms.Form):
     """The plain fields of a node template; lists of ticks are read by `template_values`. Meaning is the service's."""
 
-    name = forms.CharField(required=False, max_length=63, label="Template name")
+    name = forms.CharField(max_length=63, label="Template name", error_messages={"required": "Give it a name."})
     description = forms.CharField(
         required=False, max_length=500, widget=forms.Textarea(attrs={"rows": 2}), label="Description"
     )
     make_default = forms.BooleanField(required=False, label="Make this the default template of the organization")
     on_demand_base = forms.IntegerField(required=False, min_value=0, max_value=10_000, label="On-demand base, nodes")
     on_demand_percent = forms.IntegerField(required=False, min_value=0, max_value=100, label="On-demand above the base")
-    disk_type = forms.ChoiceField(required=False, choices=[(str(key), text) for key, text in DISKS], label="Disk type")
-    disk_gib = forms.IntegerField(required=False, min_value=1, max_value=65_536, label="Disk size")
+    disk_type = forms.ChoiceField(choices=[(str(key), text) for key, text in DISKS], label="Disk type")
+    disk_gib = forms.IntegerField(min_value=1, max_value=65_536, label="Disk size")
     account_id = forms.ChoiceField(required=False, label="Cloud account")
     region = forms.CharField(required=False, max_length=60, label="Region")
     node_role = forms.CharField(required=False, max_length=200, label="IAM role of the nodes")
@@ -68,3 +68,82 @@ def template_values(data: QueryDict) -> dict[str, Any]:
 def _unique(ticked: list[str], typed: str) -> list[str]:
     """Ticked ids and those that were typed, each once."""
     return list(dict.fromkeys([*ticked, *typed.replace(",", " ").split()]))
+
+
+def policy_document(data: QueryDict) -> dict[str, Any]:
+    """The document that the policy form describes. A number that is none stays text: the document refuses it.
+
+    Every card sends all its fields; a box that is not ticked sends nothing.
+    """
+
+    def number(name: str, default: int) -> Any:
+        text = data.get(name, "").strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else text or default
+
+    def ticked(name: str) -> bool:
+        return name in data
+
+    return {
+        "autoscaling": {
+            "enabled": ticked("autoscaling.enabled"),
+            "strategy": data.get("autoscaling.strategy", "capacity_optimized"),
+            "template": data.get("autoscaling.template", ""),
+            "on_demand_fallback": ticked("autoscaling.on_demand_fallback"),
+        },
+        "consolidation": {
+            "enabled": ticked("consolidation.enabled"),
+            "level": data.get("consolidation.level", "balanced"),
+            "method": data.get("consolidation.method", "delete_empty"),
+            "stabilization_minutes": number("consolidation.stabilization_minutes", 10),
+            "zone": data.get("consolidation.zone", "").strip(),
+            "budgets": _budgets(data),
+            "max_new_nodes": 1 if ticked("consolidation.max_new_nodes") else 0,
+        },
+        "hibernation": {"schedule": data.get("hibernation.schedule", "")},
+        "rightsizing": {
+            "mode": data.get("rightsizing.mode", "recommend"),
+            "profile": data.get("rightsizing.profile", "p95"),
+            "headroom_percent": number("rightsizing.headroom_percent", 20),
+            "minimum_monthly": data.get("rightsizing.minimum_monthly", "").strip() or "10",
+            "in_place": ticked("rightsizing.in_place"),
+        },
+        "placement": {
+            "spot": data.get("placement.spot", "none"),
+            "block_burstable": ticked("placement.block_burstable"),
+            "spread_zones": ticked("placement.spread_zones"),
+        },
+        "exemptions": {
+            "namespaces": _unique(data.getlist("exemptions.namespaces"), data.get("exemptions.more", "")),
+            "labels": _labels(data),
+        },
+    }
+
+
+def _budgets(data: QueryDict) -> list[dict[str, Any]]:
+    """Rows of budgets; one that is wholly empty is left out."""
+    rows = zip(
+        data.getlist("budget.nodes"),
+        data.getlist("budget.schedule"),
+        data.getlist("budget.minutes"),
+        data.getlist("budget.reason"),
+        strict=False,
+    )
+    found = []
+    for nodes, schedule, minutes, reason in rows:
+        if not (nodes.strip() or schedule.strip() or minutes.strip()):
+            continue
+        text = minutes.strip()
+        found.append(
+            {
+                "nodes": nodes.strip(),
+                "schedule": schedule.strip(),
+                "minutes": int(text) if text.isascii() and text.isdigit() and len(text) < 9 else text or 0,
+                "reasons": [reason] if reason else [],
+            }
+        )
+    return found
+
+
+def _labels(data: QueryDict) -> list[dict[str, str]]:
+    rows = zip(data.getlist("label.key"), data.getlist("label.value"), strict=False)
+    return [{"key": key.strip(), "value": value.strip()} for key, value in rows if key.strip() or value.strip()]

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -33,8 +34,17 @@ def _actor(request: HttpRequest) -> Actor:
     return actor
 
 
+def _query(request: HttpRequest) -> QueryDict:
+    """What narrows the list: of the page that is open, when something on it was changed."""
+    url = reverse("policies:templates")
+    if request.path == url:
+        return request.GET
+    there = urlsplit(request.headers.get("HX-Current-URL", ""))
+    return QueryDict(there.query[:500] if there.path == url else "")
+
+
 def _list_context(request: HttpRequest) -> dict[str, Any]:
-    actor, query = _actor(request), request.GET
+    actor, query = _actor(request), _query(request)
     actor.require(PERMISSION_VIEW, "see node templates")
     found = selectors.list_templates(actor=actor, search=query.get("search", "")[:120])
     counts = Counter(row.purchasing for row in found)
@@ -45,6 +55,7 @@ def _list_context(request: HttpRequest) -> dict[str, Any]:
         "page_title": "Node Templates",
         "rows": [viewing.row_of(row, uses[row.id]) for row in shown],
         "grid": viewing.toolbar(query, counts, reverse("policies:templates")),
+        "here": f"{reverse('policies:templates')}?{query.urlencode()}".rstrip("?"),
         "narrowed": bool(query.get("search") or buying),
         "may_manage": actor.can(PERMISSION_MANAGE),
     }
@@ -57,13 +68,14 @@ def templates(request: HttpRequest) -> HttpResponse:
     return render_page(request, LIST, _list_context(request), fragment="grid")
 
 
-def _refreshed(request: HttpRequest, words: str, **more: Any) -> HttpResponse:
-    """After a change: the list anew, in its place, with a notice; without scripts back to the list."""
+def _refreshed(request: HttpRequest, words: str, closes: str = "") -> HttpResponse:
+    """After a change: the list anew, in its place, with a notice; without scripts back to the list. `closes` is the
+    drawer or dialog that it came from: emptied as well, so that no late answer opens it again."""
     if not is_fragment(request):
         return redirect(request, reverse("policies:templates"))
-    response = render_page(
-        request, LIST, _list_context(request), fragment="grid", trigger={**toast(words, "good"), **more}
-    )
+    events = {f"{closes}:close": True} if closes else {}
+    context = {**_list_context(request), "emptied": f"{closes}-host" if closes else ""}
+    response = render_page(request, LIST, context, fragment="grid", trigger={**toast(words, "good"), **events})
     response["HX-Retarget"], response["HX-Reswap"] = "#templates-grid", "outerMorph"
     return response
 
@@ -91,7 +103,7 @@ def template(request: HttpRequest, template_id: UUID) -> HttpResponse:
 def _form(request: HttpRequest, row: NodeTemplate | None) -> HttpResponse:
     actor = _actor(request)
     posted = request.method == "POST"
-    aws = [a for a in accounts.list_accounts(actor=actor) if a.provider == "aws"]
+    aws = [a for a in accounts.list_accounts(actor=actor) if a.provider == "aws" and a.status == "active"]
     choices = [(str(a.id), f"{a.name} ({a.number})" if a.number else a.name) for a in aws]
     known = _known(row)
     form = TemplateForm(request.POST if posted else None, accounts=choices, initial=known)
@@ -108,7 +120,7 @@ def _form(request: HttpRequest, row: NodeTemplate | None) -> HttpResponse:
             form.refuse(wrong)
         else:
             done = f"Saved {saved.name}" if row else f"Created {saved.name}"
-            return _refreshed(request, done, **{"drawer:close": True})
+            return _refreshed(request, done, closes="drawer")
     context = {
         "page_title": row.name if row else "Create a node template",
         "row": row,
@@ -249,7 +261,7 @@ def delete(request: HttpRequest, template_id: UUID) -> HttpResponse:
             services.delete_template(actor=actor, template_id=template_id)
         except Conflict as refused:
             return _delete_dialog(request, row, refused.message, 409)
-        return _refreshed(request, f"Deleted {row.name}", **{"dialog:close": True})
+        return _refreshed(request, f"Deleted {row.name}", closes="dialog")
     return _delete_dialog(request, row)
 
 
@@ -289,7 +301,7 @@ def take_in(request: HttpRequest) -> HttpResponse:
             if "save" in request.POST:
                 done = services.import_templates(actor=actor, text=text)
                 names = ", ".join(row.name for row, _ in done)
-                return _refreshed(request, f"Imported {names}", **{"dialog:close": True})
+                return _refreshed(request, f"Imported {names}", closes="dialog")
             found = exchange.from_karpenter(text, catalogue())
         except InvalidInput as wrong:
             errors, status = [w for words in wrong.errors.values() for w in words], 422

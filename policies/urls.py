@@ -17,5 +17,11 @@ urlpatterns = [
     path("node-templates/<uuid:template_id>/delete", template_views.delete, name="template-delete"),
     path("node-templates/<uuid:template_id>/karpenter.yaml", template_views.karpenter, name="template-karpenter"),
     path("policies/", policy_views.policies, name="policies"),
+    path("policies/new", policy_views.new, name="policy-new"),
     path("policies/<uuid:policy_id>/", policy_views.policy, name="policy"),
+    path("policies/<uuid:policy_id>/impact", policy_views.impact, name="policy-impact"),
+    path("policies/<uuid:policy_id>/clusters", policy_views.clusters, name="policy-clusters"),
+    path("policies/<uuid:policy_id>/rename", policy_views.rename, name="policy-rename"),
+    path("policies/<uuid:policy_id>/delete", policy_views.delete, name="policy-delete"),
+    path("policies/<uuid:policy_id>/versions/<int:number>/", policy_views.version, name="policy-version"),
 ]

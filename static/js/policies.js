@@ -83,3 +83,43 @@ const undo = () => { if (before !== null) { star(before); before = null; } };
 document.addEventListener("htmx:response:error", undo);
 document.addEventListener("htmx:error", undo);
 document.addEventListener("htmx:after:swap", () => { before = null; });
+
+/* a policy: two layers, of which one is shown; both are sent */
+function layer(form) {
+  const chosen = $('[name="tab"]:checked', form).value;
+  $$("[data-layer]", form).forEach((one) => { one.hidden = one.dataset.layer !== chosen; });
+}
+onContent(() => $$("form[data-policy]").forEach((form) => {
+  $("[data-tabs]", form).hidden = false;
+  if (form.dataset.ready) { return; }
+  form.dataset.ready = "yes";
+  if (location.hash === "#workload") { $('[name="tab"][value="workload"]', form).checked = true; }
+  layer(form);
+  $$("[data-add-row], [data-drop-row]", form).forEach((button) => { button.hidden = false; });
+}));
+on("change", "[data-tab]", (event, input) => { layer(input.form); history.replaceState(null, "", `#${input.value}`); });
+on("click", "[data-start-over]", (event, link) => {
+  event.preventDefault();
+  delete link.closest("form").dataset.changed;
+  location.reload();
+});
+on("input", "input[type=range]", (event, input) => {
+  const out = $(`output[data-of="${input.id}"]`);
+  if (out) { out.textContent = `${input.value} %`; }
+});
+
+/* rows that are added and taken away */
+on("click", "[data-add-row]", (event, button) => {
+  const set = $("[data-rowset]", button.parentElement);
+  const row = set.lastElementChild.cloneNode(true);
+  $$("input", row).forEach((input) => { input.value = ""; });
+  $$("select", row).forEach((select) => { select.selectedIndex = 0; });
+  set.append(row);
+  $("input", row).focus();
+});
+on("click", "[data-drop-row]", (event, button) => {
+  const row = button.closest("[data-row]");
+  const { form } = button;
+  if (row.parentElement.children.length === 1) { $$("input", row).forEach((input) => { input.value = ""; }); } else { row.remove(); }
+  form.dispatchEvent(new Event("input", { bubbles: true }));
+});
