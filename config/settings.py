@@ -92,6 +92,7 @@ INSTALLED_APPS = [
     "gpu_fleet",
     "clusters",
     "taskrunner",
+    "clusterjobs",
     "policies",
     "hibernation",
     "dashboard",

@@ -139,6 +139,18 @@ class HttpKube:
     def _call(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> Object:
+        return _read(method, path, self._send(method, path, query=query, body=body))
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        **how: Any,
+    ) -> Any:
+        """The raw answer; `how` goes to urllib3."""
         from urllib3 import exceptions as broken
 
         configuration = self._api.configuration
@@ -150,7 +162,7 @@ class HttpKube:
             headers["Content-Type"] = MERGE if method == "PATCH" else "application/json"
         url = configuration.host.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
         try:
-            answer = self._api.rest_client.pool_manager.request(
+            return self._api.rest_client.pool_manager.request(
                 method,
                 url,
                 headers=headers,
@@ -158,6 +170,7 @@ class HttpKube:
                 timeout=_timeout(),
                 retries=False,
                 redirect=False,
+                **how,
             )
         except (broken.ConnectTimeoutError, broken.NewConnectionError) as lost:
             raise Unreachable("The cluster's API server cannot be reached.", detail=str(lost)) from None
@@ -165,7 +178,6 @@ class HttpKube:
             raise TimedOut("The cluster's API server did not answer in time.", detail=str(late)) from None
         except broken.HTTPError as lost:
             raise Unreachable("The connection to the cluster's API server broke.", detail=str(lost)) from None
-        return _read(method, path, answer)
 
 
 def _timeout() -> Any:

@@ -2,6 +2,7 @@
 
 from taskrunner.services.claiming import Claim, claim, claim_some, renew, start
 from taskrunner.services.ending import cancel, delete, finish, retry, sweep_leases, sweep_waiting
+from taskrunner.services.holding import add_worker, claim_again, hold, measure, say
 from taskrunner.services.logging import append_log, log_end
 from taskrunner.services.repeating import delete_schedule, run_due_schedules, save_schedule
 from taskrunner.services.submitting import (
@@ -18,17 +19,21 @@ from taskrunner.services.workers import beat, register, remove_worker, save_quot
 
 __all__ = [
     "Claim",
+    "add_worker",
     "append_log",
     "beat",
     "cancel",
     "check",
     "claim",
+    "claim_again",
     "claim_some",
     "delete",
     "delete_schedule",
     "delete_template",
     "finish",
+    "hold",
     "log_end",
+    "measure",
     "register",
     "remove_worker",
     "renew",
@@ -39,6 +44,7 @@ __all__ = [
     "save_schedule",
     "save_template",
     "save_worker",
+    "say",
     "set_shared",
     "start",
     "submit",

@@ -65,7 +65,7 @@ SCALABLE = ("status", "scale")
 KINDS: tuple[Kind, ...] = (
     Kind("", "v1", "namespaces", "Namespace", False),
     Kind("", "v1", "nodes", "Node", False),
-    Kind("", "v1", "pods", "Pod", True, ("status", "eviction", "resize")),
+    Kind("", "v1", "pods", "Pod", True, ("status", "eviction", "resize", "log")),
     Kind("", "v1", "events", "Event", True, ()),
     Kind("", "v1", "secrets", "Secret", True, ()),
     Kind("", "v1", "configmaps", "ConfigMap", True, ()),
@@ -80,6 +80,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("batch", "v1", "jobs", "Job"),
     Kind("batch", "v1", "cronjobs", "CronJob"),
     Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+    Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", True, ()),
     Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
     Kind("coordination.k8s.io", "v1", "leases", "Lease", True, ()),
     Kind(

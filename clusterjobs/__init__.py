@@ -1,0 +1,1 @@
+"""Connected clusters as workers: tasks run as Kubernetes Jobs."""
