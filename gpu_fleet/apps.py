@@ -10,7 +10,7 @@ class GpuFleetConfig(AppConfig):
         from accounts import services as accounts
         from accounts.providers import registry as providers
         from core import hooks, menu, periodic, sealed, sleepable
-        from gpu_fleet import audit_verbs, executors, services, sleeping  # noqa: F401  registers the verbs
+        from gpu_fleet import audit_verbs, executors, services, sleeping, switching  # noqa: F401  registers the verbs
         from gpu_fleet.providers import registry as own
         from operations import registry
 
@@ -23,6 +23,10 @@ class GpuFleetConfig(AppConfig):
             executors.MachineMigrate(),
             executors.MachinePause(),
             executors.MachineResume(),
+            switching.MachineFailover(),
+            switching.MachineFailback(),
+            switching.MachineRecover(),
+            switching.StandbyRelease(),
         ):
             registry.register(executor)
         providers.register(own.VAST, own.connect_vast)
@@ -33,6 +37,7 @@ class GpuFleetConfig(AppConfig):
         hooks.cloud_account_disconnecting.subscribe(services.refuse_disconnect)
         accounts.blast_radius.subscribe(services.disconnect_effects)
         periodic.register("gpu_fleet.tend", 5)
+        periodic.register("gpu_fleet.guard", 2)
         periodic.register("gpu_fleet.sweep", 300)
         periodic.register("gpu_fleet.sample_market", 600)
         periodic.register("gpu_fleet.tidy", 3600)

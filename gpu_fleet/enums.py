@@ -20,6 +20,10 @@ RESTORE = "gpu.restore"
 MIGRATE = "gpu.migrate"
 PAUSE = "gpu.pause"
 RESUME = "gpu.resume"
+FAILOVER = "gpu.failover"
+FAILBACK = "gpu.failback"
+RECOVER = "gpu.recover"
+RELEASE = "gpu.standby_release"
 VIEW = "gpu.view"
 OPERATE = "gpu.operate"
 MANAGE = "gpu.manage"
@@ -29,6 +33,10 @@ BUSY_HEARTBEAT_SECONDS = 2
 # Without a heartbeat for so many intervals a machine is lost.
 LOST_BEATS = 3
 UNMEASURED_SECONDS = 60
+# Who may serve holds a lease for so long, and asks for it anew so often.
+LEASE_SECONDS = 8.0
+RENEW_SECONDS = 2.0
+STANDBY_HEARTBEAT_SECONDS = 3
 
 
 class Desired(models.TextChoices):
@@ -73,6 +81,24 @@ class SnapshotState(models.TextChoices):
     VERIFIED = "verified", "Verified"
     FAILED = "failed", "Failed"
     DELETED = "deleted", "Deleted"
+
+
+class Side(models.TextChoices):
+    """Who of the two serves."""
+
+    NOBODY = "", "Nobody"
+    GPU = "gpu", "The GPU machine"
+    CPU = "cpu", "The standby"
+
+
+class StandbyState(models.TextChoices):
+    OFF = "off", "Off"
+    PREPARING = "preparing", "Being rented"
+    SYNCING = "syncing", "First copy"
+    READY = "ready", "Standing by"
+    SWITCHING = "switching", "Changing sides"
+    SERVING = "serving", "Serving"
+    TROUBLE = "trouble", "Trouble"
 
 
 class StorageKind(models.TextChoices):

@@ -195,6 +195,11 @@ class MachineWake(MachineOrder):
             racing.step(context, machine, gateway.open_provider(machine.account))
             machine = self.machine_of(context)
         rental = machine.rental
+        if machine.is_spare:
+            from gpu_fleet import switching  # it is built on this module
+
+            switching.spare_ready(machine=machine)
+            return {"host": rental.host_id if rental else ""}
         snapshot = snapshots.latest_verified(machine)
         if snapshot is not None and not machine.restored:
             self.restore(context, machine, snapshot)

@@ -16,7 +16,7 @@ from accounts.providers.base import Connection
 from core import encryption
 from core.providers import AuthenticationFailed, InvalidRequest
 from gpu_fleet.enums import StorageKind, provider_words
-from gpu_fleet.models import FleetSettings, Machine, Rental
+from gpu_fleet.models import FleetSettings, Machine, Rental, Standby
 from gpu_fleet.providers import ssh
 from gpu_fleet.providers.base import GpuProvider
 from gpu_fleet.providers.registry import provider_for
@@ -45,6 +45,15 @@ def open_provider(account: CloudAccount) -> GpuProvider:
 def login(rental: Rental, private_key: str) -> str:
     """Log in to a rental with its pinned keys; "" when it worked."""
     return ssh.login(rental.ssh_host, rental.ssh_port, private_key, rental.host_keys)
+
+
+def owner_of(machine: Machine) -> Machine:
+    """Whose files a machine has: its own, or those of the machine that it stands by for."""
+    if not machine.is_spare:
+        return machine
+    rows = Standby.objects.for_org(machine.organization_id).select_related("machine")
+    found: Machine = rows.get(spare=machine).machine
+    return found
 
 
 def folder_of(machine: Machine) -> Path:
@@ -86,10 +95,14 @@ def repository_of(machine: Machine, rules: FleetSettings) -> Repository:
 
 
 def repository_for_machine(machine: Machine, rules: FleetSettings) -> Repository:
-    """The same repository as the machine reaches it, with keys for this one folder alone. Raises a ProviderError."""
-    password = secrets_of(machine)["password"]
+    """The same repository as the machine reaches it, with keys for this one folder alone. Raises a ProviderError.
+
+    A standby reaches that of the machine that it stands by for.
+    """
+    owner = owner_of(machine)
+    password = secrets_of(owner)["password"]
     if rules.storage == StorageKind.S3:
-        bucket, folder = bucket_of(rules), f"curfew/{machine.id}"
+        bucket, folder = bucket_of(rules), f"curfew/{owner.id}"
         return Repository(bucket.location(folder), password, bucket.scoped(folder, f"curfew-{machine.id.hex}"))
     if not provider_words(machine.provider).shares_folders:
         raise InvalidRequest(

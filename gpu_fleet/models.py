@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from core.models import UuidModel
 from core.tenancy import OrgOwned
-from gpu_fleet.enums import Desired, Lane, SnapshotState, State, StorageKind
+from gpu_fleet.enums import Desired, Lane, Side, SnapshotState, StandbyState, State, StorageKind
 
 
 def dollars() -> models.DecimalField:
@@ -53,6 +53,7 @@ class Machine(UuidModel, OrgOwned):
     keep_awake_until = models.DateTimeField(null=True)
     auto_sleep = models.BooleanField(default=True)
     idle_minutes = models.FloatField(null=True)
+    is_spare = models.BooleanField(default=False)
 
     hourly_cost = dollars()
     hourly_cost_source = models.CharField(max_length=200, blank=True)
@@ -88,6 +89,10 @@ class Machine(UuidModel, OrgOwned):
     def seal_name(self) -> str:
         """What its secrets are bound to."""
         return f"gpu_machine:{self.id}"
+
+    def standby_serves(self) -> bool:
+        """Whether its standby serves in its place."""
+        return Standby.objects.for_org(self.organization_id).filter(machine_id=self.id, holder=Side.CPU).exists()
 
 
 class Rental(UuidModel, OrgOwned):
@@ -205,6 +210,66 @@ class Snapshot(UuidModel, OrgOwned):
         return f"{self.machine_id} {self.restic_id or 'unwritten'}"
 
 
+class Standby(UuidModel, OrgOwned):
+    """A GPU machine and the CPU machine that stands by for it (`spare`, a machine of its own with its own intervals).
+
+    `holder` is the side that may serve and `epoch` the fence: it grows with every change of sides, and the lease of an
+    earlier one is never renewed. `lease_until` is the latest instant at which the holder may still serve. `pushed_*`
+    is the newest whole snapshot of the holder's files, `pulled_*` what the other side has; what was pushed since the
+    loss can be lost is `now - pushed_through`, which is the recovery point.
+    """
+
+    machine = models.OneToOneField(Machine, on_delete=models.CASCADE, related_name="standby")
+    spare = models.OneToOneField(Machine, on_delete=models.SET_NULL, null=True, related_name="stands_for")
+    account = models.ForeignKey("accounts.CloudAccount", on_delete=models.CASCADE, related_name="+")
+    enabled = models.BooleanField(default=True)
+    auto_failover = models.BooleanField(default=True)
+    auto_return = models.BooleanField(default=True)
+    interval_seconds = models.FloatField(default=10)
+    grace_seconds = models.PositiveIntegerField(default=120)
+    state = models.CharField(max_length=10, choices=StandbyState.choices, default=StandbyState.OFF)
+    error = models.CharField(max_length=500, blank=True)
+
+    epoch = models.PositiveIntegerField(default=0)
+    holder = models.CharField(max_length=3, choices=Side.choices, default=Side.NOBODY, blank=True)
+    holder_rental = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    renewed_at = models.DateTimeField(null=True)
+    releasing = models.BooleanField(default=False)
+    serving = models.BooleanField(default=False)
+    gpu_seen_at = models.DateTimeField(null=True)
+    cpu_seen_at = models.DateTimeField(null=True)
+
+    cycle = models.PositiveIntegerField(default=0)
+    asked_at = models.DateTimeField(null=True)
+    asked_epoch = models.PositiveIntegerField(default=0)
+    final = models.BooleanField(default=False)
+    pushed_snapshot = models.CharField(max_length=64, blank=True)
+    pushed_through = models.DateTimeField(null=True)
+    pushed_epoch = models.PositiveIntegerField(default=0)
+    push_seconds = models.FloatField(null=True)
+    push_error = models.CharField(max_length=300, blank=True)
+    pull_try = models.PositiveIntegerField(default=0)
+    pulled_snapshot = models.CharField(max_length=64, blank=True)
+    pulled_through = models.DateTimeField(null=True)
+    pulled_rental = models.UUIDField(null=True)
+    pull_error = models.CharField(max_length=300, blank=True)
+    conflicts = models.PositiveIntegerField(default=0)
+
+    probed_at = models.DateTimeField(null=True)
+    last_seen = models.DateTimeField(null=True)
+    lost_at = models.DateTimeField(null=True)
+    lost_why = models.CharField(max_length=200, blank=True)
+    switched_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta(OrgOwned.Meta):
+        indexes = [models.Index(fields=["organization"], name="gpu_standby_of_org")]
+
+    def __str__(self) -> str:
+        return f"standby of {self.machine_id}"
+
+
 class OfferSample(OrgOwned):
     """What one look at an account's market showed for one GPU type. Prices are USD per GPU and hour."""
 
@@ -266,6 +331,10 @@ class FleetSettings(OrgOwned):
     keep_last = models.PositiveIntegerField(default=5)
     dead_man_hours = models.FloatField(default=0)
     local_hourly = dollars()
+    standby_interval = models.FloatField(default=10)
+    standby_failover = models.BooleanField(default=True)
+    standby_return = models.BooleanField(default=True)
+    standby_grace = models.PositiveIntegerField(default=120)
     ssh_public = models.CharField(max_length=1000, blank=True)
     ssh_sealed = models.TextField(blank=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -293,4 +362,8 @@ class FleetSettings(OrgOwned):
             "keep_last": self.keep_last,
             "dead_man_hours": self.dead_man_hours,
             "local_hourly": None if self.local_hourly is None else str(self.local_hourly),
+            "standby_interval": self.standby_interval,
+            "standby_failover": self.standby_failover,
+            "standby_return": self.standby_return,
+            "standby_grace": self.standby_grace,
         }

@@ -157,7 +157,7 @@ def _order(context: RunContext, machine: Machine, row: Rental) -> Order:
     words = provider_words(machine.provider)
     folders: dict[str, str] = {}
     if words.shares_folders and rules.storage == StorageKind.LOCAL:
-        folder = gateway.folder_of(machine)
+        folder = gateway.folder_of(gateway.owner_of(machine))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folders = {str(folder): gateway.INSIDE}
     offer = Offer(

@@ -11,6 +11,7 @@ from gpu_fleet import services
 from gpu_fleet.models import Machine
 
 TENDING = "gpu_fleet.tending"
+GUARDING = "gpu_fleet.guarding"
 TENDING_SECONDS = 120
 
 
@@ -25,6 +26,17 @@ def tend() -> int:
         return services.reap() + services.watch()
     finally:
         cache.delete(TENDING)
+
+
+@shared_task(name="gpu_fleet.guard")
+def guard() -> int:
+    """Every two seconds: standbys, and whether the machine that serves is still there."""
+    if not cache.add(GUARDING, 1, TENDING_SECONDS):
+        return 0
+    try:
+        return services.guard_standbys()
+    finally:
+        cache.delete(GUARDING)
 
 
 @shared_task(name="gpu_fleet.sweep")
@@ -42,8 +54,8 @@ def sample_market() -> int:
 @shared_task(name="gpu_fleet.tidy")
 def tidy() -> int:
     """Every hour: retention of snapshots, beats and samples."""
-    count = services.forget_beats() + services.forget_samples()
-    for machine in Machine.objects.all_orgs().filter(gone_at=None):
+    count = services.forget_beats() + services.forget_samples() + services.forget_copies()
+    for machine in Machine.objects.all_orgs().filter(gone_at=None, is_spare=False):
         try:
             count += services.apply_retention(machine=machine)
         except (CurfewError, ProviderError):

@@ -16,7 +16,9 @@ from agent.machine.work import write
 
 log = logging.getLogger("curfew.agent.jobs")
 KEPT = 20
-WORK = ("backup", "restore")
+WORK = ("backup", "restore", "push", "pull")
+# The continuous copy goes on by itself: it is no sign that somebody works on the machine.
+COPYING = ("push", "pull")
 
 
 class Jobs:

@@ -6,16 +6,18 @@ import argparse
 import logging
 import os
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from agent import __version__
+from agent.machine import keeper
 from agent.machine.guard import Guard, stop_self
-from agent.machine.jobs import Jobs
+from agent.machine.jobs import COPYING, Jobs
 from agent.machine.signals import Signals, Where
 from agent.transport import Backoff, BadAddress, Endpoint, Reply, Transport, Unreachable, environment, read_token
 
@@ -30,9 +32,19 @@ HOST_KEYS = Path("/etc/ssh")
 class Machine:
     """The loop: read, send, take orders."""
 
-    def __init__(self, transport: Transport, signals: Signals, jobs: Jobs, facts: dict[str, Any], token: Path) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        signals: Signals,
+        jobs: Jobs,
+        facts: dict[str, Any],
+        token: Path,
+        start_keeper: Callable[[], subprocess.Popen[bytes]] | None = None,
+    ) -> None:
         self._transport, self._signals, self._jobs = transport, signals, jobs
         self._facts, self._token = facts, token
+        self._start_keeper = start_keeper
+        self._keeper: subprocess.Popen[bytes] | None = None
         self._began = time.monotonic()
         self._guard = Guard(self._began, self._began)
         self.interval = INTERVAL
@@ -41,7 +53,7 @@ class Machine:
         """The heartbeat's body; its fields are described in docs/gpu-fleet.md."""
         jobs = self._jobs.reports()
         running = [job for job in jobs if job.get("state") == "running"]
-        evidence = self._signals.read(jobs=len(running))
+        evidence = self._signals.read(jobs=sum(1 for job in running if job.get("kind") not in COPYING))
         self._guard.saw(evidence, time.monotonic())
         facts = self._signals.facts()
         full = facts["disk"].get("percent")
@@ -80,7 +92,14 @@ class Machine:
         for order in told.get("orders") or []:
             if isinstance(order, dict):
                 self._jobs.take(order)
+        if told.get("standby") is True:
+            self._keep()
         return reply
+
+    def _keep(self) -> None:
+        """A machine with a standby has a keeper of its lease; one that ended is followed by another."""
+        if self._start_keeper is not None and (self._keeper is None or self._keeper.poll() is not None):
+            self._keeper = self._start_keeper()
 
     def run(self) -> int:
         """For ever. A refusal or silence is met with growing pauses; the dead-man switch watches meanwhile."""
@@ -102,7 +121,11 @@ class Machine:
     def _wait(self, seconds: float) -> None:
         if self._guard.must_stop(time.monotonic()):
             stop_self()
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._keeper is not None and self._keeper.poll() not in (None, 0):
+                self._keep()  # it was killed: its program is dead, and nobody renews the lease
+            time.sleep(min(left, 1.0 if self._keeper is not None else left))
 
 
 def _status(running: list[dict[str, Any]], full: float | None) -> str:
@@ -178,7 +201,11 @@ def main(arguments: Sequence[str]) -> int:
     }
     signals = Signals(Where(asked.ssh_port, paths, absent, Path.home()))
     facts = {"instance_id": asked.instance, "hostname": socket.gethostname(), "ssh_port": asked.ssh_port}
-    machine = Machine(Transport(endpoint, token), signals, Jobs(state, platform), facts, token_file)
+
+    def start_keeper() -> subprocess.Popen[bytes]:
+        return keeper.start(platform, asked.instance, paths, state)
+
+    machine = Machine(Transport(endpoint, token), signals, Jobs(state, platform), facts, token_file, start_keeper)
     if asked.once:
         try:
             return 0 if machine.beat().ok else 1

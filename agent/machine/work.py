@@ -67,7 +67,10 @@ def run(order_file: Path, report_file: Path) -> int:
     report.tell(step="Starting")
     began = time.monotonic()
     try:
-        result = {"backup": backup, "restore": restore}[order["kind"]](order, report.tell)
+        from agent.machine import mirror  # it is built on this module
+
+        doers = {"backup": backup, "restore": restore, "push": mirror.push, "pull": mirror.pull}
+        result = doers[order["kind"]](order, report.tell)
     except (Failed, trees.Unreadable, Unreachable, OSError) as bad:
         report.tell(state="failed", error=str(bad)[:500], seconds=round(time.monotonic() - began, 1))
         return 0
@@ -84,7 +87,7 @@ def backup(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         tell(step="Reading files", percent=2)
         tree = trees.build(paths)
         tell(step="Writing the snapshot", percent=10, files=tree.files, size=tree.size)
-        summary = _restic_backup(order, paths, tell)
+        summary = restic_backup(order, paths, tell)
         tell(step="Reading files again", percent=85)
         if trees.build(paths).digest == tree.digest:
             return _handed_over(order, tell, tree, summary, paths)
@@ -152,7 +155,7 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     clear_way(wanted)
     target = str(order.get("target") or "/")
     with contextlib.closing(_Watcher(wanted, tell)) as watcher:
-        _restic(order, ["restore", str(order["snapshot"]), "--target", target], lambda told: watcher.look())
+        restic(order, ["restore", str(order["snapshot"]), "--target", target], lambda told: watcher.look())
     tell(step="Comparing every file", percent=90)
     found, missing = trees.rebuild(wanted)
     return {
@@ -215,7 +218,7 @@ class _Watcher:
         """Nothing is held."""
 
 
-def _restic_backup(order: Mapping[str, Any], paths: list[str], tell: Tell) -> dict[str, Any]:
+def restic_backup(order: Mapping[str, Any], paths: list[str], tell: Tell) -> dict[str, Any]:
     summary: dict[str, Any] = {}
 
     def hear(told: dict[str, Any]) -> None:
@@ -228,7 +231,8 @@ def _restic_backup(order: Mapping[str, Any], paths: list[str], tell: Tell) -> di
     command = ["backup", "--host", str(order["host"]), *_tuning(order)]
     for tag in order.get("tags") or []:
         command += ["--tag", str(tag)]
-    _restic(order, [*command, "--", *paths], hear)
+    command += [str(word) for word in order.get("backup_options") or []]
+    restic(order, [*command, "--", *paths], hear)
     if not summary.get("snapshot_id"):
         raise Failed("restic ended well but told no snapshot")
     return summary
@@ -242,7 +246,7 @@ def _tuning(order: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _restic(order: Mapping[str, Any], arguments: list[str], hear: Callable[[dict[str, Any]], None]) -> None:
+def restic(order: Mapping[str, Any], arguments: list[str], hear: Callable[[dict[str, Any]], None]) -> None:
     """Run restic, handing each JSON line on. Any exit code but 0 is a failure, with restic's own words."""
     environment = {
         **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE")},

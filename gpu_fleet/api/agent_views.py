@@ -18,8 +18,20 @@ from core.errors import InvalidInput
 from gpu_fleet import services
 
 LARGEST_BEAT = 256 * 1024
+LARGEST_LEASE = 4096
 LARGEST_MANIFEST = 64 * 1024 * 1024
 TAGS = ["agents"]
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body. Raises InvalidInput."""
+    try:
+        told = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise InvalidInput("This is not JSON.") from None
+    if not isinstance(told, dict):
+        raise InvalidInput("A JSON object is expected.")
+    return told
 
 
 class MachineAgent(BasePermission):
@@ -52,12 +64,7 @@ class StatusView(MachineView):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, tags=TAGS)
     def post(self, request: Request) -> HttpResponse:
         """A machine's heartbeat, every thirty seconds or as the last answer asked; the answer may hold orders."""
-        try:
-            told = json.loads(self.body(request, LARGEST_BEAT) or b"{}")
-        except ValueError:
-            raise InvalidInput("This is not JSON.") from None
-        if not isinstance(told, dict):
-            raise InvalidInput("A heartbeat is a JSON object.")
+        told = parsed(self.body(request, LARGEST_BEAT))
         return JsonResponse(services.record_beat(token=self.token, body=told))
 
 

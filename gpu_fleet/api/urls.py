@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from gpu_fleet.api import agent_views, market_views, views
+from gpu_fleet.api import agent_views, market_views, standby_views, views
 
 urlpatterns = [
     path("agent/status", agent_views.StatusView.as_view(), name="agent-status"),
     path("agent/machine/manifest/<str:name>", agent_views.ManifestView.as_view(), name="agent-manifest"),
+    path("agent/machine/lease", standby_views.LeaseView.as_view(), name="agent-lease"),
     path("agent/instances", views.AgentInstancesView.as_view(), name="agent-instances"),
     path("agent/instances/<uuid:machine_id>/keep-alive", views.KeepAwakeView.as_view(), name="agent-keep-alive"),
     path("instances", views.InstancesView.as_view(), name="instances"),
@@ -20,6 +21,21 @@ urlpatterns = [
     path("instances/<uuid:machine_id>/migrate", views.MigrateView.as_view(), name="instance-migrate"),
     path("instances/<uuid:machine_id>/migrate/estimate", views.MigrateEstimateView.as_view(), name="migrate-estimate"),
     path("instances/<uuid:machine_id>/keep-alive", views.KeepAwakeView.as_view(), name="instance-keep-alive"),
+    path("instances/<uuid:machine_id>/failover", standby_views.FailoverView.as_view(), name="instance-failover"),
+    path("instances/<uuid:machine_id>/failback", standby_views.FailbackView.as_view(), name="instance-failback"),
+    path("standby", standby_views.StandbyView.as_view(), name="standby"),
+    path("standby/associations", standby_views.AssociationsView.as_view(), name="standby-associations"),
+    path("standby/associations/<uuid:standby_id>", standby_views.AssociationView.as_view(), name="standby-association"),
+    path(
+        "standby/associations/<uuid:standby_id>/start-sync",
+        standby_views.StartSyncView.as_view(),
+        name="standby-start-sync",
+    ),
+    path(
+        "standby/associations/<uuid:standby_id>/stop-sync",
+        standby_views.StopSyncView.as_view(),
+        name="standby-stop-sync",
+    ),
     path("snapshots", views.SnapshotsView.as_view(), name="snapshots"),
     path("snapshots/<uuid:snapshot_id>", views.SnapshotView.as_view(), name="snapshot"),
     path("snapshots/<uuid:snapshot_id>/restore", views.SnapshotRestoreView.as_view(), name="snapshot-restore"),

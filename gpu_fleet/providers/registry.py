@@ -14,6 +14,8 @@ from gpu_fleet.providers.docker import DockerGpuProvider
 from gpu_fleet.providers.vast import VastConnection, VastProvider
 
 GPU_PROVIDERS: tuple[str, ...] = ("vast", "docker")
+# Where a CPU machine can stand by.
+STANDBY_PROVIDERS: tuple[str, ...] = ("docker",)
 VAST = ProviderInfo(
     "vast",
     "Vast.ai",

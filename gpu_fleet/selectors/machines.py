@@ -19,8 +19,8 @@ from operations.models import Duration, Operation
 
 
 def list_machines(*, actor: Actor, ids: Collection[UUID] | None = None) -> list[Machine]:
-    """Living machines by name."""
-    rows = Machine.objects.visible_to(actor).filter(gone_at=None).select_related("account", "rental")
+    """Living machines by name; standbys stand with the machines that they stand by for, not here."""
+    rows = Machine.objects.visible_to(actor).filter(gone_at=None, is_spare=False).select_related("account", "rental")
     return list((rows if ids is None else rows.filter(id__in=list(ids))).order_by("name"))
 
 

@@ -20,11 +20,12 @@ from gpu_fleet.enums import (
     HIBERNATE,
     OPEN_LANES,
     RESOURCE,
+    STANDBY_HEARTBEAT_SECONDS,
     Lane,
     SnapshotState,
 )
 from gpu_fleet.models import Beat, FleetSettings, Machine, Rental, Snapshot
-from gpu_fleet.services import lanes
+from gpu_fleet.services import copying, lanes, leases
 from gpu_fleet.services.settings import settings_of
 from gpu_fleet.services.states import locked, settle, tell_pages
 from operations import services as operations
@@ -47,7 +48,7 @@ def record_beat(*, token: AgentToken, body: Mapping[str, Any]) -> dict[str, Any]
     if machine is None:
         raise NotFound("The machine of this token is no more.")
     instance = str(body.get("instance_id") or "")[:120]
-    rental = _rental_of(machine, instance)
+    rental = leases.rental_of(machine, instance)
     if rental is None or rental.lane in (Lane.CLOSING, Lane.GONE, Lane.NEVER):
         return _reply(instance, "shutdown", "This machine is not wanted any more.", HEARTBEAT_SECONDS)
     keys = [str(key)[:800] for key in body.get("host_keys") or [] if isinstance(key, str)]
@@ -55,14 +56,6 @@ def record_beat(*, token: AgentToken, body: Mapping[str, Any]) -> dict[str, Any]
     if rental.lane in OPEN_LANES:
         return _reply(instance, "none", "Waiting for the race to end.", BUSY_HEARTBEAT_SECONDS)
     return _winner(machine, rental, token, body, instance)
-
-
-def _rental_of(machine: Machine, instance: str) -> Rental | None:
-    """By the provider's id, also as `vast_123`; a race's rental may not have told its id yet."""
-    rows = Rental.objects.for_org(machine.organization_id).filter(machine=machine).select_related("machine")
-    plain = instance.partition("_")[2] if instance.startswith(f"{machine.provider}_") else instance
-    found: Rental | None = rows.filter(provider_id=plain).order_by("-intended_at").first() if plain else None
-    return found
 
 
 def _winner(
@@ -89,11 +82,15 @@ def _winner(
         )  # fmt: skip
         if operation or before != (row.observed_state, row.verdict, row.sleep_at) or interval:
             tell_pages(row)
+        copying.hear(row, row.told["jobs"])
+    stands_by, copies = copying.orders(row, operation, rules)
     reply = _reply(instance, "none", row.verdict_why, _pace(row, operation, verdict))
+    if stands_by:
+        reply["standby"], reply["interval"] = True, min(reply["interval"], STANDBY_HEARTBEAT_SECONDS)
     if operation is not None and operation.kind == HIBERNATE:
         reply["action"], reply["message"] = "prepare_hibernate", "It is being put to sleep."
     _renew_token(row, token, reply)
-    reply["orders"] = _orders(row, operation, rules)
+    reply["orders"] = [*_orders(row, operation, rules), *copies]
     reply["dead_man"] = _dead_man(row, rules, now)
     return reply
 

@@ -19,11 +19,15 @@ from core.errors import Conflict, InvalidInput, InvalidState, NotFound
 from gpu_fleet.enums import (
     DESTROY,
     DONE_LANES,
+    FAILBACK,
+    FAILOVER,
     HIBERNATE,
     MANAGE,
     MIGRATE,
     OPERATE,
     PAUSE,
+    RECOVER,
+    RELEASE,
     RESOURCE,
     RESTORE,
     RESUME,
@@ -49,6 +53,10 @@ DEADLINES = {
     MIGRATE: 9 * 3600,
     PAUSE: 900,
     RESUME: 900,
+    FAILOVER: 1800,
+    FAILBACK: 3600,
+    RECOVER: 6 * 3600,
+    RELEASE: 3600,
 }
 VERBS = {
     WAKE: "gpu.wake_requested",
@@ -59,6 +67,10 @@ VERBS = {
     MIGRATE: "gpu.migrate_requested",
     PAUSE: "gpu.pause_requested",
     RESUME: "gpu.resume_requested",
+    FAILOVER: "gpu.failover_requested",
+    FAILBACK: "gpu.failback_requested",
+    RECOVER: "gpu.recover_requested",
+    RELEASE: "gpu.standby_release_requested",
 }
 LONGEST_KEEP = timedelta(days=7)
 ROW = ("desired_state", "observed_state", "state_since", "error_code", "error", "next_step")
@@ -238,6 +250,13 @@ def request_migrate(
     return operation
 
 
+def ask(
+    *, actor: Actor, machine: Machine, kind: str, reason: str, key: str | None, cause: str, more: Mapping[str, Any]
+) -> Operation:
+    """Order an operation on a machine unless one of its kind is under way; the caller has checked the right."""
+    return _asked(actor, machine, kind, reason, key, cause, more)
+
+
 def _asked(
     actor: Actor, machine: Machine, kind: str, reason: str, key: str | None, cause: str, more: Mapping[str, Any]
 ) -> Operation:
@@ -260,6 +279,14 @@ def _asked(
 
 def _refuse(row: Machine, kind: str) -> None:
     awake = row.rental_id is not None
+    if kind in (FAILOVER, FAILBACK, RECOVER, RELEASE):
+        return  # its caller has looked at both sides
+    if row.is_spare and kind not in (WAKE, DESTROY):
+        raise InvalidState(f"{row.name} is a standby: order this of its machine.", code="is_standby")
+    if kind != DESTROY and row.standby_serves():
+        raise InvalidState(
+            f"The standby of {row.name} serves in its place. Bring the machine back first.", code="standby_serves"
+        )
     if kind == WAKE and awake:
         raise InvalidState(f"{row.name} is awake.", code="already_awake")
     if kind in (HIBERNATE, SNAPSHOT, RESTORE, MIGRATE, PAUSE, RESUME) and not awake:

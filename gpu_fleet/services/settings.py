@@ -30,7 +30,13 @@ PLAIN = (
     "keep_last",
     "dead_man_hours",
     "local_hourly",
+    "standby_interval",
+    "standby_failover",
+    "standby_return",
+    "standby_grace",
 )
+INTERVAL_BOUNDS = (5, 3600)
+GRACE_BOUNDS = (0, 86_400)
 
 
 def settings_of(organization_id: UUID) -> FleetSettings:
@@ -93,7 +99,14 @@ def change_settings(*, actor: Actor, **given: Any) -> FleetSettings:
 def _clean(given: dict[str, Any]) -> dict[str, Any]:
     errors: dict[str, list[str]] = {}
     clean: dict[str, Any] = {name: given[name] for name in PLAIN if name in given}
-    bounds = {"idle_minutes": (1, 1440), "warn_seconds": (0, 3600), "keep_last": (1, 100), "dead_man_hours": (0, 720)}
+    bounds = {
+        "idle_minutes": (1, 1440),
+        "warn_seconds": (0, 3600),
+        "keep_last": (1, 100),
+        "dead_man_hours": (0, 720),
+        "standby_interval": INTERVAL_BOUNDS,
+        "standby_grace": GRACE_BOUNDS,
+    }
     for name, (low, high) in bounds.items():
         if name in clean and not low <= float(clean[name]) <= high:
             errors[name] = [f"Between {low} and {high}."]

@@ -21,6 +21,8 @@ from gpu_fleet.enums import (
     LOST_BEATS,
     MIGRATE,
     PAUSE,
+    RECOVER,
+    RELEASE,
     RESOURCE,
     RESUME,
     TOPIC,
@@ -46,9 +48,9 @@ def locked(machine_id: UUID) -> Machine | None:
 
 def state_of(machine: Machine, operation_kind: str, now: datetime) -> State:
     """The word of the interface. Asleep on purpose is never Lost, and Lost is never Asleep."""
-    if operation_kind in (WAKE, MIGRATE, RESUME):
+    if operation_kind in (WAKE, MIGRATE, RESUME, RECOVER):
         return State.WAKING
-    if operation_kind in (HIBERNATE, DESTROY, PAUSE):
+    if operation_kind in (HIBERNATE, DESTROY, PAUSE, RELEASE):
         return State.FALLING
     if machine.error_code:
         return State.TROUBLE

@@ -10,6 +10,7 @@ from tests.access.matrix import Route, World, api, page
 from tests.personas import make_account
 
 ID = "/api/instances/{gpu}"
+STANDBY = "/api/standby/associations/{standby}"
 
 
 def build(world: World) -> None:
@@ -42,7 +43,9 @@ def build(world: World) -> None:
     snapshot = Snapshot.objects.for_org(organization).create(
         organization=organization, machine=machine, generation=1, state="failed", created_at=now
     )
-    world.ids.update(gpu=str(machine.id), snapshot=str(snapshot.id))
+    second = make_account(organization, provider="docker", number="CPU-ENGINE", method="local", credentials="sealed")
+    standby = services.create_standby(actor=world.alice.actor, machine_id=machine.id, account_id=second.id)
+    world.ids.update(gpu=str(machine.id), snapshot=str(snapshot.id), standby=str(standby.id))
 
 
 def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body: dict | None = None) -> Route:
@@ -101,6 +104,26 @@ ROUTES = [
     _order("migrate"),
     api("GET", f"{ID}/migrate/estimate", viewer=200, operator=200, owner=200, stranger=404),
     api("POST", f"{ID}/keep-alive", viewer=403, operator=200, owner=200, stranger=404),
+    _order("failover", owner=409),
+    _order("failback", owner=409),
+    api("POST", "/api/agent/machine/lease", viewer=403, operator=403, owner=403, stranger=403),
+    api("GET", "/api/standby", viewer=200, operator=200, owner=200, stranger=200),
+    api("PUT", "/api/standby", viewer=403, operator=403, owner=200, stranger=200, body={"interval_seconds": 20}),
+    api("GET", "/api/standby/associations", viewer=200, operator=200, owner=200, stranger=200),
+    api(
+        "POST",
+        "/api/standby/associations",
+        viewer=403,
+        operator=403,
+        owner=404,
+        stranger=404,
+        body={"machine_id": "{gpu}", "account_id": "11111111-1111-4111-8111-111111111111"},
+    ),
+    api("GET", STANDBY, viewer=200, operator=200, owner=200, stranger=404),
+    api("PATCH", STANDBY, viewer=403, operator=403, owner=200, stranger=404, body={"grace_seconds": 60}),
+    api("DELETE", STANDBY, viewer=403, operator=403, owner=204, stranger=404),
+    api("POST", f"{STANDBY}/start-sync", viewer=403, operator=403, owner=200, stranger=404),
+    api("POST", f"{STANDBY}/stop-sync", viewer=403, operator=403, owner=200, stranger=404),
     api("GET", "/api/snapshots", viewer=200, operator=200, owner=200, stranger=200),
     api("POST", "/api/snapshots", viewer=403, operator=202, owner=202, stranger=404, body={"machine_id": "{gpu}"}),
     api("DELETE", "/api/snapshots/{snapshot}", viewer=403, operator=403, owner=204, stranger=404),
