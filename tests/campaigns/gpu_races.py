@@ -11,11 +11,15 @@ import random
 import sys
 from typing import Any
 
-from gpu_fleet import services
-from gpu_fleet.enums import DONE_LANES, Lane
-from gpu_fleet.models import Machine, Rental
-from operations import runner
-from operations.models import Operation
+import django
+
+django.setup()  # for `python -m`; under pytest it was done
+
+from gpu_fleet import services  # noqa: E402
+from gpu_fleet.enums import DONE_LANES, Lane  # noqa: E402
+from gpu_fleet.models import Machine, Rental  # noqa: E402
+from operations import runner  # noqa: E402
+from operations.models import Operation  # noqa: E402
 
 MOST_STEPS = 4000
 
