@@ -75,6 +75,15 @@ class SettingsForm(forms.Form):
         max_value=720,
         help_text="A machine that cannot reach Curfew for so long, is idle and has a verified snapshot stops itself. 0: off.",
     )
+    standby_interval = forms.FloatField(label="Copy every, seconds", min_value=5, max_value=3600)
+    standby_grace = forms.IntegerField(
+        label="A lost machine may come back for, seconds",
+        min_value=0,
+        max_value=86_400,
+        help_text="Until then it is not destroyed, so that what was not copied yet can be kept.",
+    )
+    standby_failover = forms.BooleanField(label="Fail over when a machine is lost", required=False)
+    standby_return = forms.BooleanField(label="Rent a GPU again and fail back", required=False)
     local_hourly = forms.DecimalField(
         label="What an hour of local Docker costs you, $",
         min_value=0,

@@ -13,7 +13,7 @@ from core.providers import ProviderError
 from gpu_fleet import gateway
 from gpu_fleet.enums import VIEW
 from gpu_fleet.providers.base import Offer, Query
-from gpu_fleet.providers.registry import GPU_PROVIDERS
+from gpu_fleet.providers.registry import GPU_PROVIDERS, STANDBY_PROVIDERS
 from gpu_fleet.wanted import Wanted
 
 
@@ -28,6 +28,12 @@ class FoundOffers:
 def rental_accounts(*, actor: Actor) -> list[CloudAccount]:
     """Connected accounts that machines can be rented from."""
     rows = CloudAccount.objects.visible_to(actor).filter(provider__in=GPU_PROVIDERS).exclude(method="")
+    return list(rows.order_by("name"))
+
+
+def standby_accounts(*, actor: Actor) -> list[CloudAccount]:
+    """Connected accounts in which a CPU machine can stand by."""
+    rows = CloudAccount.objects.visible_to(actor).filter(provider__in=STANDBY_PROVIDERS).exclude(method="")
     return list(rows.order_by("name"))
 
 

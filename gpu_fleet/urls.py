@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from gpu_fleet import install_views, views
+from gpu_fleet import install_views, standby_views, views
 
 app_name = "gpu_fleet"
 urlpatterns = [
@@ -22,5 +22,8 @@ urlpatterns = [
     path("gpu-fleet/<uuid:machine_id>/keep", views.keep, name="keep"),
     path("gpu-fleet/<uuid:machine_id>/cancel", views.cancel, name="cancel"),
     path("gpu-fleet/<uuid:machine_id>/destroy", views.destroy, name="destroy"),
+    path("gpu-fleet/<uuid:machine_id>/failover", standby_views.failover, name="failover"),
+    path("gpu-fleet/<uuid:machine_id>/failback", standby_views.failback, name="failback"),
+    path("gpu-fleet/<uuid:machine_id>/standby", standby_views.standby, name="standby"),
     path("install/machine.pyz", install_views.agent, name="agent"),
 ]

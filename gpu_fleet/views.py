@@ -19,6 +19,7 @@ from core.providers import ProviderError
 from gpu_fleet import offers, selectors, services, viewing
 from gpu_fleet.forms import DeployForm, SettingsForm
 from gpu_fleet.selectors import market, pages
+from gpu_fleet.selectors.standby import list_standbys
 from gpu_fleet.wanted import Wanted
 from operations import services as operations
 from operations.registry import OperationFailed
@@ -94,10 +95,17 @@ def _machine(request: HttpRequest, machine_id: UUID, trigger: dict[str, Any] | N
         "card": page.card,
         "m": row,
         "load_chart": viewing.load_chart(page.beats),
-        "ssh": f"ssh -p {row.rental.ssh_port} root@{row.rental.ssh_host}" if row.rental and row.rental.ssh_port else "",
+        "ssh": _ssh(row),
         "known_hosts": _known_hosts(row),
+        "standby_accounts": offers.standby_accounts(actor=actor_of(request)) if page.can_manage else [],
+        "standby_ssh": _ssh(page.card.standby.row.spare) if page.card.standby else "",
     }
     return render_page(request, "gpu_fleet/machine.html", context, fragment="machine", trigger=trigger)
+
+
+def _ssh(row: Any) -> str:
+    rental = row.rental if row is not None else None
+    return f"ssh -p {rental.ssh_port} root@{rental.ssh_host}" if rental is not None and rental.ssh_port else ""
 
 
 def _known_hosts(row: Any) -> str:
@@ -108,7 +116,7 @@ def _known_hosts(row: Any) -> str:
     return "\n".join(f"{where} {key}" for key in rental.host_keys)
 
 
-def _act(request: HttpRequest, machine_id: UUID, work: Callable[[], Any], words: str) -> HttpResponse:
+def act(request: HttpRequest, machine_id: UUID, work: Callable[[], Any], words: str) -> HttpResponse:
     """Do what a button asks, and show the page it stands on again."""
     kind = "good"
     try:
@@ -131,7 +139,7 @@ def _act(request: HttpRequest, machine_id: UUID, work: Callable[[], Any], words:
 def wake(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Race again and bring the files back."""
     actor = actor_of(request)
-    return _act(
+    return act(
         request, machine_id, lambda: services.request_wake(actor=actor, machine_id=machine_id), "It is being woken."
     )
 
@@ -142,7 +150,7 @@ def sleep(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Hibernate: snapshot, verify, destroy."""
     actor = actor_of(request)
     words = "It is being backed up; it is destroyed once the snapshot is proven."
-    return _act(request, machine_id, lambda: services.request_hibernate(actor=actor, machine_id=machine_id), words)
+    return act(request, machine_id, lambda: services.request_hibernate(actor=actor, machine_id=machine_id), words)
 
 
 @signed_in
@@ -150,7 +158,7 @@ def sleep(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 def snapshot(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Take a snapshot now."""
     actor = actor_of(request)
-    return _act(
+    return act(
         request,
         machine_id,
         lambda: services.request_snapshot(actor=actor, machine_id=machine_id),
@@ -168,7 +176,7 @@ def keep(request: HttpRequest, machine_id: UUID) -> HttpResponse:
         raise InvalidInput(errors={"minutes": ["A number of minutes."]}) from None
     actor = actor_of(request)
     words = f"It stays awake for {minutes:.0f} minutes." if minutes else "It may fall asleep again."
-    return _act(
+    return act(
         request,
         machine_id,
         lambda: services.keep_awake(actor=actor, machine_id=machine_id, minutes=minutes),
@@ -189,7 +197,7 @@ def cancel(request: HttpRequest, machine_id: UUID) -> HttpResponse:
         if active is not None:
             operations.cancel_operation(actor=actor, operation_id=active.id)
 
-    return _act(request, machine_id, work, "It is being stopped.")
+    return act(request, machine_id, work, "It is being stopped.")
 
 
 @signed_in
@@ -325,7 +333,12 @@ def settings(request: HttpRequest) -> HttpResponse:
         except InvalidInput as refused:
             for name, words in refused.errors.items():
                 form.add_error(name if name in form.fields else None, words)
-    context = {**_base(request, "settings", "GPU fleet settings"), "form": form, "rules": rules}
+    context = {
+        **_base(request, "settings", "GPU fleet settings"),
+        "form": form,
+        "rules": rules,
+        "standbys": list_standbys(actor=actor),
+    }
     return render_page(request, "gpu_fleet/settings.html", context, status=422 if posted else 200)
 
 

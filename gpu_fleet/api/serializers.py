@@ -64,4 +64,8 @@ class SettingsSerializer(serializers.Serializer):
     secret_key = serializers.CharField(required=False, allow_blank=True, max_length=200, write_only=True)
     keep_last = serializers.IntegerField(required=False)
     dead_man_hours = serializers.FloatField(required=False)
+    standby_interval = serializers.FloatField(required=False)
+    standby_failover = serializers.BooleanField(required=False)
+    standby_return = serializers.BooleanField(required=False)
+    standby_grace = serializers.IntegerField(required=False)
     local_hourly = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=20)

@@ -33,6 +33,7 @@ from gpu_fleet.enums import (
 )
 from gpu_fleet.models import Beat, Machine, Rental, Snapshot
 from gpu_fleet.selectors.machines import active_operations, last_race, learned_seconds, list_machines
+from gpu_fleet.selectors.standby import StandbyView, list_standbys
 from operations.models import Operation
 from operations.selectors import Line, line
 
@@ -78,6 +79,7 @@ class Card:
     can_wake: bool
     can_sleep: bool
     can_keep: bool
+    standby: StandbyView | None = None
 
 
 @dataclass(slots=True)
@@ -129,13 +131,15 @@ def get_fleet(*, actor: Actor, search: str = "", state: str = "") -> Fleet:
     month = _sums(actor, ids)
     cards = _cards(actor, rows, active)
     awake = [card for card in cards if card.machine.rental_id]
+    spares = [card.standby for card in cards if card.standby is not None and card.standby.hourly is not None]
     racing = next((r for r in rows if r.id in active and active[r.id].kind == WAKE and r.rental_id is None), None)
     needle = search.strip().lower()
     shown = [c for c in cards if (not state or c.machine.observed_state == state) and needle in _haystack(c)]
     return Fleet(
         cards=shown,
         awake=len(awake),
-        burn=sum((c.machine.hourly_cost for c in awake if c.machine.hourly_cost is not None), ZERO),
+        burn=sum((c.machine.hourly_cost for c in awake if c.machine.hourly_cost is not None), ZERO)
+        + sum((s.hourly for s in spares if s.hourly is not None), ZERO),
         unpriced=sum(c.machine.hourly_cost is None for c in awake),
         saved=month.saved,
         spent=month.spent,
@@ -167,10 +171,16 @@ def _cards(actor: Actor, rows: Sequence[Machine], active: dict[UUID, Operation])
     for interval in mine.filter(Q(ended_at=None) | Q(ended_at__gt=day)):
         money[interval.resource_id].append(interval)
     learned = learned_seconds(WAKE, {_subject(row) for row in rows})
-    return [
+    standbys = {view.row.machine_id: view for view in list_standbys(actor=actor, machine_ids=ids)}
+    cards = [
         _card(actor, row, active.get(row.id), snapshots.get(row.id), money[row.id], learned.get(_subject(row)), day)
         for row in rows
     ]
+    for card in cards:
+        card.standby = standbys.get(card.machine.id)
+        if card.standby is not None and card.standby.can_fail_back:
+            card.can_wake = card.can_sleep = False  # the standby serves: it is brought back, not woken
+    return cards
 
 
 def _subject(row: Machine) -> str:

@@ -5,6 +5,7 @@ from gpu_fleet.services.guarding import guard_standbys
 from gpu_fleet.services.hearing import keep_manifest, read_manifest, record_beat
 from gpu_fleet.services.idling import check_idle, forget_beats
 from gpu_fleet.services.leases import renew as renew_lease
+from gpu_fleet.services.leases import standby_of
 from gpu_fleet.services.machines import (
     change_machine,
     create_machine,
@@ -85,6 +86,7 @@ __all__ = [
     "request_wake",
     "sample_all",
     "settings_of",
+    "standby_of",
     "sweep_account",
     "sweep_late",
     "verify_again",

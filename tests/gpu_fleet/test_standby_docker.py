@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.dockerd import DockerEngine
-from tests.gpu_fleet.test_docker_life import engine, run, until  # noqa: F401  a fixture
+from tests.gpu_fleet.test_docker_life import STAFF, engine, run, until  # noqa: F401  a fixture
 from tests.live.client import Api
 from tests.live.server import Embedded
 
@@ -71,6 +71,7 @@ def test_a_lost_machine_is_followed_by_its_standby_and_comes_back(engine: Docker
     kills = int(os.environ.get("CURFEW_REAL_KILLS", "2"))
     with Embedded(folder=tmp_path / "data", CURFEW_DOCKER_HOST=f"unix://{engine.socket}") as curfew:
         api = curfew.member("Larkspur", "alice@larkspur.test")
+        curfew.manage("shell", "-c", STAFF)
         assert api.request("PUT", "/api/settings", {"local_hourly": "0.40"}).status_code == 200
         connected = api.post("/api/client/accounts/connect", {"provider": "docker", "method": "local", "name": "Here"})
         assert connected.status_code in (200, 201, 202), connected.text
