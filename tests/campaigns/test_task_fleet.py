@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.integration]
 def test_a_small_fleet_loses_and_repeats_nothing(tmp_path: Path) -> None:
     keys.ensure(tmp_path, defaults={}, environ={})
     prepared.put_into(tmp_path)
-    command = [sys.executable, "-m", "tests.campaigns.task_fleet", "--share", "0.02", "--seed", "7"]
+    command = [sys.executable, "-m", "tests.campaigns.task_fleet", "--share", "0.02", "--seed", "7", "--http"]
     done = subprocess.run(
-        [*command, "--tasks", "200", "--agents", "10"],
+        [*command, "--tasks", "100", "--agents", "10"],
         cwd=ROOT, env=clean_environment(CURFEW_DATA=str(tmp_path)), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
