@@ -23,11 +23,15 @@ from policies.engine.gates import Gates
 from policies.engine.groups import Groups
 from policies.engine.memory import Memory
 from policies.engine.refusals import Reason, Refusal
-from policies.engine.replay import drain, soften
+from policies.engine.replay import Drain, drain, soften
 from policies.engine.scheduler import Scheduler
 from policies.engine.settings import Consolidation, Method
 
 _WORDS_AT_MOST = 3
+_TRIES = 6
+_WAYS = ("empty delete replace", "empty replace", "empty joint delete replace", "empty replace joint")
+_LARGE = 300
+_TOGETHER = (2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 80, 100)
 _CHANCES = (1, 2)  # seeds of the scheduler model
 
 
@@ -58,6 +62,33 @@ def consolidate(
     return _Planner(facts, settings, now, bought, memory or Memory(), hold, prefix).run()
 
 
+def look_again(
+    action: Action,
+    facts: ClusterFacts,
+    settings: Consolidation,
+    now: datetime,
+    *,
+    offers: Sequence[NodeOffer],
+    memory: Memory,
+) -> Refusal | None:
+    """Simulate one action afresh on the cluster as it is now; None when nothing speaks against it."""
+    subject = ", ".join(action.nodes)
+    there = {node.name for node in facts.nodes}
+    gone = [name for name in action.nodes if name not in there]
+    if gone:
+        return Refusal(subject, Reason.CHANGED, f"{gone[0]} is gone")
+    known = {move.pod for move in action.moves}
+    placed = facts.pods_by_node()
+    for name in action.nodes:
+        for pod in placed[name]:
+            if pod.key not in known and not (pod.daemonset or pod.mirror):
+                return Refusal(subject, Reason.CHANGED, f"{pod.key} has come to {name}")
+    if action.new is not None and action.new not in offers:
+        return Refusal(subject, Reason.CHANGED, f"{action.new.instance_type} is not to be had at that price any more")
+    planner = _Planner(facts, settings, now, offers, memory, "", "new")
+    return planner.still(action)
+
+
 @dataclass(slots=True)
 class _Planner:
     facts: ClusterFacts
@@ -84,25 +115,52 @@ class _Planner:
         if self.hold:
             self.refusals = {name: Refusal(name, Reason.HELD, self.hold) for name in first.slots}
         names = [slot.node.name for slot in candidates]
-        found = [self._look(problem, names, deletes_first=True)]
-        if self.settings.replaces:
-            found.append(self._look(problem, names, deletes_first=False))
-        self.drafts, refused = max(found, key=lambda pair: sum(draft.savings for draft in pair[0]))
-        self.refusals.update(refused)
-        return self._as_scheduled(problem, names)
+        stays = dict(self.refusals)
+        found = []
+        for way in self._ways(len(self.facts.nodes)):
+            self.drafts, refused = self._look(problem, names, way)
+            self.refusals = {**stays, **refused}
+            found.append(self._as_scheduled(problem, names))
+        return max(found, key=lambda plan: plan.savings_hourly)
 
-    def _look(
-        self, problem: Problem, names: Sequence[str], *, deletes_first: bool
-    ) -> tuple[list[_Draft], dict[str, Refusal]]:
-        """Actions for these candidates, and why others stay."""
+    def _ways(self, nodes: int) -> Sequence[str]:
+        """The orders in which to look for actions; the best outcome counts. In large clusters there is less to choose."""
+        if not self.settings.replaces:
+            return ("delete",)
+        return _WAYS if nodes <= _LARGE else _WAYS[:1]
+
+    def _look(self, problem: Problem, names: Sequence[str], way: str) -> tuple[list[_Draft], dict[str, Refusal]]:
+        """Actions for these candidates, found in the order of `way`, and why others stay."""
         fleet = Fleet(self.facts, problem, avoid=names, prefix=self.prefix)
         gates = Gates(self.facts, fleet, self.settings, self.memory, self.now, self.offers)
-        search = _Looking(fleet, gates, names)
-        if deletes_first:
-            search.delete()
-        if self.settings.replaces:
-            search.replace()
+        cluster = Scheduler(self.facts)
+        soften(cluster, names)
+        search = _Looking(fleet, gates, names, cluster)
+        for step in way.split():
+            {"empty": search.empty, "delete": search.delete, "replace": search.replace, "joint": search.joint}[step]()
         return search.drafts, search.refusals
+
+    def still(self, action: Action) -> Refusal | None:
+        """Whether this action is possible now, by every gate and before the scheduler."""
+        subject = ", ".join(action.nodes)
+        self.nodes = {node.name: node for node in self.facts.nodes}
+        problem = prepare(self.facts, () if action.new is None else (action.new,))
+        fleet = Fleet(self.facts, problem)
+        stuck = fleet.stuck_on()
+        for name in action.nodes:
+            found = self._why_stays(fleet.slots[name], stuck.get(name, ()))
+            if found is not None:
+                return found
+        shape = None
+        if action.new is not None:
+            shape = next((i for i, shape in enumerate(problem.shapes) if shape.offer is not None), -1)
+            if shape < 0:
+                return Refusal(subject, Reason.CHANGED, f"{action.new.instance_type} suits none of the pods any more")
+        gates = Gates(self.facts, fleet, self.settings, self.memory, self.now, self.offers)
+        search = _Looking(fleet, gates, action.nodes, Scheduler(self.facts))
+        outcome = fleet.simulate(action.nodes, shape)
+        why = search.take(outcome)
+        return None if why is None else Refusal(subject, *why)
 
     # Who may leave ---------------------------------------------------------------------------------------------
 
@@ -137,27 +195,21 @@ class _Planner:
     # The plan --------------------------------------------------------------------------------------------------
 
     def _as_scheduled(self, problem: Problem, names: Sequence[str]) -> Plan:
-        """Go through it once more before the model of the scheduler, the best score first.
-
-        As it would choose, and as it might by chance: what leaves a pod without a place in any of these is left out, and
-        the rest is gone through again.
-        """
-        drafts = sorted(self.drafts, key=lambda draft: (-draft.score, draft.outcome.leaving))
+        """Go through it once more before the model of the scheduler, in the order in which it was found. What leaves a pod
+        without a place is left out, and the rest is gone through again."""
+        drafts = list(self.drafts)
         while True:
-            actions, late = self._pass(drafts, None)
-            good = {id(draft) for draft in late}
-            for seed in _CHANCES:
-                good &= {id(draft) for draft in self._pass(late, seed)[1]}
-            kept, packing = self._proof(problem, names, [draft for draft in late if id(draft) in good])
+            actions, done = self._pass(drafts)
+            kept, packing = self._proof(problem, names, done)
             if len(kept) == len(drafts):
                 break
-            drafts = [draft for draft in late if id(draft) in kept]
+            drafts = [draft for draft in done if id(draft) in kept]
         self._explain(names, actions)
         return Plan(tuple(actions), self.refusals, frozenset(names), packing)
 
-    def _pass(self, drafts: Sequence[_Draft], seed: int | None) -> tuple[list[Action], list[_Draft]]:
+    def _pass(self, drafts: Sequence[_Draft]) -> tuple[list[Action], list[_Draft]]:
         """The actions that leave no pod without a place, and their drafts, in an order in which they may be done."""
-        cluster = Scheduler(self.facts, seed)
+        cluster = Scheduler(self.facts)
         leaving = {name for draft in drafts for name in draft.outcome.leaving}
         soften(cluster, leaving)
         actions: list[Action] = []
@@ -179,33 +231,13 @@ class _Planner:
 
     def _scheduled(self, cluster: Scheduler, draft: _Draft, leaving: set[str]) -> Action | None:
         """The action with the places that the scheduler chooses; None, and nothing changed, if it leaves a pod without."""
-        action = self._action(draft)
+        action = _action(draft, self.nodes)
         done = drain(cluster, action)
         if done.unschedulable or leaving.intersection(done.places.values()):
             done.undo(cluster)
             return None
         moves = tuple(replace(move, target=done.places[move.pod]) for move in action.moves)
         return replace(action, moves=moves)
-
-    def _action(self, draft: _Draft) -> Action:
-        outcome = draft.outcome
-        prices = [self.nodes[name].hourly_price or Decimal(0) for name in outcome.leaving]
-        opens = sum(len(pods) for (_, pods), _ in outcome.places[: outcome.opens_after])
-        return Action(
-            nodes=outcome.leaving,
-            moves=tuple(
-                Move(pod.key, pod.node or "", draft.new_name if target == NEW else target)
-                for (_, pods), target in outcome.places
-                for pod in pods
-            ),
-            savings_hourly=sum(prices, Decimal(0)) - (draft.new.hourly_price if draft.new else Decimal(0)),
-            trouble=draft.trouble,
-            score=draft.score,
-            new=draft.new,
-            new_name=draft.new_name,
-            types=draft.types,
-            opens_after=opens,
-        )
 
     def _proof(self, problem: Problem, names: Sequence[str], drafts: Sequence[_Draft]) -> tuple[set[int], PackingPlan]:
         """A placement that breaks no rule, of the drafts that were kept; one that needs a dropped one's node goes too."""
@@ -241,8 +273,15 @@ class _Looking:
     fleet: Fleet
     gates: Gates
     names: Sequence[str]
+    cluster: Scheduler
     drafts: list[_Draft] = field(default_factory=list)
     refusals: dict[str, Refusal] = field(default_factory=dict)
+
+    def empty(self) -> None:
+        """Nodes without pods to move."""
+        for name in self.names:
+            if self._untouched(name) and not self.fleet.slots[name].items:
+                self.take(self.fleet.simulate([name]))
 
     def delete(self) -> None:
         """Empty single nodes into the room of others, where most is saved for the trouble first."""
@@ -256,7 +295,7 @@ class _Looking:
             _, name = heapq.heappop(heap)
             if not self._untouched(name):
                 continue
-            why = self._try(self.fleet.simulate([name]))
+            why = self.take(self.fleet.simulate([name]))
             if why is not None:
                 self.refusals[name] = Refusal(name, *why)
 
@@ -264,7 +303,7 @@ class _Looking:
         """Still there, and not chosen as a place for others' pods."""
         return name in self.fleet.slots and (name in self.fleet.avoid)
 
-    def _try(self, outcome: Outcome) -> tuple[Reason, str] | None:
+    def take(self, outcome: Outcome) -> tuple[Reason, str] | None:
         """Take it into the plan, or say why not."""
         if outcome.misfit is not None:
             k, pods = outcome.misfit
@@ -273,10 +312,67 @@ class _Looking:
         verdict = self.gates.judge(self.fleet, outcome)
         if verdict.refused is not None:
             return verdict.refused
-        bought = self.fleet.apply(outcome) or ""
         new = None if outcome.shape is None else self.fleet.problem.shapes[outcome.shape].offer
-        self.drafts.append(_Draft(outcome, verdict.savings, verdict.score, verdict.trouble, verdict.types, new, bought))
+        name = self.fleet.next_name() if new else ""
+        draft = _Draft(outcome, verdict.savings, verdict.score, verdict.trouble, verdict.types, new, name)
+        done = self._drain(_action(draft, self.cluster.nodes))
+        if done is None:
+            return (Reason.NO_ROOM, "the scheduler would place them otherwise")
+        self.fleet.apply(outcome, name)
+        self.fleet.takes_pods(done.places.values())
+        self.gates.spent += verdict.trouble
+        self.drafts.append(draft)
         return None
+
+    def _drain(self, action: Action) -> Drain | None:
+        """Before the scheduler: as it might choose by chance, and as it would. None, and nothing changed, if a pod is left."""
+        for seed in (*_CHANCES, None) if action.moves else (None,):
+            self.cluster.chance(seed)
+            done = drain(self.cluster, action)
+            if done.unschedulable or seed is not None:
+                done.undo(self.cluster)
+            if done.unschedulable:
+                self.cluster.chance(None)
+                return None
+        return done
+
+    def joint(self) -> None:
+        """Empty many nodes at once, the best of them first, into the room there is and one new node."""
+        while True:
+            names = [name for name in self.names if self._untouched(name)]
+            names.sort(key=lambda name: (-self.fleet.slots[name].price / self.fleet.slots[name].trouble, name))
+            found = []
+            for count in _TOGETHER:
+                if count <= len(names):
+                    outcome = self.fleet.squeeze(names[:count])
+                    verdict = self.gates.judge(self.fleet, outcome) if outcome.misfit is None else None
+                    if verdict is not None and verdict.refused is None:
+                        found.append((verdict.savings, count, outcome))
+            found.sort(key=lambda one: (-one[0], one[1]))
+            if all(self.take(outcome) is not None for _, _, outcome in found):
+                return
+
+    def _larger(self, group: Sequence[str], shape: int, groups: Groups) -> list[Outcome]:
+        """The group, and before it the same with more nodes, as long as what the new node cannot hold fits elsewhere."""
+        found = [self.fleet.simulate(group, shape)]
+        tries = 0
+        for name in groups.like(group, shape):
+            if tries == _TRIES or found[-1].misfit is not None:
+                break
+            larger = self.fleet.simulate([*found[-1].leaving, name], shape)
+            if larger.misfit is None:
+                found.append(larger)
+            else:
+                tries += 1
+        return found[::-1]
+
+    def _take_first(self, outcomes: Sequence[Outcome]) -> tuple[Reason, str] | None:
+        why = None
+        for outcome in outcomes:
+            why = self.take(outcome)
+            if why is None:
+                break
+        return why
 
     def replace(self) -> None:
         """Buy one node for several, again and again; after each round see whether more can be deleted."""
@@ -286,11 +382,10 @@ class _Looking:
             for group, shape in groups.best():
                 if not all(self._untouched(name) for name in group):
                     continue
-                why = self._try(self.fleet.simulate(group, shape))
+                why = self._take_first(self._larger(group, shape, groups))
                 if why is None:
                     found += 1
                     continue
-                groups.reject(shape)
                 for name in group:
                     self.refusals[name] = Refusal(name, *why)
             if not found:
@@ -299,6 +394,27 @@ class _Looking:
         for name in self.names:
             if self._untouched(name) and (chain := self.gates.chain(name)):
                 self.refusals[name] = Refusal(name, Reason.CHAIN, chain)
+
+
+def _action(draft: _Draft, nodes: Mapping[str, Node]) -> Action:
+    outcome = draft.outcome
+    prices = [nodes[name].hourly_price or Decimal(0) for name in outcome.leaving]
+    opens = sum(len(pods) for (_, pods), _ in outcome.places[: outcome.opens_after])
+    return Action(
+        nodes=outcome.leaving,
+        moves=tuple(
+            Move(pod.key, pod.node or "", draft.new_name if target == NEW else target)
+            for (_, pods), target in outcome.places
+            for pod in pods
+        ),
+        savings_hourly=sum(prices, Decimal(0)) - (draft.new.hourly_price if draft.new else Decimal(0)),
+        trouble=draft.trouble,
+        score=draft.score,
+        new=draft.new,
+        new_name=draft.new_name,
+        types=draft.types,
+        opens_after=opens,
+    )
 
 
 def _amount(fleet: Fleet, k: int) -> str:

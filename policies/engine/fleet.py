@@ -144,6 +144,29 @@ class Fleet:
                 break
         return outcome
 
+    def squeeze(self, names: Iterable[str]) -> Outcome:
+        """Empty these nodes into the room there is, and put what is left over onto the cheapest new node that holds it."""
+        leaving = tuple(names)
+        gone, trial = frozenset(leaving), dict[str, Bin]()
+        outcome, left = Outcome(leaving, None, []), list[Item]()
+        for item in sorted((item for name in leaving for item in self.slots[name].items), key=self._largest_first):
+            if not self._put(item, gone, trial, outcome):
+                left.append(item)
+        if not left:
+            return outcome
+        kinds = {self.slots[name].node.instance_type for name in leaving}
+        limit = sum(self.slots[name].price for name in leaving)
+        for index in self.search.by_price:
+            shape = self.problem.shapes[index]
+            if shape.price >= limit:
+                break
+            if shape.offer is None or shape.offer.instance_type in kinds or not self._fits_together(left, index):
+                continue
+            outcome.shape, outcome.opens_after, outcome.misfit = index, len(outcome.places), None
+            outcome.places.extend((item, NEW) for item in left)
+            return outcome
+        return outcome
+
     def _largest_first(self, item: Item) -> tuple[float, str]:
         return (-self.search.value[item[0]], item[1][0].key)
 
@@ -239,7 +262,7 @@ class Fleet:
             touched[name or str(new)].append(item)
         for name in (*outcome.leaving, *(name for name in touched if name != new)):
             del self._order[bisect_left(self._order, self._key(name))]
-        self.avoid.difference_update(touched)
+        self.avoid.difference_update(touched, outcome.leaving)
         for name in outcome.leaving:
             del self.slots[name]
             self.removed.append(name)
@@ -255,13 +278,26 @@ class Fleet:
             self._nowhere.clear()
         return new
 
+    def next_name(self) -> str:
+        """What the next new node would be called."""
+        taken = {node.name for node in self.facts.nodes}
+        while True:
+            self._bought += 1
+            name = f"{self.prefix}-{self._bought}"
+            if name not in taken:
+                return name
+
+    def takes_pods(self, names: Iterable[str]) -> None:
+        """The scheduler put pods onto these nodes, so they stay."""
+        for name in self.avoid.intersection(names):
+            del self._order[bisect_left(self._order, self._key(name))]
+            self.avoid.discard(name)
+            insort(self._order, self._key(name))
+
     def _buy(self, shape: int, name: str) -> str:
         offered = self.problem.shapes[shape]
         assert offered.offer is not None
-        taken = {node.name for node in self.facts.nodes}
-        while not name or name in taken:
-            self._bought += 1
-            name = f"{self.prefix}-{self._bought}"
+        name = name or self.next_name()
         b = Bin(shape, offered.room, offered.held)
         self.slots[name] = Slot(offered.offer.as_node(name), b, offered.price, new=True)
         return name

@@ -47,6 +47,7 @@ class Gates:
         self.settings, self.memory, self.now, self.offers = settings, memory, now, offers
         self.cost: dict[str, float] = defaultdict(float)
         self.trouble: dict[str, float] = defaultdict(float)
+        self.total, self.spent = fleet.trouble, 0.0
         for slot in fleet.slots.values():
             self.cost[slot.node.pool] += slot.price
             self.trouble[slot.node.pool] += slot.trouble
@@ -63,6 +64,8 @@ class Gates:
         types: tuple[str, ...] = ()
         if savings <= _CENT_PART:
             return Verdict(refused=(Reason.NOT_CHEAPER, ""))
+        if self.spent + trouble > self.settings.most_disruption * self.total + _CENT_PART:
+            return Verdict(refused=(Reason.BUDGET, f"a plan disrupts at most {self.settings.most_disruption:.0%}"))
         if shape is not None:
             refused, types = self._replacement(fleet, outcome, shape, savings)
             if refused is not None:
@@ -94,6 +97,11 @@ class Gates:
             detail = f"${savings:.4f} an hour; both nodes for a while cost ${overlap:.4f}"
             return (Reason.DOES_NOT_PAY, detail), ()
         removed = [fleet.slots[name].node for name in outcome.leaving]
+        if any(node.instance_type == shape.offer.instance_type for node in removed):
+            return (Reason.NOT_CHEAPER, f"it would buy the {shape.offer.instance_type} that it takes away"), ()
+        for node in removed:
+            if chain := self.chain(node.name):
+                return (Reason.CHAIN, chain), ()
         limit = sum((node.hourly_price or Decimal(0) for node in removed), Decimal(0))
         pods = [pod for (_, pods), name in outcome.places if name == NEW for pod in pods]
         types = self._cheaper_types(shape, pods, limit, {node.instance_type for node in removed})

@@ -46,8 +46,19 @@ class Groups:
         for _, index, group in sorted(found):
             yield group, index
 
-    def reject(self, shape: int) -> None:
-        """A group of that shape did not get through."""
+    def like(self, group: Sequence[str], shape: int) -> list[str]:
+        """Others that suit the shape, the dearest for what they need first."""
+        offered = self.fleet.problem.shapes[shape]
+        taken = set(group)
+        suited = [
+            name
+            for name in self._suited.get(offered.accepts, ())
+            if name not in taken and name in self.fleet.avoid and self.may_replace(self.fleet, name, offered)
+        ]
+        return sorted(suited, key=lambda name: (self._worth(name) - self.fleet.slots[name].price, name))
+
+    def _worth(self, name: str) -> float:
+        return sum(self.fleet.search.value[k] for k, _ in self.fleet.slots[name].items)
 
     def _best_group(self, index: int, shape: Shape) -> tuple[list[str], float]:
         if shape.accepts not in self._suited:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from clusters.analysis.facts import ZONE, ClusterFacts, Node, Pod, PodTerm, Spread, Taint, tolerates_all
+from clusters.analysis.facts import ZONE, ClusterFacts, Node, Pod, PodTerm, Selector, Spread, Taint, tolerates_all
 
+_Labels = frozenset[tuple[str, str]]
 _CORDON = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
 
 
@@ -25,15 +26,17 @@ class Scheduler:
     the nodes that pass are compared, as the real one does in large clusters."""
 
     def __init__(self, facts: ClusterFacts, seed: int | None = None) -> None:
-        self.random = None if seed is None else random.Random(seed)  # noqa: S311  not for secrets
+        self.random: random.Random | None = None
+        self.chance(seed)
         self.nodes: dict[str, Node] = {}
         self.labels: dict[str, dict[str, str]] = {}
         self.on: dict[str, dict[str, Pod]] = {}
         self.free: dict[str, list[int]] = {}
-        self.spaces: dict[str, dict[str, Pod]] = defaultdict(dict)
-        self.wary: dict[str, Pod] = {}
+        self.spaces: dict[str, dict[_Labels, dict[str, Pod]]] = defaultdict(lambda: defaultdict(dict))
+        self.wary: dict[str, dict[tuple[str, PodTerm], Counter[str]]] = defaultdict(dict)
         self.kinds: dict[tuple[str, str], Pod] = {}
         self._known: dict[object, dict[str, bool]] = {}
+        self._domains: dict[object, dict[str, str]] = {}
         self._size: dict[str, tuple[float, float]] = {}
         self._soft: dict[str, tuple[Taint, ...]] = {}
         for node in facts.nodes:
@@ -42,6 +45,10 @@ class Scheduler:
             if pod.node in self.nodes:
                 self.bind(pod, pod.node)
                 self._learn(pod)
+
+    def chance(self, seed: int | None) -> None:
+        """Choose by chance from now on, or as it is best (None)."""
+        self.random = None if seed is None else random.Random(seed)  # noqa: S311  not for secrets
 
     def _learn(self, pod: Pod) -> None:
         """Remember what comes with each new node."""
@@ -59,6 +66,7 @@ class Scheduler:
         self._forget(node.name)
         self.labels[node.name] = node.topology()
         self.on[node.name] = {}
+        self._domains.clear()
         most = node.allocatable
         self.free[node.name] = [most.cpu_milli, most.memory_bytes, node.max_pods, most.gpus]
 
@@ -87,6 +95,7 @@ class Scheduler:
         pods = list(self.on[name].values())
         for pod in pods:
             self.unbind(pod)
+        self._domains.clear()
         for known in (self.nodes, self.labels, self.on, self.free):
             del known[name]
         return pods
@@ -94,21 +103,25 @@ class Scheduler:
     def bind(self, pod: Pod, name: str) -> None:
         pod = pod if pod.node == name else replace(pod, node=name)
         self.on[name][pod.key] = pod
-        self.spaces[pod.namespace][pod.key] = pod
-        if pod.pod_anti_affinity:
-            self.wary[pod.key] = pod
+        self.spaces[pod.namespace][frozenset(pod.labels.items())][pod.key] = pod
         self._use(name, pod, -1)
 
     def unbind(self, pod: Pod) -> None:
         name = pod.node or ""
-        del self.on[name][pod.key], self.spaces[pod.namespace][pod.key]
-        self.wary.pop(pod.key, None)
+        del self.on[name][pod.key]
+        del self.spaces[pod.namespace][frozenset(pod.labels.items())][pod.key]
         self._use(name, pod, 1)
 
     def _use(self, name: str, pod: Pod, sign: int) -> None:
         free, need = self.free[name], pod.requests
         for r, amount in enumerate((need.cpu_milli, need.memory_bytes, 1, need.gpus)):
             free[r] += sign * amount
+        for term in pod.pod_anti_affinity:
+            domain = self.labels[name].get(term.topology_key)
+            if domain is not None:
+                for space in term.namespaces or (pod.namespace,):
+                    owners = self.wary[space].setdefault((pod.namespace, term), Counter())
+                    owners[domain] -= sign
 
     def facts(self) -> ClusterFacts:
         return ClusterFacts(
@@ -129,13 +142,18 @@ class Scheduler:
         self.bind(pod, best)
         return best
 
-    def feasible(self, pod: Pod) -> list[str]:
-        """The nodes that take it, in no particular order."""
+    def takes(self, pod: Pod, name: str) -> bool:
+        """Whether this node takes it."""
+        return name in self.feasible(pod, (name,))
+
+    def feasible(self, pod: Pod, among: Iterable[str] | None = None) -> list[str]:
+        """The nodes that take it (of those in `among`), in no particular order."""
         need = pod.requests
+        cpu, memory, gpus = need.cpu_milli, need.memory_bytes, need.gpus
         names = [
             name
-            for name, free in self.free.items()
-            if need.cpu_milli <= free[0] and need.memory_bytes <= free[1] and free[2] >= 1 and need.gpus <= free[3]
+            for name, free in (self.free.items() if among is None else [(name, self.free[name]) for name in among])
+            if cpu <= free[0] and memory <= free[1] and free[2] >= 1 and gpus <= free[3]
         ]
         known = self._known.setdefault((pod.tolerations, pod.node_selector, pod.node_affinity, pod.zones), {})
         for name in names:
@@ -144,12 +162,12 @@ class Scheduler:
         names = [name for name in names if known[name]]
         if pod.host_ports:
             names = [name for name in names if not self._port_taken(pod, name)]
-        for blocked in (self._apart(pod), self._spread(pod)):
-            names = [name for name in names if not any(self.labels[name].get(k) in v for k, v in blocked)]
+        for key, domains in (*self._apart(pod), *self._spread(pod)):
+            names = [name for name in names if self.labels[name].get(key) not in domains]
         for term in pod.pod_affinity:
-            domains = self._together(pod, term)
-            if domains is not None:
-                names = [name for name in names if self.labels[name].get(term.topology_key) in domains]
+            wanted = self._together(pod, term)
+            if wanted is not None:
+                names = [name for name in names if self.labels[name].get(term.topology_key) in wanted]
         for spread in pod.topology_spread:
             if spread.hard:
                 names = [name for name in names if spread.topology_key in self.labels[name]]
@@ -171,26 +189,27 @@ class Scheduler:
     def _selected(self, owner: Pod, term: PodTerm) -> Iterator[Pod]:
         spaces = term.namespaces or (owner.namespace,)
         for space in list(self.spaces) if "*" in spaces else spaces:
-            for other in self.spaces.get(space, {}).values():
-                if term.selector.matches(other.labels):
-                    yield other
+            yield from self._matching(space, term.selector)
+
+    def _matching(self, space: str, selector: Selector) -> Iterator[Pod]:
+        for pods in self.spaces.get(space, {}).values():
+            first = next(iter(pods.values()), None)
+            if first is not None and selector.matches(first.labels):
+                yield from pods.values()
 
     def _apart(self, pod: Pod) -> list[tuple[str, set[str]]]:
         """Topology keys with the domains that an anti-affinity term closes, its own or that of a running pod."""
         blocked: dict[str, set[str]] = defaultdict(set)
         for term in pod.pod_anti_affinity:
             for other in self._selected(pod, term):
-                self._block(blocked, term.topology_key, other)
-        for other in self.wary.values():
-            for term in other.pod_anti_affinity:
-                if term.selects(other, pod):
-                    self._block(blocked, term.topology_key, other)
+                domain = self.labels[other.node or ""].get(term.topology_key)
+                if domain is not None:
+                    blocked[term.topology_key].add(domain)
+        for space in (pod.namespace, "*"):
+            for (_, term), owners in self.wary.get(space, {}).items():
+                if term.selector.matches(pod.labels):
+                    blocked[term.topology_key].update(domain for domain, count in owners.items() if count > 0)
         return list(blocked.items())
-
-    def _block(self, blocked: dict[str, set[str]], key: str, other: Pod) -> None:
-        domain = self.labels[other.node or ""].get(key)
-        if domain is not None:
-            blocked[key].add(domain)
 
     def _together(self, pod: Pod, term: PodTerm) -> set[str] | None:
         """The domains that the term asks for; None for the first pod of a group that wants to be with its own."""
@@ -210,16 +229,19 @@ class Scheduler:
         return blocked
 
     def _counts(self, pod: Pod, spread: Spread) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        eligible = set()
-        for name, labels in self.labels.items():
-            domain = labels.get(spread.topology_key)
-            if domain is not None and _accepts(pod, labels):
-                counts[domain] += 0
-                eligible.add(name)
-        for other in self.spaces.get(pod.namespace, {}).values():
-            if other.node in eligible and spread.selector.matches(other.labels):
-                counts[self.labels[other.node or ""][spread.topology_key]] += 1
+        key = (pod.node_selector, pod.node_affinity, spread.topology_key)
+        domains = self._domains.get(key)
+        if domains is None:
+            domains = self._domains[key] = {
+                name: labels[spread.topology_key]
+                for name, labels in self.labels.items()
+                if spread.topology_key in labels and _accepts(pod, labels)
+            }
+        counts: Counter[str] = Counter(dict.fromkeys(domains.values(), 0))
+        for other in self._matching(pod.namespace, spread.selector):
+            domain = domains.get(other.node or "")
+            if domain is not None:
+                counts[domain] += 1
         return counts
 
     def _score(self, pod: Pod, name: str) -> tuple[float, str]:

@@ -36,7 +36,8 @@ class Consolidation:
 
     `threshold` overrides the aggressiveness' own. `worth` is the score below which a balanced move does not pay: its
     share of the pool's cost over its share of the pool's disruption. `payback` is the time in which a move must earn
-    back what running old and new side by side for `overlap` costs.
+    back what running old and new side by side for `overlap` costs. `most_disruption` is the share of the cluster's disruption
+    (a node and each of its pods count 1 each) that one plan may cause.
     """
 
     aggressiveness: Aggressiveness = Aggressiveness.BALANCED
@@ -50,6 +51,7 @@ class Consolidation:
     overlap: timedelta = timedelta(minutes=10)
     cheaper_spot_types: int = 15
     longest_chain: int = 4
+    most_disruption: float = 1.0
     look_again_after: timedelta = timedelta(seconds=15)
 
     @property
