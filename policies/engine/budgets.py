@@ -9,14 +9,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
+from policies.enums import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class NodeBudget:
-    """At most `nodes` ("10%", rounded up, or "3") at once; with a schedule only for `duration` from each of its times."""
+    """At most `nodes` ("10%", rounded up, or "3") at once; with a schedule only for `duration` from each of its times.
+    `reasons` are those that it speaks of, none means all."""
 
     nodes: str
     schedule: str = ""
     duration: timedelta | None = None
+    reasons: frozenset[Reason] = frozenset()
 
     @property
     def words(self) -> str:
@@ -37,19 +41,29 @@ class _Unreadable(Exception):
 
 
 def allowance(
-    budgets: Iterable[NodeBudget], now: datetime, zone: str, *, total: int, leaving: int = 0, not_ready: int = 0
+    budgets: Iterable[NodeBudget],
+    now: datetime,
+    zone: str,
+    *,
+    total: int,
+    leaving: int = 0,
+    not_ready: int = 0,
+    reason: Reason | None = None,
 ) -> Allowance:
-    """What the budgets in force leave: the strictest counts. `leaving` and `not_ready` nodes use it up already."""
+    """What the budgets in force leave: the strictest counts. `leaving` and `not_ready` nodes use it up already.
+
+    A budget that cannot be read allows nothing, whatever it speaks of. Without a `reason` every budget counts.
+    """
     best = total
     because = ""
     for budget in budgets:
         try:
-            if not _in_force(budget, now, zone):
-                continue
+            in_force = _in_force(budget, now, zone)
             most = _count(budget.nodes, total)
         except _Unreadable as bad:
             return Allowance(0, budget.words, f"{budget.words}: {bad}")
-        if most < best:
+        concerned = reason is None or not budget.reasons or reason in budget.reasons
+        if in_force and concerned and most < best:
             best, because = most, budget.words
     return Allowance(max(0, best - leaving - not_ready), because)
 

@@ -23,16 +23,22 @@ from policies.engine.gates import Gates
 from policies.engine.groups import Groups
 from policies.engine.memory import Memory
 from policies.engine.refusals import Reason, Refusal
-from policies.engine.replay import Drain, drain, soften
+from policies.engine.replay import Drain, drain, goes_well, soften
 from policies.engine.scheduler import Scheduler
-from policies.engine.settings import Consolidation, Method
+from policies.engine.settings import Consolidation
+from policies.enums import Method
 
 _WORDS_AT_MOST = 3
 _TRIES = 6
-_WAYS = ("empty delete replace", "empty replace", "empty joint delete replace", "empty replace joint")
+_WAYS = (
+    "empty delete replace",
+    "empty replace",
+    "empty joint delete replace",
+    "empty single joint replace",
+    "empty joint single replace",
+)
 _LARGE = 300
 _TOGETHER = (2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 80, 100)
-_CHANCES = (1, 2)  # seeds of the scheduler model
 
 
 @dataclass(slots=True)
@@ -54,12 +60,15 @@ def consolidate(
     offers: Sequence[NodeOffer] | None = None,
     memory: Memory | None = None,
     hold: str = "",
+    exempt: Mapping[str, str] | None = None,
     prefix: str = "new",
 ) -> Plan:
     """Plan. `offers` is what the template allows to buy (None: more of what is there); `hold` is why nothing may be done.
-    New nodes are called `prefix`-1 and so on until the cloud names them."""
+    `exempt` says of pods that must be left alone (by key) why. New nodes are called `prefix`-1 and so on until the cloud names them."""
     bought = offers_for(facts.nodes) if offers is None else offers
-    return _Planner(facts, settings, now, bought, memory or Memory(), hold, prefix).run()
+    return _Planner(
+        _left_alone(facts, exempt or {}), settings, now, bought, memory or Memory(), hold, prefix, exempt or {}
+    ).run()
 
 
 def look_again(
@@ -70,6 +79,7 @@ def look_again(
     *,
     offers: Sequence[NodeOffer],
     memory: Memory,
+    exempt: Mapping[str, str] | None = None,
 ) -> Refusal | None:
     """Simulate one action afresh on the cluster as it is now; None when nothing speaks against it."""
     subject = ", ".join(action.nodes)
@@ -85,7 +95,7 @@ def look_again(
                 return Refusal(subject, Reason.CHANGED, f"{pod.key} has come to {name}")
     if action.new is not None and action.new not in offers:
         return Refusal(subject, Reason.CHANGED, f"{action.new.instance_type} is not to be had at that price any more")
-    planner = _Planner(facts, settings, now, offers, memory, "", "new")
+    planner = _Planner(_left_alone(facts, exempt or {}), settings, now, offers, memory, "", "new", exempt or {})
     return planner.still(action)
 
 
@@ -98,6 +108,7 @@ class _Planner:
     memory: Memory
     hold: str
     prefix: str
+    exempt: Mapping[str, str]
     refusals: dict[str, Refusal] = field(default_factory=dict)
     drafts: list[_Draft] = field(default_factory=list)
     nodes: Mapping[str, Node] = field(default_factory=dict)
@@ -137,7 +148,13 @@ class _Planner:
         soften(cluster, names)
         search = _Looking(fleet, gates, names, cluster)
         for step in way.split():
-            {"empty": search.empty, "delete": search.delete, "replace": search.replace, "joint": search.joint}[step]()
+            {
+                "empty": search.empty,
+                "single": search.single,
+                "delete": search.delete,
+                "replace": search.replace,
+                "joint": search.joint,
+            }[step]()
         return search.drafts, search.refusals
 
     def still(self, action: Action) -> Refusal | None:
@@ -180,6 +197,9 @@ class _Planner:
         ):
             if applies:
                 return Refusal(node.name, reason)
+        alone = next((pod.key for pod in slot.staying if pod.do_not_disrupt and pod.key in self.exempt), "")
+        if alone:
+            return Refusal(node.name, Reason.POD_STAYS, f"{alone}: {self.exempt[alone]}")
         if stuck:
             more = f"; {len(stuck) - _WORDS_AT_MOST} more" if len(stuck) > _WORDS_AT_MOST else ""
             return Refusal(node.name, Reason.POD_STAYS, "; ".join(stuck[:_WORDS_AT_MOST]) + more)
@@ -326,14 +346,12 @@ class _Looking:
 
     def _drain(self, action: Action) -> Drain | None:
         """Before the scheduler: as it might choose by chance, and as it would. None, and nothing changed, if a pod is left."""
-        for seed in (*_CHANCES, None) if action.moves else (None,):
-            self.cluster.chance(seed)
-            done = drain(self.cluster, action)
-            if done.unschedulable or seed is not None:
-                done.undo(self.cluster)
-            if done.unschedulable:
-                self.cluster.chance(None)
-                return None
+        if not goes_well(self.cluster, action):
+            return None
+        done = drain(self.cluster, action)
+        if done.unschedulable:
+            done.undo(self.cluster)
+            return None
         return done
 
     def joint(self) -> None:
@@ -366,6 +384,19 @@ class _Looking:
                 tries += 1
         return found[::-1]
 
+    def single(self) -> None:
+        """Nodes one by one, into the room there is and one new node, where most is saved for the trouble first."""
+        found = []
+        for name in self.names:
+            if self._untouched(name):
+                outcome = self.fleet.squeeze([name])
+                verdict = self.gates.judge(self.fleet, outcome) if outcome.misfit is None else None
+                if verdict is not None and verdict.refused is None:
+                    found.append((-verdict.savings / verdict.trouble, name))
+        for _, name in sorted(found):
+            if self._untouched(name):
+                self.take(self.fleet.squeeze([name]))
+
     def _take_first(self, outcomes: Sequence[Outcome]) -> tuple[Reason, str] | None:
         why = None
         for outcome in outcomes:
@@ -394,6 +425,19 @@ class _Looking:
         for name in self.names:
             if self._untouched(name) and (chain := self.gates.chain(name)):
                 self.refusals[name] = Refusal(name, Reason.CHAIN, chain)
+
+
+def _left_alone(facts: ClusterFacts, exempt: Mapping[str, str]) -> ClusterFacts:
+    """The same with the exempt pods marked as not to be disturbed; what comes and goes with its node is none of them."""
+    if not exempt:
+        return facts
+    return replace(
+        facts,
+        pods=tuple(
+            replace(pod, do_not_disrupt=True) if pod.key in exempt and not (pod.daemonset or pod.mirror) else pod
+            for pod in facts.pods
+        ),
+    )
 
 
 def _action(draft: _Draft, nodes: Mapping[str, Node]) -> Action:

@@ -18,6 +18,7 @@ from policies.engine.consolidation import look_again
 from policies.engine.memory import Memory
 from policies.engine.refusals import Reason, Refusal
 from policies.engine.settings import Consolidation
+from policies.enums import Reason as Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,14 @@ def select_due(
     """The actions that may begin now, best first. `leaving` nodes are being taken away already."""
     remembered = memory.seen(plan.eligible, now)
     refusals = dict(plan.refusals)
-    allowed = _allowance(facts, settings, now, leaving, not_ready)
-    room = allowed.nodes
-    chosen = []
+    chosen: list[Action] = []
+    begun = 0
     for action in plan.actions:
-        why = _why_wait(action, settings, now, remembered, allowed, room, hold)
+        allowed = _allowance(action, facts, settings, now, leaving + begun, not_ready)
+        why = _why_wait(action, settings, now, remembered, allowed, hold)
         if why is None:
             chosen.append(action)
-            room -= len(action.nodes)
+            begun += len(action.nodes)
             continue
         for name in action.nodes:
             refusals[name] = Refusal(name, *why)
@@ -69,6 +70,7 @@ def confirm(
     leaving: int = 0,
     not_ready: int = 0,
     hold: str = "",
+    exempt: Mapping[str, str] | None = None,
 ) -> Refusal | None:
     """Whether the action may still be done, with the cluster as it is now; None when it may.
 
@@ -77,16 +79,21 @@ def confirm(
     subject = ", ".join(action.nodes)
     if now < proposed_at + settings.look_again_after:
         return Refusal(subject, Reason.TOO_EARLY, f"from {proposed_at + settings.look_again_after:%H:%M:%S}")
-    allowed = _allowance(facts, settings, now, leaving, not_ready)
-    why = _why_wait(action, settings, now, memory, allowed, allowed.nodes, hold)
+    allowed = _allowance(action, facts, settings, now, leaving, not_ready)
+    why = _why_wait(action, settings, now, memory, allowed, hold)
     if why is not None:
         return Refusal(subject, *why)
     bought = offers_for(facts.nodes) if offers is None else offers
-    return look_again(action, facts, settings, now, offers=bought, memory=memory)
+    return look_again(action, facts, settings, now, offers=bought, memory=memory, exempt=exempt)
 
 
-def _allowance(facts: ClusterFacts, settings: Consolidation, now: datetime, leaving: int, not_ready: int) -> Allowance:
-    return allowance(settings.budgets, now, settings.zone, total=len(facts.nodes), leaving=leaving, not_ready=not_ready)
+def _allowance(
+    action: Action, facts: ClusterFacts, settings: Consolidation, now: datetime, leaving: int, not_ready: int
+) -> Allowance:
+    why = Why.EMPTY if action.empty else Why.UNDERUTILIZED
+    return allowance(
+        settings.budgets, now, settings.zone, total=len(facts.nodes), leaving=leaving, not_ready=not_ready, reason=why
+    )
 
 
 def _why_wait(
@@ -95,7 +102,6 @@ def _why_wait(
     now: datetime,
     memory: Memory,
     allowed: Allowance,
-    room: int,
     hold: str,
 ) -> tuple[Reason, str] | None:
     if hold:
@@ -107,8 +113,8 @@ def _why_wait(
         return (Reason.SETTLING, f"{_minutes(waited)} of {_minutes(settings.stabilization)} minutes")
     if allowed.unreadable:
         return (Reason.BUDGET_UNREADABLE, allowed.unreadable)
-    if len(action.nodes) > room:
-        return (Reason.BUDGET, f"{allowed.because or 'all nodes'}; {max(room, 0)} left, {len(action.nodes)} needed")
+    if len(action.nodes) > allowed.nodes:
+        return (Reason.BUDGET, f"{allowed.because or 'all nodes'}; {allowed.nodes} left, {len(action.nodes)} needed")
     return None
 
 

@@ -15,7 +15,8 @@ from clusters.analysis.packing.rules import accepts
 from policies.engine.fleet import NEW, Fleet, Outcome
 from policies.engine.memory import Memory
 from policies.engine.refusals import Reason
-from policies.engine.settings import Aggressiveness, Consolidation
+from policies.engine.settings import Consolidation
+from policies.enums import Level
 
 _CENT_PART = 1e-9
 _TYPES_AT_MOST = 15
@@ -71,7 +72,7 @@ class Gates:
             if refused is not None:
                 return Verdict(refused=refused)
         moves = sum(len(slot.pods) for slot in leaving)
-        if moves and self.settings.aggressiveness is Aggressiveness.BALANCED and score < self.settings.worth:
+        if moves and self.settings.level is Level.BALANCED and score < self.settings.worth:
             detail = f"score {score:.2f}, needed {self.settings.worth:.2f}: ${savings:.4f} an hour for {moves} pods"
             return Verdict(refused=(Reason.DOES_NOT_PAY, detail))
         return Verdict(savings, score, trouble, types)

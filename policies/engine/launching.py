@@ -22,8 +22,9 @@ from clusters.analysis.packing import NodeOffer
 from policies.engine.odds import Odds
 from policies.engine.refusals import Reason, Refusal
 from policies.engine.scheduler import Scheduler
-from policies.engine.settings import Provisioning, Strategy
-from policies.engine.template import Purchasing, Template, keeps_data
+from policies.engine.settings import Provisioning
+from policies.engine.template import Template, keeps_data
+from policies.enums import Purchasing, Strategy
 
 _MOST_COMPARED = 80
 _ABOUT_AS_DEEP = 0.02

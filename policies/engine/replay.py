@@ -9,6 +9,7 @@ from clusters.analysis.facts import ClusterFacts, Node, Pod, Taint
 from policies.engine.actions import Action
 from policies.engine.scheduler import Scheduler
 
+CHANCES = (1, 2)  # seeds of choices by chance
 SOFT = Taint("curfew.io/leaving", "", "PreferNoSchedule")
 
 
@@ -73,6 +74,18 @@ def drain(cluster: Scheduler, action: Action, budgets: Mapping[str, Sequence[tup
     return result
 
 
+def goes_well(cluster: Scheduler, action: Action) -> bool:
+    """Whether every pod finds a place, as the scheduler would choose and as it might by chance. Changes nothing."""
+    for seed in (None, *CHANCES) if action.moves else ():
+        cluster.chance(seed)
+        tried = drain(cluster, action)
+        tried.undo(cluster)
+        cluster.chance(None)
+        if tried.unschedulable:
+            return False
+    return True
+
+
 def _in_order(cluster: Scheduler, action: Action) -> list[Pod]:
     """The planned moves first, then what else is there by now."""
     there = {
@@ -110,21 +123,34 @@ def _check_budgets(
 
 @dataclass(slots=True)
 class Replay:
-    """What a whole plan did: pods without a place, budgets that were overdrawn, pods that went elsewhere than expected."""
+    """What a whole plan did: pods without a place, budgets that were overdrawn, pods that went elsewhere than expected, and
+    actions that a second look held back."""
 
     unschedulable: list[str] = field(default_factory=list)
     overdrawn: list[str] = field(default_factory=list)
+    held_back: list[Action] = field(default_factory=list)
     elsewhere: int = 0
     evictions: int = 0
     facts: ClusterFacts = field(default_factory=ClusterFacts)
 
 
-def replay(facts: ClusterFacts, actions: Sequence[Action], seed: int | None = None) -> Replay:
-    """Carry the actions out one after another without looking again in between, which is harder than it will be."""
+def replay(
+    facts: ClusterFacts, actions: Sequence[Action], seed: int | None = None, *, look_again: bool = False
+) -> Replay:
+    """Carry the actions out one after another. With a `seed` the scheduler chooses by chance.
+
+    Without looking again, which is harder than it will be; or with the model asked once more before each action, as
+    `due.confirm` does it, and the action left out if it would leave a pod without a place.
+    """
     cluster, result = Scheduler(facts, seed), Replay()
     budgets = _allowed(facts)
     soften(cluster, (name for action in actions for name in action.nodes))
+    chance = cluster.random
     for action in actions:
+        if look_again and not goes_well(cluster, action):
+            result.held_back.append(action)
+            continue
+        cluster.random = chance
         done = drain(cluster, action, budgets)
         expected = {move.pod: move.target for move in action.moves}
         result.unschedulable.extend(done.unschedulable)

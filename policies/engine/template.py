@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from clusters.analysis.facts import ARCH, Lifecycle, Pod
 from clusters.analysis.packing import NodeOffer
-
-
-class Purchasing(StrEnum):
-    """Hybrid: spot for what keeps no data, on-demand for what does."""
-
-    SPOT = "spot"
-    ON_DEMAND = "on_demand"
-    HYBRID = "hybrid"
+from policies.blueprint import family_of, size_of
+from policies.enums import Purchasing
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Empty means any. A family is `m5` of `m5.large`, `large` the size."""
+    """Empty means any. A family is `m5` of `m5.large`, `large` the size. Hybrid: spot for what keeps no data, on-demand for
+    what does."""
 
     families: frozenset[str] = frozenset()
     architectures: frozenset[str] = frozenset()
     excluded_sizes: frozenset[str] = frozenset()
+    zones: frozenset[str] = frozenset()
     purchasing: Purchasing = Purchasing.HYBRID
 
     def why_not(self, offer: NodeOffer, *, fallen_back: bool = False) -> str:
         """Words if the template does not allow it. After falling back from spot, on-demand is allowed too."""
-        family, _, size = offer.instance_type.partition(".")
+        family, size = family_of(offer.instance_type), size_of(offer.instance_type)
         architecture = offer.labels.get(ARCH, "amd64")
         if self.families and family not in self.families:
             return f"family {family} is not ticked"
@@ -36,6 +31,8 @@ class Template:
             return f"size {size} is excluded"
         if self.architectures and architecture not in self.architectures:
             return f"architecture {architecture} is not ticked"
+        if self.zones and offer.zone not in self.zones:
+            return f"zone {offer.zone} is not chosen"
         spot = offer.lifecycle is Lifecycle.SPOT
         if spot and self.purchasing is Purchasing.ON_DEMAND:
             return "spot is not allowed"
