@@ -40,6 +40,7 @@ from policies.engine.consolidation import consolidate
 from policies.engine.launching import Option, choose_launches
 from policies.engine.memory import Memory
 from policies.engine.replay import Replay, replay
+from policies.engine.scheduler import Scheduler
 from policies.engine.settings import Consolidation, Provisioning
 from policies.engine.template import Template
 from policies.enums import Level, Purchasing, Strategy
@@ -286,8 +287,6 @@ class _Trace:
 
 def with_places(facts: ClusterFacts, place: dict[str, str]) -> ClusterFacts:
     """New pods where they were bought for; others that wait where the scheduler puts them."""
-    from policies.engine.scheduler import Scheduler
-
     known = {node.name for node in facts.nodes}
     cluster = Scheduler(replace(facts, pods=tuple(pod for pod in facts.pods if pod.node in known)))
     for pod in facts.pods:
@@ -301,50 +300,58 @@ def with_places(facts: ClusterFacts, place: dict[str, str]) -> ClusterFacts:
 
 
 def ladder(rounds: int) -> None:
-    """Spot prices go up and down by up to 30 % each round; nothing else changes."""
     for gates in (True, False):
-        rng = random.Random(5)
-        facts = replace(make_fleet(40, 3, rules=False, fill=0.5))
-        spot = tuple(
-            replace(offer, lifecycle=Lifecycle.SPOT, hourly_price=offer.hourly_price * Decimal("0.4"))
-            for offer in offers_for(facts.nodes, TYPES, PRICES)
-        )
-        facts = replace(facts, nodes=tuple(replace(node, lifecycle=Lifecycle.SPOT) for node in facts.nodes))
-        chosen = settings(threshold=ALL)
-        if not gates:
-            chosen = replace(chosen, cheaper_spot_types=1, longest_chain=10**6, payback=timedelta(days=365))
-        else:
-            chosen = replace(chosen, cheaper_spot_types=8)  # the catalogue has 15 types in all
-        memory = Memory()
-        history: dict[str, list[str]] = {pod.key: [] for pod in facts.pods if not pod.daemonset}
-        actions = late = lost = 0
-        for turn in range(rounds):
-            now = NOW + timedelta(hours=turn)
-            factor = {name: Decimal(str(round(rng.uniform(0.7, 1.3), 3))) for name in {o.instance_type for o in spot}}
-            market = [replace(o, hourly_price=o.hourly_price * factor[o.instance_type]) for o in spot]
-            price = {(o.instance_type, o.zone): o.hourly_price for o in market}
-            nodes = tuple(
+        report("policies_ladder", gates=gates, rounds=rounds, **ladder_run(rounds, gates=gates))
+
+
+def ladder_run(rounds: int, *, gates: bool, nodes: int = 40) -> dict[str, object]:
+    """Spot prices go up and down by up to 30 % each round; nothing else changes."""
+    rng = random.Random(5)
+    facts = make_fleet(nodes, 3, rules=False, fill=0.5)
+    spot = tuple(
+        replace(offer, lifecycle=Lifecycle.SPOT, hourly_price=offer.hourly_price * Decimal("0.4"))
+        for offer in offers_for(facts.nodes, TYPES, PRICES)
+    )
+    facts = replace(facts, nodes=tuple(replace(node, lifecycle=Lifecycle.SPOT) for node in facts.nodes))
+    # The catalogue has 15 types in all, so 8 cheaper ones must do for the gate.
+    chosen = replace(settings(threshold=ALL), cheaper_spot_types=8)
+    if not gates:
+        chosen = replace(chosen, cheaper_spot_types=1, longest_chain=10**6, payback=timedelta(days=365))
+    memory = Memory()
+    history: dict[str, list[str]] = {pod.key: [] for pod in facts.pods if not pod.daemonset}
+    actions = late = lost = 0
+    for turn in range(rounds):
+        now = NOW + timedelta(hours=turn)
+        market = _wobble(spot, rng)
+        price = {(o.instance_type, o.zone): o.hourly_price for o in market}
+        facts = replace(
+            facts,
+            nodes=tuple(
                 replace(n, hourly_price=price.get((n.instance_type, n.zone), n.hourly_price)) for n in facts.nodes
-            )
-            facts = replace(facts, nodes=nodes)
-            plan = consolidate(facts, chosen, now, offers=market, memory=memory, prefix=f"t{turn}")
-            done = carried_out(facts, plan, market)
-            lost += len(done.unschedulable)
-            actions += len(plan.actions)
-            late += len(plan.actions) if turn >= rounds // 2 else 0
-            types = {node.name: node.instance_type for node in done.facts.nodes}
-            for action in plan.actions:
-                memory = memory.done(action.nodes, action.receivers, action.new_name or None, now)
-                if action.new is not None:
-                    for move in action.moves:
-                        if move.target == action.new_name:
-                            history[move.pod].append(types.get(move.target, action.new.instance_type))
-            facts = done.facts
-        longest = max(history.values(), key=len)
-        report(
-            "policies_ladder", gates=gates, rounds=rounds, actions=actions, in_the_second_half=late, unschedulable=lost,
-            most_replacements_of_a_pod=len(longest), the_longest=longest[:12],
-        )  # fmt: skip
+            ),
+        )
+        plan = consolidate(facts, chosen, now, offers=market, memory=memory, prefix=f"t{turn}")
+        done = carried_out(facts, plan, market)
+        lost += len(done.unschedulable)
+        actions += len(plan.actions)
+        late += len(plan.actions) if turn >= rounds // 2 else 0
+        for action in plan.actions:
+            memory = memory.done(action.nodes, action.receivers, action.new_name or None, now)
+            for move in action.moves:
+                if action.new is not None and move.target == action.new_name:
+                    history[move.pod].append(action.new.instance_type)
+        facts = done.facts
+    longest = max(history.values(), key=len)
+    return {
+        "actions": actions, "in_the_second_half": late, "unschedulable": lost,
+        "most_replacements_of_a_pod": len(longest), "the_longest": longest[:12],
+    }  # fmt: skip
+
+
+def _wobble(offers: Sequence[NodeOffer], rng: random.Random) -> list[NodeOffer]:
+    kinds = sorted({offer.instance_type for offer in offers})
+    factor = {kind: Decimal(str(round(rng.uniform(0.7, 1.3), 3))) for kind in kinds}
+    return [replace(o, hourly_price=o.hourly_price * factor[o.instance_type]) for o in offers]
 
 
 def main() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clusters.analysis.composition import family_of
 from clusters.analysis.facts import ARCH, Lifecycle, Pod
 from clusters.analysis.packing import NodeOffer
-from policies.blueprint import family_of, size_of
+from policies.blueprint import size_of
 from policies.enums import Purchasing
 
 
