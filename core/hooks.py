@@ -32,6 +32,7 @@ cloud_account_disconnecting = Hook("cloud_account_disconnecting")  # actor, acco
 access_denied = Hook("access_denied")  # actor, permission, what
 notice = Hook("notice")  # event, subject, body, url, dedupe_key, organization_id: what `notifications.notify` takes
 mail_wanted = Hook("mail_wanted")  # organization_id, address, subject, body, url, button: one e-mail through the outbox
+task_started = Hook("task_started")  # task
 task_ended = Hook("task_ended")  # task
 personal_data = Hook("personal_data")  # user -> list of (file name, rows): what an app keeps about a person
 person_deleted = Hook("person_deleted")  # user_id

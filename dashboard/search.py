@@ -12,6 +12,7 @@ from clusters import selectors as clusters
 from core import menu, sleepable
 from core.actor import Actor
 from operations import selectors as operations
+from taskrunner import selectors as tasks
 
 LIMIT = 8
 SHORTEST = 2
@@ -99,6 +100,14 @@ def _operations(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
         )
 
 
+def _tasks(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
+    if not actor.can("tasks.view"):
+        return
+    for task in tasks.query(actor=actor, filters=tasks.Filters(search=words))[:limit]:
+        detail = f"{task.get_status_display().lower()}, {task.image}, by {task.owner_label}"
+        yield Hit(task.name, detail, task.get_absolute_url(), "list-check")
+
+
 def _pages(actor: Actor, words: str, limit: int) -> Iterable[Hit]:
     entries = [*menu.side_menu(actor, ""), *menu.settings_menu(actor, "")]
     fixed: list[dict[str, object]] = [
@@ -119,4 +128,5 @@ def register_own() -> None:
     register("Clusters", _clusters)
     register("Cloud accounts", _accounts)
     register("Operations", _operations)
+    register("Tasks", _tasks)
     register("Pages", _pages)

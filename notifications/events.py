@@ -11,19 +11,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A kind of event with the words that people choose it by, and those of the button that leads to its page."""
+    """A kind of event with the words that people choose it by, and those of the button that leads to its page.
+
+    `asked`: a channel that hears everything does not hear of it, only one that chose it by name.
+    """
 
     name: str
     label: str
     urgent: bool = False
     button: str = "Open in Curfew"
+    asked: bool = False
 
 
 _registry: dict[str, Event] = {}
 
 
-def register(name: str, label: str, *, urgent: bool = False, button: str = "Open in Curfew") -> None:
-    _registry[name] = Event(name, label, urgent, button)
+def register(
+    name: str, label: str, *, urgent: bool = False, button: str = "Open in Curfew", asked: bool = False
+) -> None:
+    _registry[name] = Event(name, label, urgent, button, asked)
 
 
 def get(name: str) -> Event:

@@ -24,7 +24,7 @@ class TimingForm(forms.Form):
         choices=_events,
         widget=forms.CheckboxSelectMultiple,
         label="Tell about",
-        help_text="None chosen: everything.",
+        help_text="None chosen: everything but the course of single tasks.",
     )
     digest_minutes = forms.TypedChoiceField(coerce=int, choices=DIGESTS, initial=0, label="How often")
     quiet_start = forms.TimeField(required=False, widget=forms.TimeInput(attrs={"type": "time"}), label="Quiet from")

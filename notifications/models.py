@@ -96,6 +96,7 @@ class Delivery(UuidModel, OrgOwned):
     subject = models.CharField(max_length=200)
     body = models.CharField(max_length=4000, blank=True)
     url = models.CharField(max_length=700, blank=True)
+    data = models.JSONField(default=dict)
     dedupe_key = models.CharField(max_length=200, blank=True)
     batch = models.BooleanField(default=False)
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)

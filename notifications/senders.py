@@ -8,7 +8,7 @@ import json
 import smtplib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ class Item:
     body: str
     url: str
     at: str
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SendFailed(Exception):

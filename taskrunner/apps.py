@@ -7,12 +7,26 @@ class TaskRunnerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from accounts import vault
-        from core import menu, periodic
-        from taskrunner import audit_verbs, services  # noqa: F401  registers the verbs
+        from prometheus_client import REGISTRY
 
+        from accounts import vault
+        from core import hooks, menu, periodic
+        from notifications import events
+        from taskrunner import audit_verbs, bucket, metrics, services, storage  # noqa: F401  registers the verbs
+
+        metrics.register(REGISTRY)
         vault.register_sealed("task", services.reseal)
+        vault.register_sealed("task hook", services.reseal_hooks)
+        storage.use(bucket.bucket)
+        hooks.task_started.subscribe(services.tell_change)
+        hooks.task_ended.subscribe(services.tell_change)
+        events.register("task.failed", "A task failed", asked=True, button="Open the task")
+        events.register("task.started", "A task started", asked=True, button="Open the task")
+        events.register("task.succeeded", "A task succeeded", asked=True, button="Open the task")
+        events.register("task.cancelled", "A task was cancelled", asked=True, button="Open the task")
         periodic.register("taskrunner.sweep", 5)
         periodic.register("taskrunner.keep_workers", 30)
+        periodic.register("taskrunner.move_logs", 60)
+        periodic.register("taskrunner.forget_old", 3600)
         menu.register(menu.Entry(40, "Tasks", "taskrunner:tasks", "list-check", prefix="/tasks"))
         menu.register(menu.Entry(45, "Workers", "taskrunner:workers", "server-2", prefix="/workers"))

@@ -193,3 +193,32 @@ class LimitForm(forms.Form):
         """The form of one row with what is stored."""
         stored = {name: getattr(quota, name) for name in LIMITS} if quota else {}
         return cls(initial={**stored, "user": user_id}, prefix=prefix)
+
+
+class HookForm(forms.Form):
+    """A webhook that submits a template."""
+
+    name = forms.CharField(label="Name", max_length=120, help_text="Who calls it.")
+    template = forms.ChoiceField(label="Submits")
+    per_minute = forms.IntegerField(label="Calls a minute", min_value=1, max_value=600, initial=30)
+
+    def __init__(self, data: Any = None, *, templates: list[tuple[str, str]]) -> None:
+        super().__init__(data)
+        field = self.fields["template"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = templates
+
+
+class KeepingForm(forms.Form):
+    """Empty is for ever."""
+
+    log_days = forms.IntegerField(
+        label="Keep logs",
+        required=False,
+        min_value=1,
+        max_value=3650,
+        help_text="Days after a task's end; empty: for ever.",
+    )
+    sample_days = forms.IntegerField(
+        label="Keep figures", required=False, min_value=1, max_value=3650, help_text="Days; empty: for ever."
+    )

@@ -182,13 +182,29 @@ class LogStream(models.Model):
     lines = models.PositiveBigIntegerField(default=0)
     stored = models.BigIntegerField(default=0)
     truncated_at = models.DateTimeField(null=True)
+    removed_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"log of {self.attempt_id}"
 
 
+class LogObject(models.Model):
+    """An object of the bucket with pieces of a log; written before the object is, deleted after it is."""
+
+    attempt = models.ForeignKey(Attempt, on_delete=models.SET_NULL, null=True, related_name="+")
+    name = models.CharField(max_length=200, unique=True)
+    size = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField()
+    stored_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class LogPiece(models.Model):
     """Some bytes of one stream, packed with Zstandard; `number` orders both streams as they arrived.
+
+    The packed bytes are in `data`, or in the bucket's object `kept_in`.
 
     `first_line` and `lines` count displayed lines: one ends at each newline and at the end of a piece.
     """
@@ -201,6 +217,9 @@ class LogPiece(models.Model):
     first_line = models.PositiveBigIntegerField()
     lines = models.PositiveIntegerField()
     data = models.BinaryField()
+    kept_in = models.ForeignKey(LogObject, on_delete=models.PROTECT, null=True, related_name="+")
+    kept_at = models.PositiveIntegerField(default=0)
+    kept_length = models.PositiveIntegerField(default=0)
     at = models.DateTimeField()
 
     class Meta:
@@ -274,6 +293,47 @@ class TaskSchedule(UuidModel, OrgOwned):
 
     def __str__(self) -> str:
         return self.name
+
+
+class TaskSettings(OrgOwned):
+    """For how many days figures and logs are kept after a task's end; null is for ever."""
+
+    sample_days = models.PositiveIntegerField(null=True)
+    log_days = models.PositiveIntegerField(null=True)
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["organization"], name="task_settings_once")]
+
+    def __str__(self) -> str:
+        return "how long logs and figures of tasks are kept"
+
+
+class TaskHook(UuidModel, OrgOwned):
+    """A signed address that submits a template, with the rights that its owner has at that time.
+
+    `window_at` and `window_count` count the calls of the present minute.
+    """
+
+    name = models.CharField(max_length=120)
+    template = models.ForeignKey(TaskTemplate, on_delete=models.CASCADE, related_name="hooks")
+    owner = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+")
+    sealed = models.TextField()
+    per_minute = models.PositiveIntegerField(default=30)
+    window_at = models.DateTimeField(null=True)
+    window_count = models.PositiveIntegerField(default=0)
+    called_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta(OrgOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["organization", "name"], name="task_hook_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def seal_name(self) -> str:
+        return f"task-hook:{self.id}"
 
 
 class Quota(UuidModel, OrgOwned):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from taskrunner.models import Attempt, Task, TaskSchedule, TaskTemplate
-from taskrunner.selectors import Estimate, Hit, LogLine, LogView, WorkerLine
+from taskrunner.models import Attempt, Task, TaskHook, TaskSchedule, TaskTemplate
+from taskrunner.selectors import Cost, Estimate, Hit, LogLine, LogView, WorkerLine
 
 
 def moment(value: datetime | None) -> str | None:
@@ -51,8 +51,18 @@ def runtime(task: Task) -> float | None:
     return round((task.finished_at - task.started_at).total_seconds(), 3)
 
 
-def detail_shape(task: Task, attempts: list[Attempt]) -> dict[str, Any]:
-    """One task whole: also its settings, the names of its secrets and its attempts."""
+def cost_shape(found: Cost) -> dict[str, Any]:
+    """What a task has cost; null with the reason where the ledger does not know."""
+    return {
+        "amount": f"{found.amount:.6f}" if found.amount is not None else None,
+        "currency": "USD",
+        "why": found.why or None,
+        "intervals": list(found.intervals),
+    }
+
+
+def detail_shape(task: Task, attempts: list[Attempt], cost: Cost) -> dict[str, Any]:
+    """One task whole: also its settings, the names of its secrets, its attempts and what it has cost."""
     return {
         **task_shape(task),
         "environment": task.environment,
@@ -64,6 +74,7 @@ def detail_shape(task: Task, attempts: list[Attempt]) -> dict[str, Any]:
         "needs": [str(need.id) for need in task.needs.all()],
         "retry_of": str(task.retry_of_id) if task.retry_of_id else None,
         "attempts": [attempt_shape(attempt) for attempt in attempts],
+        "cost": cost_shape(cost),
     }
 
 
@@ -90,6 +101,7 @@ def log_shape(view: LogView) -> dict[str, Any]:
         "total_lines": view.total,
         "bytes": {"stdout": view.stdout, "stderr": view.stderr},
         "truncated": view.truncated,
+        "removed_at": moment(view.removed_at),
     }
 
 
@@ -166,5 +178,19 @@ def schedule_shape(row: TaskSchedule) -> dict[str, Any]:
         "fields": row.fields,
         "next_at": moment(row.next_at),
         "last_at": moment(row.last_at),
+        "problem": row.problem,
+    }
+
+
+def hook_shape(row: TaskHook) -> dict[str, Any]:
+    """A webhook without its secret; `path` is where it is called."""
+    return {
+        "id": str(row.id),
+        "name": row.name,
+        "template": {"id": str(row.template_id), "name": row.template.name},
+        "owner": row.owner.display_name,
+        "per_minute": row.per_minute,
+        "path": f"/api/hooks/tasks/{row.id}",
+        "called_at": moment(row.called_at),
         "problem": row.problem,
     }

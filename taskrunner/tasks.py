@@ -19,3 +19,16 @@ def task_sweep() -> None:
 def task_keep_workers() -> None:
     """Wake the workers that tasks wait for, put idle ones to sleep."""
     services.wake_and_rest()
+
+
+@shared_task(name="taskrunner.move_logs")
+def task_move_logs() -> None:
+    """Move ended logs into the bucket, where one is set up, and delete there what nobody keeps."""
+    services.move_logs()
+    services.drop_objects()
+
+
+@shared_task(name="taskrunner.forget_old")
+def task_forget_old() -> None:
+    """Remove figures and logs that organizations no longer keep."""
+    services.forget_old()

@@ -2,13 +2,15 @@
 
 from django.urls import path
 
-from taskrunner import views, worker_views
+from taskrunner import setup_views, views, worker_views
 
 app_name = "taskrunner"
 urlpatterns = [
     path("tasks/", views.task_list, name="tasks"),
     path("tasks/new", views.task_new, name="new"),
     path("tasks/wall", views.task_wall, name="wall"),
+    path("tasks/hooks", setup_views.hooks, name="hooks"),
+    path("tasks/hooks/<uuid:hook_id>/delete", setup_views.hook_delete, name="hook-delete"),
     path("tasks/<uuid:task_id>/", views.task_detail, name="task"),
     path("tasks/<uuid:task_id>/cancel", views.task_cancel, name="cancel"),
     path("tasks/<uuid:task_id>/retry", views.task_retry, name="retry"),
@@ -17,6 +19,7 @@ urlpatterns = [
     path("workers/", worker_views.worker_list, name="workers"),
     path("workers/enrol", worker_views.enrol, name="enrol"),
     path("workers/queue", worker_views.queue, name="queue"),
+    path("workers/keeping", setup_views.keeping, name="keeping"),
     path("workers/limits", worker_views.limits, name="limits"),
     path("workers/<uuid:worker_id>/", worker_views.worker_detail, name="worker"),
     path("workers/<uuid:worker_id>/change", worker_views.worker_change, name="worker-change"),

@@ -169,6 +169,7 @@ def _detail(request: HttpRequest, actor: Actor, task: Task) -> HttpResponse:
         "rows": viewing.log_rows(view),
         "charts": viewing.charts(selectors.task_history(task=task), "task"),
         "may_change": selectors.may_change(actor, task),
+        "cost": selectors.cost_of(task, attempts),
     }
     return htmx.render_page(request, "taskrunner/task.html", context, fragment=_fragment(request))
 

@@ -120,7 +120,7 @@ def _send(group: list[Delivery]) -> int:
 
 
 def _hand_over(held: Sequence[Delivery]) -> None:
-    items = [senders.Item(str(r.id), r.event, r.subject, r.body, r.url, r.created_at.isoformat()) for r in held]
+    items = [senders.Item(str(r.id), r.event, r.subject, r.body, r.url, r.created_at.isoformat(), r.data) for r in held]
     first = held[0]
     if first.push is not None:
         _push(first.push, items, urgent=any(_is_urgent(row.event) for row in held))

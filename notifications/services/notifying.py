@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -30,12 +30,13 @@ def notify(
     actor: Actor | None = None,
     organization_id: UUID | None = None,
     user_ids: Iterable[Any] | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> int:
     """Tell everybody of the organization who wants to hear of `event`; the number of messages put into the outbox.
 
     Rows are written in the caller's transaction, so what is rolled back is never told; sending happens later, with
     retries. `dedupe_key` ("budget:2026-03-18") makes a second call with the same key change nothing. `url` is absolute.
-    `user_ids` narrows the persons (channels hear it all the same). Secrets in the texts are masked. Raises KeyError
+    `user_ids` narrows the persons (channels hear it all the same); `data` is for the programs behind webhooks. Secrets in the texts are masked. Raises KeyError
     for an event that is not registered.
     """
     kind = events.get(event)
@@ -49,10 +50,11 @@ def notify(
         "body": redact_text(body)[:4000],
         "url": url[:500],
         "dedupe_key": dedupe_key[:200],
+        "data": dict(data or {}),
         "created_at": clock.now(),
     }
     zone = Organization.objects.values_list("timezone", flat=True).get(pk=org_id)
-    rows = [Delivery(**facts, channel=c, **_timing(c, kind, c.timezone)) for c in _channels(org_id, event)]
+    rows = [Delivery(**facts, channel=c, **_timing(c, kind, c.timezone)) for c in _channels(org_id, kind)]
     rows += _to_people(org_id, kind, facts, user_ids, zone)
     if not rows:
         return 0
@@ -62,8 +64,13 @@ def notify(
     return len(rows)
 
 
-def _channels(org_id: UUID, event: str) -> list[Channel]:
-    return [c for c in Channel.objects.for_org(org_id).filter(enabled=True) if not c.events or event in c.events]
+def _channels(org_id: UUID, kind: events.Event) -> list[Channel]:
+    return [c for c in Channel.objects.for_org(org_id).filter(enabled=True) if _wants(kind, c.events)]
+
+
+def _wants(kind: events.Event, chosen: Sequence[str]) -> bool:
+    """Whether a list of chosen events, where an empty one is everything, holds this kind."""
+    return kind.name in chosen or (not chosen and not kind.asked)
 
 
 def mail_once(

@@ -160,3 +160,37 @@ class EstimateSerializer(serializers.Serializer):
     cpu = serializers.IntegerField(required=False, min_value=0)
     memory = serializers.IntegerField(required=False, min_value=0)
     gpus = serializers.IntegerField(required=False, min_value=0)
+
+
+class HookWriteSerializer(serializers.Serializer):
+    name = serializers.CharField(max_length=120)
+    template = serializers.UUIDField()
+    per_minute = serializers.IntegerField(required=False, min_value=1, max_value=600, help_text="Calls a minute.")
+
+
+class HookCallSerializer(serializers.Serializer):
+    """What a signed call may say."""
+
+    name = serializers.CharField(required=False)
+    environment = serializers.DictField(required=False, child=serializers.CharField(allow_blank=True))
+
+
+class KeepingSerializer(serializers.Serializer):
+    """Days after a task's end; null is for ever."""
+
+    sample_days = serializers.IntegerField(allow_null=True)
+    log_days = serializers.IntegerField(allow_null=True)
+
+
+class PersonWriteSerializer(serializers.Serializer):
+    email = serializers.CharField()
+    role = serializers.CharField()
+
+
+class PersonChangeSerializer(serializers.Serializer):
+    role = serializers.CharField(required=False)
+    quota = QuotaSerializer(required=False)
+
+
+class AdminLogQuerySerializer(serializers.Serializer):
+    search = serializers.CharField(required=False, allow_blank=True)

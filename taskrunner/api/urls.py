@@ -2,7 +2,9 @@
 
 from django.urls import path
 
+from taskrunner.api import admin_views as admin
 from taskrunner.api import agent_views as agents
+from taskrunner.api import hook_views as hooks
 from taskrunner.api import views
 
 urlpatterns = [
@@ -19,12 +21,19 @@ urlpatterns = [
     path("task-templates/<uuid:template_id>", views.TemplateView.as_view(), name="task-template"),
     path("task-schedules", views.SchedulesView.as_view(), name="task-schedules"),
     path("task-schedules/<uuid:schedule_id>", views.ScheduleView.as_view(), name="task-schedule"),
+    path("task-hooks", hooks.HooksView.as_view(), name="task-hooks"),
+    path("task-hooks/<uuid:hook_id>", hooks.HookView.as_view(), name="task-hook"),
+    path("hooks/tasks/<uuid:hook_id>", hooks.HookCallView.as_view(), name="task-hook-call"),
     path("workers", views.WorkersView.as_view(), name="workers"),
     path("workers/<uuid:worker_id>", views.WorkerView.as_view(), name="worker"),
     path("workers/<uuid:worker_id>/metrics", views.WorkerMetricsView.as_view(), name="worker-metrics"),
     path("workers/<uuid:worker_id>/tasks", views.WorkerTasksView.as_view(), name="worker-tasks"),
     path("admin/workers", views.AdminWorkersView.as_view(), name="admin-workers"),
     path("admin/workers/<uuid:worker_id>", views.AdminWorkerView.as_view(), name="admin-worker"),
+    path("admin/users", admin.UsersView.as_view(), name="admin-users"),
+    path("admin/users/<uuid:user_id>", admin.UserView.as_view(), name="admin-user"),
+    path("admin/logs", admin.LogsView.as_view(), name="admin-logs"),
+    path("admin/task-settings", admin.KeepingView.as_view(), name="admin-task-settings"),
     path("admin/stats", views.AdminStatsView.as_view(), name="admin-stats"),
     path("admin/quotas", views.QuotaView.as_view(), name="admin-quota"),
     path("admin/quotas/<uuid:user_id>", views.QuotaOfView.as_view(), name="admin-quota-of"),

@@ -66,7 +66,8 @@ class TasksView(CurfewAPIView):
 
 def _detail(view: CurfewAPIView, task_id: UUID) -> dict[str, Any]:
     task = selectors.get_task(actor=view.actor, task_id=task_id)
-    return shapes.detail_shape(task, list(Attempt.objects.filter(task=task).order_by("number")))
+    attempts = list(Attempt.objects.filter(task=task).order_by("number"))
+    return shapes.detail_shape(task, attempts, selectors.cost_of(task, attempts))
 
 
 class BatchView(CurfewAPIView):

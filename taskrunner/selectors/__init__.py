@@ -1,13 +1,16 @@
 """Every read of tasks and workers: scoped, evaluated."""
 
+from taskrunner.selectors.costing import Cost, cost_of
 from taskrunner.selectors.estimating import Estimate, estimate
 from taskrunner.selectors.logs import Hit, LogLine, LogView, attempt_of, log_bytes, log_lines, read_bytes, search_log
+from taskrunner.selectors.people import Volume, happened, list_people, membership_of, volume
 from taskrunner.selectors.tasks import (
     Filters,
     TaskGrid,
     get_task,
     get_template,
     is_own,
+    list_hooks,
     list_schedules,
     list_templates,
     may_change,
@@ -29,20 +32,26 @@ from taskrunner.selectors.workers import (
 )
 
 __all__ = [
+    "Cost",
     "Estimate",
     "Filters",
     "Hit",
     "LogLine",
     "LogView",
     "TaskGrid",
+    "Volume",
     "WorkerLine",
     "attempt_of",
+    "cost_of",
     "estimate",
     "get_task",
     "get_template",
     "get_worker",
+    "happened",
     "history",
     "is_own",
+    "list_hooks",
+    "list_people",
     "list_quotas",
     "list_schedules",
     "list_templates",
@@ -50,12 +59,14 @@ __all__ = [
     "log_bytes",
     "log_lines",
     "may_change",
+    "membership_of",
     "query",
     "read_bytes",
     "search_log",
     "stats",
     "task_grid",
     "task_history",
+    "volume",
     "wall",
     "who_may_take",
     "why_waiting",

@@ -15,6 +15,8 @@ from taskrunner.models import Task, Worker
 from taskrunner.placing import Wish
 
 LOOKED_AT = 50
+# Kinds of machine of which a worker is only a part that nobody measures: what a task's share costs is not known.
+NOT_WHOLE = ("cluster",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def estimate(*, actor: Actor, image: str, command: list[str], wish: Wish) -> Est
 def _hourly(actor: Actor, wish: Wish) -> tuple[Decimal | None, str]:
     """Dollars an hour for the task's share of the dearest priced worker that fits it."""
     found: list[tuple[Decimal, str]] = []
-    for worker in Worker.objects.visible_to(actor).exclude(sleepable_id=None):
+    for worker in Worker.objects.visible_to(actor).exclude(sleepable_id=None).exclude(sleepable_kind__in=NOT_WHOLE):
         if worker.sleepable_id is None or not placing.fits(wish, worker.capacity, worker.labels):
             continue
         try:

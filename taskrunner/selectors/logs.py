@@ -10,9 +10,11 @@ from typing import Any
 import re2
 import zstandard
 
-from core.errors import InvalidInput, NotFound
+from core.errors import InvalidInput, NotFound, Unavailable
+from core.providers import ProviderError
 from taskrunner.enums import Stream
 from taskrunner.models import Attempt, LogPiece, LogStream, Task
+from taskrunner.storage import bucket
 
 MOST_LINES = 2000
 MOST_HITS = 500
@@ -41,6 +43,7 @@ class LogView:
     stdout: int
     stderr: int
     truncated: bool
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,38 @@ def _log(attempt: Attempt | None) -> LogStream:
     return (LogStream.objects.filter(attempt=attempt).first() if attempt else None) or _EMPTY
 
 
-def _unpacked(piece: LogPiece) -> bytes:
-    return zstandard.ZstdDecompressor().decompress(bytes(piece.data), max_output_size=piece.size)
+class _Shelf:
+    """Objects of the bucket by ranges; what is read on is fetched once for many pieces."""
+
+    AHEAD = 1024 * 1024
+
+    def __init__(self) -> None:
+        self.place = bucket()
+        self.held: tuple[int, int, bytes] = (0, 0, b"")  # the object, where the bytes begin, the bytes
+
+    def packed(self, piece: LogPiece) -> bytes:
+        if piece.kept_in is None:
+            return bytes(piece.data)
+        known, start, data = self.held
+        at = piece.kept_at - start
+        if known != piece.kept_in.id or at < 0 or at + piece.kept_length > len(data):
+            if self.place is None:
+                raise Unavailable("This log is in a bucket that is not set up here (CURFEW_TASK_LOG_BUCKET).")
+            length = min(max(piece.kept_length, self.AHEAD), piece.kept_in.size - piece.kept_at)
+            try:
+                data = self.place.get(piece.kept_in.name, piece.kept_at, length)
+            except ProviderError as refused:
+                raise Unavailable(refused.message) from None
+            self.held, at = (piece.kept_in.id, piece.kept_at, data), 0
+        return data[at : at + piece.kept_length]
 
 
-def _split(piece: LogPiece) -> list[bytes]:
-    lines = _unpacked(piece).split(b"\n")
+def _unpacked(piece: LogPiece, shelf: _Shelf) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(shelf.packed(piece), max_output_size=piece.size)
+
+
+def _split(data: bytes) -> list[bytes]:
+    lines = data.split(b"\n")
     return lines[:-1] if lines[-1] == b"" else lines
 
 
@@ -80,11 +109,12 @@ def log_lines(*, attempt: Attempt | None, first: int = 0, count: int = 500, stre
     count = max(1, min(count, MOST_LINES))
     start = max(0, log.lines + first if first < 0 else first)
     lines: list[LogLine] = []
+    shelf = _Shelf()
     rows = LogPiece.objects.filter(attempt=attempt, number__gte=_piece_at(attempt, start))
     if stream:
         rows = rows.filter(stream=_number(stream))
-    for piece in rows.order_by("number").iterator(chunk_size=16):
-        for offset, text in enumerate(_split(piece)):
+    for piece in rows.select_related("kept_in").order_by("number").iterator(chunk_size=16):
+        for offset, text in enumerate(_split(_unpacked(piece, shelf))):
             if piece.first_line + offset >= start:
                 lines.append(_line(piece, offset, text))
                 if len(lines) == count:
@@ -93,7 +123,7 @@ def log_lines(*, attempt: Attempt | None, first: int = 0, count: int = 500, stre
 
 
 def _view(log: LogStream, lines: list[LogLine]) -> LogView:
-    return LogView(lines, log.lines, log.stdout, log.stderr, log.truncated_at is not None)
+    return LogView(lines, log.lines, log.stdout, log.stderr, log.truncated_at is not None, log.removed_at)
 
 
 def _piece_at(attempt: Attempt | None, line: int) -> int:
@@ -120,11 +150,11 @@ def _number(stream: str) -> int:
 
 def log_bytes(*, attempt: Attempt | None, stream: str) -> Iterator[bytes]:
     """All bytes of one stream exactly as the container wrote them; with "" both, as they arrived."""
-    rows = LogPiece.objects.filter(attempt=attempt)
+    rows, shelf = LogPiece.objects.filter(attempt=attempt).select_related("kept_in"), _Shelf()
     if stream:
         rows = rows.filter(stream=_number(stream))
     for piece in rows.order_by("number").iterator(chunk_size=8):
-        yield _unpacked(piece)
+        yield _unpacked(piece, shelf)
 
 
 def read_bytes(*, attempt: Attempt | None, stream: str, offset: int, most: int = 1024 * 1024) -> bytes:
@@ -133,8 +163,9 @@ def read_bytes(*, attempt: Attempt | None, stream: str, offset: int, most: int =
     rows = LogPiece.objects.filter(attempt=attempt, stream=number)
     before = rows.filter(offset__lte=offset).order_by("-offset").values_list("offset", flat=True).first() or 0
     parts, size = [], 0
-    for piece in rows.filter(offset__gte=before).order_by("offset").iterator(chunk_size=4):
-        part = _unpacked(piece)[max(0, offset - piece.offset) :]
+    shelf = _Shelf()
+    for piece in rows.select_related("kept_in").filter(offset__gte=before).order_by("offset").iterator(chunk_size=4):
+        part = _unpacked(piece, shelf)[max(0, offset - piece.offset) :]
         parts.append(part[: most - size])
         size += len(parts[-1])
         if size >= most:
@@ -158,12 +189,14 @@ def search_log(
         rows = rows.filter(stream=_number(stream))
     hits: list[Hit] = []
     count = 0
-    for piece in rows.order_by("number").iterator(chunk_size=16):
-        numbers = _matches(pattern, _unpacked(piece))
+    shelf = _Shelf()
+    for piece in rows.select_related("kept_in").order_by("number").iterator(chunk_size=16):
+        data = _unpacked(piece, shelf)
+        numbers = _matches(pattern, data)
         count += len(numbers)
         room = min(most, MOST_HITS) - len(hits)
         if numbers and room > 0:
-            lines = _split(piece)
+            lines = _split(data)
             hits.extend(_hit(piece, lines, number, context) for number in numbers[:room])
     return hits, count, count > len(hits)
 

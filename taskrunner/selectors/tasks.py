@@ -15,7 +15,7 @@ from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import NotFound
 from taskrunner.enums import FINAL, HELD, PENDING, PERMISSION_MANAGE, PERMISSION_OPERATE, PERMISSION_VIEW, Status
-from taskrunner.models import Task, TaskSchedule, TaskTemplate
+from taskrunner.models import Task, TaskHook, TaskSchedule, TaskTemplate
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "pending": tuple(str(s) for s in PENDING),
@@ -188,6 +188,13 @@ def get_template(*, actor: Actor, template_id: UUID | str) -> TaskTemplate:
 def list_schedules(*, actor: Actor) -> list[TaskSchedule]:
     actor.require(PERMISSION_VIEW, "see task schedules")
     rows = TaskSchedule.objects.visible_to(actor).select_related("owner").order_by("name")
+    return list(rows if actor.can(PERMISSION_MANAGE) else rows.filter(owner__id=actor.id))
+
+
+def list_hooks(*, actor: Actor) -> list[TaskHook]:
+    """The actor's own; with tasks.manage everybody's."""
+    actor.require(PERMISSION_VIEW, "see task webhooks")
+    rows = TaskHook.objects.visible_to(actor).select_related("owner", "template").order_by("name")
     return list(rows if actor.can(PERMISSION_MANAGE) else rows.filter(owner__id=actor.id))
 
 

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import F
 
 from audit import services as audit
-from core import clock, encryption
+from core import clock, encryption, hooks
 from core.actor import Actor, ActorKind
 from core.errors import Conflict, InvalidInput, NotFound
 from core.live import publish
@@ -133,6 +133,7 @@ def start(*, worker: Worker, task_id: UUID, fence: int) -> Task:
             task.save(update_fields=["status", "started_at", "reason"])
             Attempt.objects.filter(task=task, number=fence).update(started_at=now)
             audit.record(actor=worker_actor(worker), verb="task.started", target=task, detail=f"On {worker.name}.")
+            hooks.task_started.emit(task=task)
             publish(task.organization_id, TOPIC, [task.id])
     return task
 

@@ -23,10 +23,13 @@ def build(world: World) -> None:
     services.finish(worker=worker, task_id=ended.id, fence=1, exit_class="ok", exit_code=0)
     template = services.save_template(actor=actor, name="matrix", fields=NEW)
     schedule = services.save_schedule(actor=actor, name="nightly", cron="0 3 * * *", zone="UTC", fields=NEW)
+    hook, _ = services.save_hook(actor=actor, name="ci", template_id=template.id)
     world.ids.update(
         task=str(waiting.id),
         ended=str(ended.id),
         worker=str(worker.id),
+        bob=str(world.bob.user.pk),
+        hook=str(hook.id),
         template=str(template.id),
         repeat=str(schedule.id),
     )
@@ -45,6 +48,9 @@ def _agent(path: str) -> Route:
     return api("POST", path, viewer=403, operator=403, owner=403, stranger=403)
 
 
+NOBODY = "00000000-0000-0000-0000-000000000000"
+INVITED = {"email": "new@larkspur.test", "role": "viewer"}
+KEPT = {"sample_days": 30, "log_days": None}
 TASK, ENDED = "/api/tasks/{task}", "/api/tasks/{ended}"
 ALL = {"viewer": 200, "operator": 200, "owner": 200, "stranger": 200}
 ONE = {"viewer": 200, "operator": 200, "owner": 200, "stranger": 404}
@@ -53,6 +59,9 @@ ROUTES = [
     page("/tasks/new", viewer=403, operator=200, owner=200, stranger=200),
     _post("/tasks/new", 403, 302, 302, 302, FORM),
     page("/tasks/wall"),
+    page("/tasks/hooks"),
+    _post("/tasks/hooks", 403, 422, 422, 422),
+    _post("/tasks/hooks/{hook}/delete", 403, 404, 302, 404),
     page("/tasks/{task}/", viewer=404, owner=200, stranger=404),
     _post("/tasks/{task}/cancel", 404, 404, 302, 404),
     _post("/tasks/{ended}/retry", 404, 404, 302, 404),
@@ -61,6 +70,8 @@ ROUTES = [
     page("/workers/"),
     page("/workers/enrol", viewer=403, operator=403, owner=200, stranger=200),
     _post("/workers/enrol", 403, 403, 200, 200, {"name": "more", "hours": "2"}),
+    page("/workers/keeping", viewer=403, operator=403, owner=200, stranger=200),
+    _post("/workers/keeping", 403, 403, 302, 302, {"log_days": "30"}),
     page("/workers/queue", viewer=403, operator=403, owner=200, stranger=200),
     page("/workers/limits", viewer=403, operator=403, owner=200, stranger=200),
     _post("/workers/limits", 403, 403, 302, 302, {"row": "all", "all-most_running": "4"}),
@@ -92,6 +103,26 @@ ROUTES = [
         body={"name": "hourly", "cron": "0 * * * *", "zone": "UTC", "fields": NEW},
     ),
     api("DELETE", "/api/task-schedules/{repeat}", viewer=403, operator=404, owner=204, stranger=404),
+    api("GET", "/api/task-hooks", **ALL),
+    api(
+        "POST",
+        "/api/task-hooks",
+        viewer=403,
+        operator=422,
+        owner=422,
+        stranger=422,
+        body={"name": "x", "template": NOBODY},
+    ),
+    api("DELETE", "/api/task-hooks/{hook}", viewer=403, operator=404, owner=204, stranger=404),
+    api("POST", "/api/hooks/tasks/{hook}", viewer=401, operator=401, owner=401, stranger=401),
+    api("GET", "/api/admin/users", viewer=403, operator=403, owner=200, stranger=200),
+    api("POST", "/api/admin/users", viewer=403, operator=403, owner=201, stranger=201, body=INVITED),
+    api("GET", "/api/admin/users/{bob}", viewer=403, operator=403, owner=200, stranger=404),
+    api("PUT", "/api/admin/users/{bob}", viewer=403, operator=403, owner=200, stranger=404, body={"role": "viewer"}),
+    api("DELETE", "/api/admin/users/{bob}", viewer=403, operator=403, owner=204, stranger=404),
+    api("GET", "/api/admin/logs", viewer=403, operator=403, owner=200, stranger=200),
+    api("GET", "/api/admin/task-settings", **ALL),
+    api("PUT", "/api/admin/task-settings", viewer=403, operator=403, owner=200, stranger=200, body=KEPT),
     api("GET", "/api/workers", **ALL),
     api("GET", "/api/workers/{worker}", **ONE),
     api("GET", "/api/workers/{worker}/metrics", **ONE),

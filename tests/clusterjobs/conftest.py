@@ -87,6 +87,8 @@ class Batch:
 
     def __init__(self, pool: JobPool, cell: Kubelet, time: Time, who: Persona) -> None:
         self.pool, self.cell, self.time, self.who = pool, cell, time, who
+        assert pool.cluster_id is not None
+        self.cluster_id = pool.cluster_id
 
     def look(self, times: int = 1, seconds: float = 3) -> None:
         for _ in range(times):

@@ -184,13 +184,13 @@ def test_cancelled_before_it_began(batch: Batch) -> None:
     assert left(batch) == [0, 0, 0, 0]
 
 
-def test_a_silent_node_holds_a_task_but_not_a_cancelled_one(batch: Batch) -> None:
+def test_a_silent_node_holds_a_task_but_not_a_cancelled_one(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     task, job = batch.running(retries=3)
     pod = batch.cell.pods(job)[0]
     path = f"/api/v1/namespaces/{batch.cell.namespace}/pods/{pod['metadata']['name']}"
     batch.cell.api._call("PATCH", path, body={"metadata": {"finalizers": ["curfew.dev/test"]}})
     batch.cell.remove(pod)
-    batch.cell.step = lambda: None  # type: ignore[method-assign]  its node does not answer
+    monkeypatch.setattr(batch.cell, "step", lambda: None)  # its node does not answer
     batch.look(20, seconds=20)
     assert batch.now(task)[0] == "running"
     assert "waits for the word of" in task.reason
@@ -321,7 +321,7 @@ def test_a_namespace_that_is_in_use_is_refused(batch: Batch) -> None:
         NAMESPACES, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{batch.cell.namespace}-x"}}
     )
     services.change(
-        actor=batch.who.actor, cluster_id=batch.pool.cluster_id, fields={"namespace": f"{batch.cell.namespace}-x"}
+        actor=batch.who.actor, cluster_id=batch.cluster_id, fields={"namespace": f"{batch.cell.namespace}-x"}
     )
     batch.time.go(3)
     services.tend(pool_id=batch.pool.id)
@@ -340,7 +340,7 @@ def test_a_missing_right_is_named(batch: Batch, fake: Any) -> None:
 
 
 def test_offers_are_checked(batch: Batch) -> None:
-    cluster_id = batch.pool.cluster_id
+    cluster_id = batch.cluster_id
     for namespace in ("kube-system", "default", "Upper", "-x"):
         with pytest.raises(InvalidInput):
             services.change(actor=batch.who.actor, cluster_id=cluster_id, fields={"namespace": namespace})

@@ -29,6 +29,7 @@ APPS = (
     "hibernation",
     "operations",
     "notifications",
+    "taskrunner",
 )
 
 

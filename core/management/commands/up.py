@@ -26,6 +26,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
+from core import demo_worker
 from core.startup import Sandbox, is_migrated, remember_migrated
 from launcher import runlock
 from launcher.console import say, step
@@ -85,6 +86,8 @@ class Command(BaseCommand):
                 lines = [] if options["serve_only"] else self._prepare(data, stack, demo=bool(options["demo"]))
                 if not (settings.CURFEW_EMBEDDED or options["serve_only"]):
                     lines.append("REDIS_URL is set: ./curfew worker and ./curfew beat do the work, start them too")
+                if options["demo"] and demo_worker.is_wanted(data):
+                    stack.enter_context(demo_worker.beside(data, _address(host, port), settings.CURFEW_DOCKER_HOST))
                 code = self._serve(listening, host, port, began, lines, browser=not options["no_browser"])
         except (runlock.FolderInUse, runlock.PortTaken) as refused:
             raise CommandError(str(refused)) from refused

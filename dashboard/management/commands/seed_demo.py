@@ -22,6 +22,7 @@ from core import clock
 from core.errors import CurfewError
 from dashboard.demo import clouds, history, people
 from dashboard.demo import clusters as demo_clusters
+from dashboard.demo import tasks as demo_tasks
 from dashboard.demo.people import Cast
 
 AWAKE_AT_FIRST = (("flux-dev", "t4"), ("sdxl-turbo", "a10g"))
@@ -47,6 +48,9 @@ class Command(BaseCommand):
             raise CommandError(str(refused), returncode=1) from refused
         made = self._cloud(cast, end)
         docker = clouds.connect_docker(cast.organization, settings.CURFEW_DOCKER_HOST)
+        demo_tasks.play(cast.actors[str(Role.OWNER)], cast.actors[str(Role.OPERATOR)], end)
+        if docker:
+            demo_tasks.invite_worker(cast.actors[str(Role.OWNER)], data)
         facts = {
             "ok": True,
             "organization": cast.organization.name,

@@ -1,0 +1,1 @@
+"""The outside that tasks need: a bucket for logs."""
