@@ -138,8 +138,8 @@ async def _watch(url: str, cookie: str, agent: Agent, options: argparse.Namespac
         await asyncio.to_thread(_print, agent, options.rate, options.seconds, shipped)
         took = time.time() - began
         deadline = time.time() + 30
-        while min(viewer.lines for viewer in viewers) < shipped[0] and time.time() < deadline:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110  counters of many, not an event of one
+        while min(v.lines for v in viewers) < shipped[0] and time.time() < deadline:  # noqa: ASYNC110  many counters
+            await asyncio.sleep(0.05)
         stop.set()
         await asyncio.gather(*watching)
     behind = [viewer for viewer in viewers if viewer.lines < shipped[0]]

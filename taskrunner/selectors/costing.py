@@ -53,8 +53,11 @@ def cost_of(task: Task, attempts: Sequence[Attempt] | None = None) -> Cost:
 
 def _covered(worker: Worker, start: datetime, end: datetime) -> tuple[Decimal, list[str]] | None:
     """What the machine cost from `start` to `end`; None unless priced awake intervals cover all of it."""
+    machine = worker.sleepable_id
+    if machine is None:
+        return None
     rows = Interval.objects.for_org(worker.organization_id).filter(
-        resource_kind=worker.sleepable_kind, resource_id=worker.sleepable_id, started_at__lt=end
+        resource_kind=worker.sleepable_kind, resource_id=machine, started_at__lt=end
     )
     total, at, ids = Decimal(0), start, []
     for row in rows.exclude(ended_at__lte=start).order_by("started_at"):

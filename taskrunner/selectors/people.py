@@ -76,6 +76,8 @@ class Volume:
 def volume(*, actor: Actor) -> Volume:
     """How much room logs take. Packed sizes: what is paid for."""
     actor.require(WORKERS_MANAGE, "see how long logs are kept")
+    if actor.org_id is None:
+        raise NotFound("Act in one organization.")
     rows = LogPiece.objects.filter(attempt__task__organization_id=actor.org_id)
     packed = Sum(Length("data") + F("kept_length"))
     month = rows.filter(at__gte=clock.now() - timedelta(days=30)).aggregate(n=packed)["n"] or 0

@@ -62,7 +62,7 @@ def save_hook(*, actor: Actor, name: str, template_id: UUID, per_minute: int = 3
         errors["name"] = ["Another webhook has this name."]
     if not 1 <= per_minute <= 600:
         errors["per_minute"] = ["1 to 600 calls a minute."]
-    if errors:
+    if errors or template is None:
         raise InvalidInput(errors=errors)
     secret = f"whsec_{random_text.token_urlsafe(32)}"
     row = TaskHook(

@@ -71,25 +71,41 @@ def test_old_figures_and_logs_go_and_young_ones_stay(
         services.save_keeping(actor=alice.actor, sample_days=0, log_days=None)
 
 
-@pytest.fixture
-def bucket(settings: Any) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Any]:
     import boto3
-    from moto import mock_aws
+    from moto.server import ThreadedMotoServer
 
-    with mock_aws():
-        s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-        s3.create_bucket(Bucket="logs")
-        settings.CURFEW_TASK_LOG_BUCKET = "s3://logs/curfew?region=us-east-1"
-        settings.CURFEW_TASK_LOG_BUCKET_KEY = f"{uuid4().hex}:b"
-        yield s3
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+    )
+    server.stop()
 
 
-def names(s3: Any) -> list[str]:
-    return [row["Key"] for row in s3.list_objects_v2(Bucket="logs").get("Contents", [])]
+@pytest.fixture
+def bucket(moto: Any, settings: Any) -> Any:
+    """A bucket of this test's own, named in the settings."""
+    name = f"logs-{uuid4().hex}"
+    moto.create_bucket(Bucket=name)
+    settings.CURFEW_TASK_LOG_BUCKET = f"s3://{name}/curfew?region=us-east-1&endpoint={moto.meta.endpoint_url}"
+    settings.CURFEW_TASK_LOG_BUCKET_KEY = "a:b"
+    return moto
+
+
+def names(s3: Any, settings: Any) -> list[str]:
+    name = settings.CURFEW_TASK_LOG_BUCKET.split("/")[2]
+    return [row["Key"] for row in s3.list_objects_v2(Bucket=name).get("Contents", [])]
 
 
 def test_a_log_in_the_bucket_is_the_same_byte_for_byte(
-    run: Callable[..., Task], bucket: Any, alice: Persona, time: Time, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Task], bucket: Any, alice: Persona, time: Time, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(storing, "OBJECT_BYTES", 300_000)
     chance = random.Random(7)
@@ -105,7 +121,7 @@ def test_a_log_in_the_bucket_is_the_same_byte_for_byte(
     assert services.move_logs() == 1
     assert LogPiece.objects.filter(kept_in=None).count() == 0
     assert sum(len(piece.data) for piece in LogPiece.objects.all()) == 0
-    assert len(names(bucket)) > 1
+    assert len(names(bucket, settings)) > 1
     assert [whole(task), whole(task, "stdout"), whole(task, "stderr")] == before
     assert selectors.log_lines(attempt=attempt, first=500, count=200) == lines
     assert selectors.search_log(attempt=attempt, wanted="needle") == found
@@ -113,11 +129,11 @@ def test_a_log_in_the_bucket_is_the_same_byte_for_byte(
     services.delete(actor=alice.actor, task_id=task.id)
     time.go(3700)
     services.drop_objects()
-    assert (names(bucket), LogObject.objects.count()) == ([], 0)
+    assert (names(bucket, settings), LogObject.objects.count()) == ([], 0)
 
 
 def test_a_kill_between_bucket_and_database_loses_nothing(
-    run: Callable[..., Task], bucket: Any, time: Time, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Task], bucket: Any, time: Time, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     task = run(b"hello\n")
     time.go(180)
@@ -134,10 +150,10 @@ def test_a_kill_between_bucket_and_database_loses_nothing(
             services.move_logs()
     assert whole(task) == b"hello\n"
     assert services.move_logs() == 1
-    assert len(names(bucket)) == 2
+    assert len(names(bucket, settings)) == 2
     time.go(3700)
     services.drop_objects()
-    assert (len(names(bucket)), whole(task)) == (1, b"hello\n")
+    assert (len(names(bucket, settings)), whole(task)) == (1, b"hello\n")
 
 
 def test_a_bucket_that_refuses_leaves_the_log_where_it_is(
@@ -145,7 +161,7 @@ def test_a_bucket_that_refuses_leaves_the_log_where_it_is(
 ) -> None:
     task = run(b"hello\n")
     time.go(180)
-    settings.CURFEW_TASK_LOG_BUCKET = "s3://no-such-bucket"
+    settings.CURFEW_TASK_LOG_BUCKET = f"s3://no-such-bucket?endpoint={bucket.meta.endpoint_url}"
     assert services.move_logs() == 0
     assert whole(task) == b"hello\n"
 
