@@ -36,13 +36,16 @@ class Fleet:
         self.sent_away = self.answers = 0
 
     async def work(self, http: httpx.AsyncClient, token: str) -> None:
+        own = {"Authorization": f"Agent {token}"}
         while True:
-            answer = await http.post("/api/agent/claim?wait=25", headers={"Authorization": f"Agent {token}"})
+            answer = await http.post("/api/agent/claim?wait=25", headers=own)
             self.answers += 1
             if answer.status_code == 200:
-                name = answer.json()["name"]
-                self.twice += [name] if name in self.taken else []
-                self.taken[name] = time.perf_counter()
+                came, order = time.perf_counter(), answer.json()
+                self.twice += [order["name"]] if order["name"] in self.taken else []
+                self.taken[order["name"]] = came
+                path = f"/api/agent/tasks/{order['task']}/renew"  # else the claim goes back to the queue
+                assert (await http.post(path, headers=own, json={"fence": order["fence"]})).status_code == 200
             else:
                 self.sent_away += "Retry-After" in answer.headers
                 assert answer.status_code == 204, answer.text

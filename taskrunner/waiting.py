@@ -109,18 +109,16 @@ class _Room:
                 return
 
     async def _claim(self, call: _Call) -> int:
+        claims: list[services.Claim] = []
         call.claiming = True
         try:
             claims = await _in_thread(lambda: services.claim_some(worker=call.worker, most=call.most, call=call.call))
         except CurfewError as refused:
             call.refuse(refused)
-            return 0
         finally:
             call.claiming = False
-            if call.over:
-                call.give([])
-        if claims:
-            call.give(claims)
+            if claims or call.over:  # its time may have run out meanwhile; what was claimed is still its own
+                call.give(claims)
         return len(claims)
 
 

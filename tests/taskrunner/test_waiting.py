@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
@@ -86,6 +87,22 @@ class TestTheRoom:
                 await asyncio.wait_for(older, 2)
             assert refused.value.code == "superseded"
             assert await asyncio.wait_for(newer, 5) == []
+
+        asyncio.run(play())
+
+    def test_a_task_that_was_claimed_as_the_time_ran_out_is_still_handed_over(self, workers, submit, monkeypatch):
+        monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        true = services.claim_some
+
+        def slowly(**how):
+            time.sleep(0.6)
+            return true(**how)
+
+        monkeypatch.setattr(services, "claim_some", slowly)
+        submit("late")
+
+        async def play() -> None:
+            assert [c.task.name for c in await asyncio.wait_for(wait(workers[0], 0.3), 10)] == ["late"]
 
         asyncio.run(play())
 
