@@ -110,25 +110,20 @@ def through_service(options: argparse.Namespace) -> None:
 
 
 def over_http(options: argparse.Namespace) -> None:
+    from bench.task_waiting import enrol
     from tests.live.server import Scaled
 
     with Scaled() as curfew:
+        tokens = enrol(curfew, curfew.member("Bench", "alice@bench.test"), options.workers)
         setup_django(**curfew.environment())
         import httpx
         from django.db import connection, connections
 
-        from accounts import services as accounts
-        from taskrunner import services
-        from tests.personas import make_organization, make_person
+        from accounts.models import Membership
 
-        alice = make_person("alice", make_organization("Bench"), "owner")
-        _, text = accounts.create_enrolment_token(actor=alice.actor, kind="worker", name="bench")
-        tokens = [
-            services.register(enrolment=text, facts={"name": f"w{n}", **FACTS})[1] for n in range(options.workers)
-        ]
         for name in ("beat", "worker0"):  # nobody renews here, so nothing may go back to the queue meanwhile
             curfew.parts.pop(name).end()
-        fill(alice, options.tasks)
+        fill(Membership.objects.all_orgs().select_related("organization", "user").get(), options.tasks)
 
         def taker(token: str) -> Take:
             client = httpx.Client(base_url=curfew.base_url, headers={"Authorization": f"Agent {token}"}, timeout=60)
