@@ -29,6 +29,7 @@ on("reset", "form[data-dirty]", (event, form) => {
 document.addEventListener("htmx:after:request", (event) => {
   const { ctx } = event.detail;
   const form = ctx.sourceElement?.closest?.("form[data-dirty]");
+  if (ctx.sourceElement?.closest?.("[data-not-dirty]")) { return; } // only looked at what is being written
   if (form && ctx.request.method !== "GET" && ctx.response.status < 400) {
     delete form.dataset.changed;
     if (bar(form)) { bar(form).hidden = true; }
