@@ -313,6 +313,8 @@ SPECTACULAR_SETTINGS = {
         "RoleProviderEnum": ["aws"],
         "AccountStatusEnum": "accounts.enums.AccountStatus.choices",
         "OperationStatusEnum": "operations.enums.Status.choices",
+        "RaceStrategyEnum": ["race", "cheapest", "reliable"],
+        "AllocationStrategyEnum": ["lowest_price", "capacity_optimized"],
     },
     "PREPROCESSING_HOOKS": ["config.schema.only_canonical_paths"],
 }

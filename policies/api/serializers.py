@@ -86,7 +86,7 @@ class PolicyRenameSerializer(serializers.Serializer):
     name = serializers.CharField(max_length=120)
 
 
-class ApplySerializer(serializers.Serializer):
+class PolicyApplySerializer(serializers.Serializer):
     """Clusters that shall follow the policy."""
 
     clusters = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=500)

@@ -204,10 +204,10 @@ class PolicyView(PolicyAPIView):
 
 
 class PolicyApplyView(PolicyAPIView):
-    @extend_schema(operation_id="policy_apply", request=serializers.ApplySerializer, responses=ANY, tags=TAGS)
+    @extend_schema(operation_id="policy_apply", request=serializers.PolicyApplySerializer, responses=ANY, tags=TAGS)
     def post(self, request: Request, policy_id: UUID) -> Response:
         """Let clusters follow it: all of them or none."""
-        asked = read(serializers.ApplySerializer, request.data)
+        asked = read(serializers.PolicyApplySerializer, request.data)
         done = services.apply_policy(
             actor=self.actor, policy_id=policy_id, cluster_ids=asked["clusters"], mode=asked.get("mode")
         )

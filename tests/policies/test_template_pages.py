@@ -169,4 +169,4 @@ def test_the_list_asks_the_same_number_of_questions(
         assert client.get("/node-templates/", headers=HX).status_code == 200
 
 
-BUDGET = 7
+BUDGET = 5
