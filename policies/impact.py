@@ -6,23 +6,24 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from clusters.analysis.facts import HOURS_PER_MONTH, ClusterFacts, Node, Pod
-from clusters.analysis.packing import plan_packing
+from clusters.analysis.packing import NodeOffer, offers_for
 from clusters.analysis.spot_readiness import SpotReadiness
 from clusters.analysis.weights import shares
 from policies.blueprint import Blueprint
 from policies.catalogue import Catalogue
 from policies.conflicts import allowed_types
 from policies.document import Document
-from policies.enums import Level, Method, Rightsizing, SpotPreference
+from policies.engine.consolidation import consolidate
+from policies.engine.from_policy import consolidation_settings, exempt_pods
+from policies.enums import Rightsizing, SpotPreference
 
 CARDS = ("autoscaling", "consolidation", "hibernation", "rightsizing", "placement", "exemptions")
-EFFORT = 300_000
 BURSTABLE = ("t2", "t3", "t3a", "t4g")
 ZERO = Decimal(0)
 
@@ -102,32 +103,32 @@ def autoscaling(document: Document, situation: Situation, catalogue: Catalogue) 
 
 
 def consolidation(document: Document, situation: Situation) -> Impact:
+    """What the engine would plan now; it is the same plan that enforcing begins with."""
     card = document.consolidation
     if not card.enabled:
         return Impact("consolidation", "Off: nodes stay however empty they are", ZERO)
     facts = situation.facts
-    placed = facts.pods_by_node()
-    low = [n for n in facts.nodes if _utilization(n, placed[n.name]) < card.threshold_percent / 100]
-    empty = [n for n in low if not any(_moves(pod) for pod in placed[n.name])]
-    if card.method is Method.DELETE_EMPTY:
-        words = f"{len(empty)} of {len(facts.nodes)} nodes are empty now"
-        return Impact("consolidation", words, _monthly(empty), "nodes without pods of their own in the last report")
-    offers = None if card.level is Level.AGGRESSIVE else ()
-    plan = plan_packing(_holding_still(document, facts, {n.name for n in low}), offers, effort=EFFORT)
-    gone, moves = len(plan.removed), plan.moves
-    words = f"{gone} of {len(low)} nodes below {card.threshold_percent} % could go, moving {moves} pods"
-    if plan.added:
-        words += f", with {len(plan.added)} cheaper in their place"
-    return Impact("consolidation", words, plan.savings_monthly, "simulated re-packing of the last report")
-
-
-def _holding_still(document: Document, facts: ClusterFacts, candidates: set[str]) -> ClusterFacts:
-    """The same cluster in which only pods of candidate nodes may move, and none that is exempt."""
-    pods = tuple(
-        pod if pod.node in candidates and not exempt(document, pod) else replace(pod, do_not_disrupt=True)
-        for pod in facts.pods
+    offers = [one for one in offers_for(facts.nodes) if _allowed(situation.template, one)]
+    plan = consolidate(
+        facts,
+        consolidation_settings(card, "UTC"),
+        situation.at or datetime.now(UTC),
+        offers=offers,
+        exempt=exempt_pods(document.exemptions, facts.pods),
     )
-    return replace(facts, pods=pods)
+    gone = sum(len(action.nodes) for action in plan.actions)
+    moves = sum(len(action.moves) for action in plan.actions)
+    bought = sum(action.new is not None for action in plan.actions)
+    words = f"{gone} of {len(facts.nodes)} nodes could go, moving {moves} pods"
+    if bought:
+        words += f", with {bought} cheaper in their place"
+    notes = (f"{len(plan.packing.unpriced)} nodes have no price",) if plan.packing.unpriced else ()
+    basis = "the plan of the last report, simulated pod by pod"
+    return Impact("consolidation", words, plan.savings_hourly * HOURS_PER_MONTH, basis, notes)
+
+
+def _allowed(template: Blueprint | None, offer: NodeOffer) -> bool:
+    return template is None or template.allows_type(offer.instance_type)
 
 
 def hibernation(document: Document, situation: Situation) -> Impact:
@@ -238,24 +239,3 @@ def _exempt_key(document: Document, facts: ClusterFacts, key: str) -> bool:
 
 def _name(pod: Pod) -> str:
     return pod.workload.rpartition("/")[2] or pod.name
-
-
-def _moves(pod: Pod) -> bool:
-    return not (pod.daemonset or pod.mirror)
-
-
-def _utilization(node: Node, pods: Iterable[Pod]) -> float:
-    """The fuller of CPU and memory, by requests of everything on the node."""
-    rows = list(pods)
-    cpu = sum(p.requests.cpu_milli for p in rows) / node.allocatable.cpu_milli if node.allocatable.cpu_milli else 0.0
-    size = node.allocatable.memory_bytes
-    memory = sum(p.requests.memory_bytes for p in rows) / size if size else 0.0
-    return max(cpu, memory)
-
-
-def _monthly(nodes: Iterable[Node]) -> Decimal | None:
-    """What these nodes cost a month; None when one has no price."""
-    prices = [node.hourly_price for node in nodes]
-    if any(price is None for price in prices):
-        return None
-    return sum((price for price in prices if price is not None), ZERO) * HOURS_PER_MONTH

@@ -22,6 +22,7 @@ from core import clock
 from core.errors import CurfewError
 from dashboard.demo import clouds, history, people
 from dashboard.demo import clusters as demo_clusters
+from dashboard.demo import policies as demo_policies
 from dashboard.demo import tasks as demo_tasks
 from dashboard.demo.people import Cast
 
@@ -84,6 +85,7 @@ class Command(BaseCommand):
             clouds.scan_now(cast.organization)
         made = self._history(cast, account, end)
         demo_clusters.connect(owner, account, end)
+        demo_policies.make(owner)
         return made
 
     def _history(self, cast: Cast, account: CloudAccount, end: Any) -> int:
