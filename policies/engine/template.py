@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clusters.analysis.composition import family_of
@@ -40,6 +41,10 @@ class Template:
         if not spot and self.purchasing is Purchasing.SPOT and not fallen_back:
             return "only spot is allowed"
         return ""
+
+    def allowed(self, offers: Iterable[NodeOffer]) -> tuple[NodeOffer, ...]:
+        """Those of the offers that it allows."""
+        return tuple(offer for offer in offers if not self.why_not(offer))
 
 
 def keeps_data(pod: Pod) -> bool:
