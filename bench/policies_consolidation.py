@@ -5,8 +5,8 @@
 
 speed    1,000 nodes / 11,000 pods with every kind of rule, and Karpenter's published scenario (bench/policies_scenarios.py)
 bound    savings beside a lower bound on the cost of any placement (HiGHS, see bench/repacking.py), at 100 nodes: after one
-         plan, and after further plans until one finds nothing. `all` is the bound over all nodes; `allowed` the bound if
-         the nodes that the setting leaves alone stay.
+         plan, and after further plans until one finds nothing. `all` bounds any placement of the pods that may move,
+         `allowed` any that empties whole nodes and leaves those alone, with their pods, that the setting leaves alone.
 ranking  savings at 10, 25 and 50 % of the cluster's disruption, beside Karpenter's ways (bench/policies_karpenter.py)
 traces   real arrivals of machines and a government's real requests: 50 rounds of launching and consolidating
 ladder   50 rounds of spot prices that wobble by chance: how often a workload is moved to yet another type, with and
@@ -125,8 +125,8 @@ def bound(nodes: int, fleets: int) -> None:
             offers = offers_for(facts.nodes, TYPES, PRICES)
             for label, chosen in (("aggressive", settings()), ("no threshold", settings(threshold=ALL))):
                 first = consolidate(facts, chosen, NOW, offers=offers)
-                busy = {name for name, why in first.refusals.items() if why.reason == "busy"}
-                limits = {"all": best_savings(facts, offers, set()), "allowed": best_savings(facts, offers, busy)}
+                stay = {node.name for node in facts.nodes} - first.eligible
+                limits = {"all": best_savings(facts, offers, set()), "allowed": best_savings(facts, offers, stay)}
                 saved, evictions, lost = until_quiet(facts, offers, chosen)
                 shares = {
                     f"{when} of {name}": round(amount / limit, 4)
@@ -145,9 +145,10 @@ def bound(nodes: int, fleets: int) -> None:
 
 
 def best_savings(facts: ClusterFacts, offers: Sequence[NodeOffer], stay: set[str]) -> float:
-    """An upper bound on what any placement could save an hour, if the nodes in `stay` stay."""
+    """An upper bound on what any placement could save an hour, if the nodes in `stay` stay with their pods."""
     nodes = tuple(replace(n, lifecycle=Lifecycle.RESERVED) if n.name in stay else n for n in facts.nodes)
-    problem = prepare(replace(facts, nodes=nodes), offers)
+    pods = tuple(replace(pod, do_not_disrupt=True) if pod.node in stay else pod for pod in facts.pods)
+    problem = prepare(replace(facts, nodes=nodes, pods=pods), offers)
     now = sum(float(node.hourly_price or 0) for node in facts.nodes)
     homes = sum(float(home.node.hourly_price or 0) for home in problem.homes)
     return now - homes - lower_bound(problem, whole_nodes=False)
