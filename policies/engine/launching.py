@@ -17,7 +17,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from clusters.analysis.facts import CAPACITY_TYPE, ClusterFacts, Lifecycle, Pod
+from clusters.analysis.facts import CAPACITY_TYPE, ClusterFacts, Lifecycle, Pod, tolerates_all
 from clusters.analysis.packing import NodeOffer
 from policies.engine.odds import Odds
 from policies.engine.refusals import Reason, Refusal
@@ -27,6 +27,7 @@ from policies.engine.template import Template, keeps_data
 from policies.enums import Purchasing, Strategy
 
 _MOST_COMPARED = 80
+_MOST_ALTERNATIVES = 15
 _ABOUT_AS_DEEP = 0.02
 
 Offering = tuple[str, str, str]  # machine type, zone, lifecycle
@@ -58,12 +59,14 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Buy it, for these pods. `used_vcpus` is what they request of it."""
+    """Buy it, for these pods. `used_vcpus` is what they request of it. `alternatives` are what else would hold them, the
+    next best first."""
 
     option: Option
     pods: tuple[str, ...]
     used_vcpus: Decimal
     because: str
+    alternatives: tuple[Option, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class _Chosen:
     pods: list[Pod]
     per_used: Decimal
     used: Decimal
+    others: tuple[Option, ...] = ()
 
 
 def choose_launches(
@@ -118,6 +122,8 @@ class _Chooser:
     options: list[Option] = field(default_factory=list)
     exhausted: list[Option] = field(default_factory=list)
     outside: list[tuple[Option, str]] = field(default_factory=list)
+    cheap: list[Option] = field(default_factory=list)
+    on_spot: dict[str, bool] = field(default_factory=dict)
     count: int = 0
 
     def sort_out(self, options: Sequence[Option], no_capacity: Mapping[Offering, datetime], now: datetime) -> None:
@@ -132,6 +138,8 @@ class _Chooser:
                 self.exhausted.append(option)
             else:
                 self.options.append(option)
+        self.options.sort(key=lambda o: (o.price_per_vcpu, o.offer.hourly_price, o.key))
+        self.cheap = sorted(self.options, key=lambda o: (o.offer.hourly_price, o.key))
 
     def run(self, waiting: Sequence[Pod]) -> Launches:
         launches, refusals = [], {}
@@ -156,20 +164,36 @@ class _Chooser:
     def _choose(self, first: Pod, left: Sequence[Pod]) -> _Chosen | None:
         """The best option that takes the first pod, with the others that fit beside it."""
         alike = [pod for pod in left if self._lifecycle(pod) is self._lifecycle(first)]
-        suited = [o for o in self.options if self._right_lifecycle(o.offer, first) and self._takes(o, [first])]
-        suited.sort(key=lambda o: (o.price_per_vcpu, o.offer.hourly_price, o.key))
-        small = sorted(suited, key=lambda o: (o.offer.hourly_price, o.key))[: _MOST_COMPARED // 2]
-        compared = list({o.key: o for o in (*suited[: _MOST_COMPARED // 2], *small)}.values())
-        found = [self._filled(o, alike) for o in compared]
+        suited = {o.key: o for order in (self.options, self.cheap) for o in self._first_that_take(first, order)}
+        found = [self._filled(o, alike) for o in suited.values()]
         if not found:
             return None
         cheapest = min(found, key=_by_price)
-        if self.settings.strategy is Strategy.LOWEST_PRICE:
-            return cheapest
-        limit = cheapest.per_used * (1 + self.settings.premium)
-        affordable = [chosen for chosen in found if chosen.per_used <= limit]
-        deepest = max(chosen.option.depth for chosen in affordable)
-        return min((c for c in affordable if c.option.depth >= deepest - _ABOUT_AS_DEEP), key=_by_price)
+        ranked = sorted(found, key=_by_price)
+        if self.settings.strategy is Strategy.CAPACITY_OPTIMIZED:
+            limit = cheapest.per_used * (1 + self.settings.premium)
+            ranked.sort(key=lambda c: (c.per_used > limit, -round(c.option.depth / _ABOUT_AS_DEEP)))
+        best, held = ranked[0], {pod.key for pod in ranked[0].pods}
+        others = [c.option for c in ranked[1:] if held <= {pod.key for pod in c.pods}]
+        best.others = tuple(others[:_MOST_ALTERNATIVES])
+        return best
+
+    def _first_that_take(self, pod: Pod, order: Sequence[Option]) -> list[Option]:
+        found: list[Option] = []
+        for option in order:
+            if len(found) == _MOST_COMPARED // 2:
+                break
+            offer = option.offer
+            if self._could_take(offer, pod) and self._right_lifecycle(offer, pod) and self._takes(option, [pod]):
+                found.append(option)
+        return found
+
+    @staticmethod
+    def _could_take(offer: NodeOffer, pod: Pod) -> bool:
+        """By what can be told without a look at the cluster."""
+        if not pod.requests.at_most(offer.allocatable) or not tolerates_all(pod.tolerations, offer.taints):
+            return False
+        return pod.zones is None or offer.zone in pod.zones
 
     def _lifecycle(self, pod: Pod) -> Lifecycle | None:
         if self.template.purchasing is not Purchasing.HYBRID:
@@ -185,7 +209,12 @@ class _Chooser:
 
     def _spot_takes(self, pod: Pod) -> bool:
         every = (*self.options, *self.exhausted)
-        return any(o.offer.lifecycle is Lifecycle.SPOT and self._takes(o, [pod]) for o in every)
+        if pod.key not in self.on_spot:
+            self.on_spot[pod.key] = any(
+                o.offer.lifecycle is Lifecycle.SPOT and self._could_take(o.offer, pod) and bool(self._takes(o, [pod]))
+                for o in every
+            )
+        return self.on_spot[pod.key]
 
     def _takes(self, option: Option, pods: Sequence[Pod]) -> list[Pod]:
         """Which of the pods a new node of that kind would take, in their order."""
@@ -220,7 +249,7 @@ class _Chooser:
             words += f"; depth of the pool {option.depth:.2f}"
         if self.fallen_back:
             words += "; on-demand because spot was not to be had"
-        return Launch(option, tuple(pod.key for pod in chosen.pods), chosen.used, words)
+        return Launch(option, tuple(pod.key for pod in chosen.pods), chosen.used, words, chosen.others)
 
     def _why_not(self, pod: Pod) -> Refusal:
         """The nearest thing to a solution says why it is none."""
