@@ -1,4 +1,5 @@
-"""What sleep asks of an API server: lists, single objects, merge patches, deletions. Plain JSON objects in and out.
+"""What sleep and policies ask of an API server: lists, watches, single objects, patches, evictions, deletions. Plain JSON
+objects in and out.
 
 Every method raises a ProviderError: Conflict (409), Throttled (429), TimedOut, Unreachable, PermissionDenied naming the
 right, BadAnswer, InvalidRequest; a server's own failure (5xx) is transient.
@@ -7,6 +8,7 @@ right, BadAnswer, InvalidRequest; a server's own failure (5xx) is transient.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +30,7 @@ from core.providers import (
 PAGE = 500
 TIMEOUTS = (3.0, 20.0)
 MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"  # JSON is YAML
 Object = dict[str, Any]
 
 
@@ -41,6 +44,23 @@ class Resource:
     namespaced: bool = True
 
 
+@dataclass(eq=False)
+class Contested(Conflict):
+    """Fields that an apply asks for belong to somebody else; `owners`: (field manager, field). Nothing was changed."""
+
+    message: str = "Another field manager owns these fields."
+    code: str = "contested"
+    transient: bool = False
+    owners: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(eq=False)
+class Refused(Throttled):
+    """A disruption budget does not allow the eviction now."""
+
+    code: str = "budget"
+
+
 class KubeApi(Protocol):
     """One cluster's API server."""
 
@@ -48,14 +68,37 @@ class KubeApi(Protocol):
         """The group's preferred version; None when the group is not served."""
         ...
 
-    def list(self, resource: Resource) -> list[Object]:
-        """Every object of a kind, in all namespaces, page by page; [] when the kind is not served."""
+    def list(self, resource: Resource, *, fields: str = "") -> list[Object]:
+        """Every object of a kind, in all namespaces, page by page; [] when the kind is not served. `fields` selects."""
+        ...
+
+    def watch(self, resource: Resource, *, fields: str = "", seconds: float = 30.0) -> Iterator[tuple[str, Object]]:
+        """(ADDED | MODIFIED | DELETED, object), what is there first, until the server ends it after `seconds`."""
         ...
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None: ...
 
     def patch(self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any]) -> Object | None:
         """Apply an RFC 7386 merge patch; None when the object is gone."""
+        ...
+
+    def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        wanted: Mapping[str, Any],
+        *,
+        manager: str,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Object:
+        """Server-side apply: what is in `wanted` is the manager's, what it wants no longer is removed. Raises Contested;
+        `force` takes the fields over. `dry_run`: what it would come to."""
+        ...
+
+    def evict(self, namespace: str, name: str, *, uid: str) -> bool:
+        """Ask to evict the pod of that uid; False when it is gone. Raises Refused while a budget does not allow it."""
         ...
 
     def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
@@ -82,16 +125,18 @@ class HttpKube:
             }
         return self._versions.get(group)
 
-    def list(self, resource: Resource) -> list[Object]:
-        return list(self._pages(resource))
+    def list(self, resource: Resource, *, fields: str = "") -> list[Object]:
+        return list(self._pages(resource, fields))
 
-    def _pages(self, resource: Resource) -> Iterator[Object]:
+    def _pages(self, resource: Resource, fields: str, versions: list[str] | None = None) -> Iterator[Object]:
+        """Objects page by page; the list's version is added to `versions`."""
         path = self._path(resource, "", "")
         if path is None:
             return
         token = ""
         while True:
             query = {"limit": str(PAGE), **({"continue": token} if token else {})}
+            query |= {"fieldSelector": fields} if fields else {}
             try:
                 answer = self._call("GET", path, query=query)
             except NotFound:
@@ -99,10 +144,24 @@ class HttpKube:
             found = answer.get("items")
             if not isinstance(found, list):
                 raise BadAnswer("The API server's list has no items.")
+            if versions is not None:
+                versions.append(str((answer.get("metadata") or {}).get("resourceVersion") or ""))
             yield from found
             token = str((answer.get("metadata") or {}).get("continue") or "")
             if not token:
                 return
+
+    def watch(self, resource: Resource, *, fields: str = "", seconds: float = 30.0) -> Iterator[tuple[str, Object]]:
+        path = self._path(resource, "", "")
+        if path is None:
+            return
+        seen: list[str] = []
+        for obj in self._pages(resource, fields, seen):
+            yield "ADDED", obj
+        query = {"watch": "1", "timeoutSeconds": str(max(1, round(seconds)))}
+        query |= {"resourceVersion": seen[-1]} if seen else {}
+        query |= {"fieldSelector": fields} if fields else {}
+        yield from self._stream(path, query, seconds)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         path = self._path(resource, namespace, name)
@@ -117,6 +176,40 @@ class HttpKube:
             return self._call("PATCH", path, query={"fieldManager": self._manager}, body=patch) if path else None
         except NotFound:
             return None
+
+    def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        wanted: Mapping[str, Any],
+        *,
+        manager: str,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Object:
+        path = self._path(resource, namespace, name)
+        if path is None:
+            raise NotFound(f"The cluster does not serve {resource.plural}.{resource.group}.")
+        query = {"fieldManager": manager, "force": "true" if force else "false"}
+        query |= {"dryRun": "All"} if dry_run else {}
+        return self._call("PATCH", path, query=query, body=wanted, content=APPLY)
+
+    def evict(self, namespace: str, name: str, *, uid: str) -> bool:
+        path = self._path(Resource("", "v1", "pods"), namespace, name)
+        wanted = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        try:
+            self._call("POST", f"{path}/eviction", body=wanted)
+        except NotFound:
+            return False
+        except Conflict:  # another pod by this name: the one that was meant is gone
+            return False
+        return True
 
     def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
         path = self._path(resource, namespace, name)
@@ -137,9 +230,39 @@ class HttpKube:
         return f"{root}{place}/{resource.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
     def _call(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: str = MERGE,
     ) -> Object:
-        return _read(method, path, self._send(method, path, query=query, body=body))
+        return _read(method, path, self._send(method, path, query=query, body=body, content=content))
+
+    def _stream(self, path: str, query: Mapping[str, str], seconds: float) -> Iterator[tuple[str, Object]]:
+        """The lines of a watch; it ends when the server ends it, or says that what was asked for is too old."""
+        from urllib3 import exceptions as broken
+
+        answer = self._send("GET", path, query=query, read=seconds + TIMEOUTS[1], preload_content=False)
+        try:
+            if answer.status >= 400:
+                _read("GET", path, answer)
+            rest = b""
+            for chunk in answer.stream(65_536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in filter(None, lines):
+                    event = json.loads(line)
+                    if event.get("type") in ("ADDED", "MODIFIED", "DELETED"):
+                        yield str(event["type"]), event["object"]
+                    elif event.get("type") == "ERROR":
+                        return
+        except broken.TimeoutError as late:
+            raise TimedOut("The watch went silent.", detail=str(late)) from None
+        except (broken.HTTPError, ValueError, KeyError, TypeError, AttributeError, OSError) as lost:
+            raise Unreachable("The watch broke off.", detail=str(lost)) from None
+        finally:
+            answer.close()
 
     def _send(
         self,
@@ -148,9 +271,11 @@ class HttpKube:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        content: str = MERGE,
+        read: float | None = None,
         **how: Any,
     ) -> Any:
-        """The raw answer; `how` goes to urllib3."""
+        """The raw answer; `content` is a patch's kind, `read` the seconds to wait; `how` goes to urllib3."""
         from urllib3 import exceptions as broken
 
         configuration = self._api.configuration
@@ -159,7 +284,7 @@ class HttpKube:
         if token:
             headers["Authorization"] = token
         if body is not None:
-            headers["Content-Type"] = MERGE if method == "PATCH" else "application/json"
+            headers["Content-Type"] = content if method == "PATCH" else "application/json"
         url = configuration.host.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
         try:
             return self._api.rest_client.pool_manager.request(
@@ -167,7 +292,7 @@ class HttpKube:
                 url,
                 headers=headers,
                 body=None if body is None else json.dumps(body).encode(),
-                timeout=_timeout(),
+                timeout=_timeout(read),
                 retries=False,
                 redirect=False,
                 **how,
@@ -180,10 +305,10 @@ class HttpKube:
             raise Unreachable("The connection to the cluster's API server broke.", detail=str(lost)) from None
 
 
-def _timeout() -> Any:
+def _timeout(read: float | None = None) -> Any:
     from urllib3 import Timeout
 
-    return Timeout(connect=TIMEOUTS[0], read=TIMEOUTS[1])
+    return Timeout(connect=TIMEOUTS[0], read=TIMEOUTS[1] if read is None else read)
 
 
 def _read(method: str, path: str, answer: Any) -> Object:
@@ -209,10 +334,18 @@ def error_of(status: int, body: Mapping[str, Any], what: str, retry_after: str |
         return PermissionDenied(f"The cluster does not allow {what}.", next_step=step, detail=words, permission=what)
     if status == 404:
         return NotFound("The cluster does not know this object.", detail=words)
+    causes = [c for c in (body.get("details") or {}).get("causes") or () if isinstance(c, dict)]
+    if status == 409 and any(c.get("reason") == "FieldManagerConflict" for c in causes):
+        owners = tuple((_manager_in(str(c.get("message"))), str(c.get("field"))) for c in causes)
+        names = ", ".join(sorted({manager for manager, _ in owners}))
+        return Contested(f"{names} owns fields of this object.", detail=words, owners=owners)
     if status == 409:
         return Conflict("The object was changed at the same moment.", detail=words)
     if status == 429:
         pause = float(retry_after) if retry_after and retry_after.isdigit() else None
+        if any(c.get("reason") == "DisruptionBudget" for c in causes):
+            budget = "; ".join(str(c.get("message")) for c in causes)
+            return Refused("A disruption budget does not allow it now.", detail=budget, retry_after=pause)
         return Throttled("The API server asks for fewer requests.", detail=words, retry_after=pause)
     if status in (400, 405, 415, 422):
         return InvalidRequest(f"The API server refused a change: {words[:200]}", detail=words)
@@ -223,3 +356,9 @@ def error_of(status: int, body: Mapping[str, Any], what: str, retry_after: str |
         next_step="Nothing to do: it is tried again by itself.",
         detail=words,
     )
+
+
+def _manager_in(message: str) -> str:
+    """The manager that a FieldManagerConflict names: `conflict with "kubectl" using apps/v1`."""
+    found = re.search(r'conflict with "([^"]*)"', message)
+    return found[1] if found else "somebody"

@@ -222,6 +222,8 @@ class FakeKube:
         except Refusal:
             old = None
         new = apply(old, wanted, manager, force=force)
+        if asked.query.get("dryRun"):
+            return 200, new
         if old is None:
             new["metadata"].setdefault("name", asked.name)
             if asked.kind.namespaced:
