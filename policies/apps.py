@@ -10,7 +10,9 @@ class PoliciesConfig(AppConfig):
         from clusters import extensions
         from core import menu
         from policies import audit_verbs, cluster_links  # noqa: F401  registers the verbs
+        from policies.enforcing import setup as enforcing
 
+        enforcing.register()
         extensions.register_templates(cluster_links.rules_of)
         extensions.register_bulk(cluster_links.TEMPLATE)
         extensions.register_bulk(cluster_links.POLICY)

@@ -17,4 +17,12 @@ verbs.register(
     policy__applied="Applied a policy to {target}",
     policy__mode_changed="Changed what its policy may do to {target}",
     policy__taken_off="Took the policy off {target}",
+    policy__node_wanted="Asked for a node for {target}",
+    policy__removal_begun="Began to take nodes of {target} away",
+    policy__action_done="Changed the nodes of {target}",
+    policy__action_given_up="Gave up a change of the nodes of {target}",
+    policy__action_failed="A change of the nodes of {target} failed",
+    policy__written="Wrote node pools of {target}",
+    policy__given_back="Gave node pools of {target} back as they were",
+    policy__contested="Something changes what a policy wrote in {target}",
 )

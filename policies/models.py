@@ -163,3 +163,6 @@ class PolicyAssignment(UuidModel, OrgOwned):
 
     def __str__(self) -> str:
         return f"{self.policy_id} on {self.cluster_id} ({self.mode})"
+
+
+from policies.enforcing.models import Enforcement, NodeAction, WrittenObject  # noqa: E402, F401  Django looks here

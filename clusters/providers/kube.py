@@ -128,7 +128,7 @@ class HttpKube:
     def list(self, resource: Resource, *, fields: str = "") -> list[Object]:
         return list(self._pages(resource, fields))
 
-    def _pages(self, resource: Resource, fields: str, versions: list[str] | None = None) -> Iterator[Object]:
+    def _pages(self, resource: Resource, fields: str, versions: set[str] | None = None) -> Iterator[Object]:
         """Objects page by page; the list's version is added to `versions`."""
         path = self._path(resource, "", "")
         if path is None:
@@ -145,7 +145,7 @@ class HttpKube:
             if not isinstance(found, list):
                 raise BadAnswer("The API server's list has no items.")
             if versions is not None:
-                versions.append(str((answer.get("metadata") or {}).get("resourceVersion") or ""))
+                versions.add(str((answer.get("metadata") or {}).get("resourceVersion") or ""))
             yield from found
             token = str((answer.get("metadata") or {}).get("continue") or "")
             if not token:
@@ -155,11 +155,11 @@ class HttpKube:
         path = self._path(resource, "", "")
         if path is None:
             return
-        seen: list[str] = []
+        seen: set[str] = set()
         for obj in self._pages(resource, fields, seen):
             yield "ADDED", obj
         query = {"watch": "1", "timeoutSeconds": str(max(1, round(seconds)))}
-        query |= {"resourceVersion": seen[-1]} if seen else {}
+        query["resourceVersion"] = max(seen, default="", key=lambda v: (len(v), v))
         query |= {"fieldSelector": fields} if fields else {}
         yield from self._stream(path, query, seconds)
 
