@@ -25,6 +25,10 @@ CHANGES = (
     "SetInstanceProtection",
     "SuspendProcesses",
     "ResumeProcesses",
+    "CreateFleet",
+    "AttachInstances",
+    "TerminateInstanceInAutoScalingGroup",
+    "TerminateInstances",
 )
 
 

@@ -1,0 +1,239 @@
+"""Taking nodes away: under budgets and marks, through the group, and never leaving a node closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from audit.models import AuditEntry
+from clusters.models import Cluster as Row
+from clusters.services import steering
+from core import clock
+from operations import services as operations
+from operations.models import Operation
+from policies.enforcing import executors, looking, services
+from policies.enforcing.models import Enforcement, NodeAction
+from policies.models import PolicyAssignment
+from tests.personas import Persona
+from tests.policies.enforcing.world import Cloud, Cluster, budget, deployment
+
+pytestmark = [pytest.mark.django_db, pytest.mark.integration]
+
+
+@pytest.fixture
+def fleet(row: Row, kube: Cluster, cloud: Cloud) -> Callable[..., None]:
+    """Three nodes, of which the pods need one."""
+
+    def fill(*objects: Any) -> None:
+        cloud.template_asg("workers", 1, 3, 5)
+        for obj in objects or (deployment("web", 2), deployment("api", 1)):
+            kube.create(obj)
+        kube.live()
+        assert len(kube.all("nodes")) == 3
+
+    return fill
+
+
+def the_action() -> NodeAction:
+    return NodeAction.objects.all_orgs().filter(kind="remove").latest("started_at")
+
+
+def test_a_node_is_emptied_and_ended_through_its_group(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any
+) -> None:
+    fleet()
+    apply_policy()
+    assert looking.plan_cluster(cluster_id=row.id) == "begun"
+    assert looking.plan_cluster(cluster_id=row.id) == "planned", "one at a time"
+    work()
+    action = the_action()
+    assert (action.outcome, action.ended_nodes, action.cordoned) == ("done", action.nodes, [])
+    assert cloud.sizes("workers") == (1, 2, 5, 2), "the group wants one less, so it starts none again"
+    assert len(kube.all("nodes")) == 2
+    assert kube.waiting() == []
+    assert kube.closed() == []
+    looking.plan_cluster(cluster_id=row.id)
+    work()
+    assert cloud.sizes("workers") == (1, 1, 5, 1)
+    assert looking.plan_cluster(cluster_id=row.id) == "planned", "the group is at its minimum"
+    verbs = set(AuditEntry.objects.all_orgs().values_list("verb", flat=True))
+    assert {"policy.removal_begun", "policy.action_done"} <= verbs
+
+
+def test_recommend_only_says_what_it_would_do(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any
+) -> None:
+    fleet()
+    apply_policy("recommend")
+    assert looking.plan_cluster(cluster_id=row.id) == "no report"
+    assert not NodeAction.objects.all_orgs().exists()
+    assert cloud.changes == kube.writes == []
+
+
+def test_a_budget_that_never_allows_it_gives_the_node_back(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet(deployment("web", 3), budget("web"))
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    kube.forever.add("web-pdb")  # after the plan was made: the budget closes for good
+    monkeypatch.setattr(
+        executors.RemoveNodes, "_look_again", lambda self, context, *more: context.checkpoint(looked=True)
+    )
+    work(12)
+    assert len(kube.closed()) == 1, "it waits for the budget, closed"
+    assert "budget" in Operation.objects.all_orgs().get(kind="policy.remove_nodes").step
+    monkeypatch.setattr(executors, "DRAIN_SECONDS", -1.0)
+    work()
+    action = the_action()
+    assert action.outcome == "given_up"
+    assert "web-pdb" in action.words
+    assert kube.closed() == []
+    assert cloud.sizes("workers") == (1, 3, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        (deployment("web", 3, annotations={"karpenter.sh/do-not-disrupt": "true"}), "do-not-disrupt"),
+        (deployment("web", 3, volumes=[{"name": "d", "hostPath": {"path": "/d"}}]), "own disk"),
+        (deployment("web", 3, namespace="kube-system"), "kube-system"),
+    ],
+)
+def test_what_may_not_be_moved_keeps_its_node(
+    what: Any, why: str, row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Even if the plan was blind to it, the last look before an eviction is not."""
+    fleet(what)
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    assert not NodeAction.objects.all_orgs().exists(), "the plan sees it"
+    monkeypatch.setattr(looking, "guarded", lambda facts, *more: facts)
+    monkeypatch.setattr(
+        executors.RemoveNodes, "_look_again", lambda self, context, *more: context.checkpoint(looked=True)
+    )
+    cluster = Row.objects.all_orgs().select_related("organization").get(id=row.id)
+    policy = looking.policy_of(cluster)
+    assert policy is not None
+    node = kube.all("nodes")[0]["metadata"]["name"]
+    assert services.begin(cluster=cluster, policy=policy, kind=looking.Kind.REMOVE, reason="blind", nodes=[node])
+    work()
+    action = the_action()
+    assert action.outcome == "given_up"
+    assert why in action.words
+    assert kube.closed() == []
+    assert len(kube.all("pods")) == 3
+
+
+def test_maintenance_wins_in_the_middle(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any, alice: Persona
+) -> None:
+    fleet(deployment("web", 3), budget("web"))
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    for _ in range(6):
+        work(1)
+        if kube.closed():
+            break
+    steering.begin_maintenance(actor=alice.actor, cluster_id=row.id, reason="upgrade")
+    work()
+    action = the_action()
+    assert (action.outcome, kube.closed()) == ("given_up", [])
+    assert "maintenance" in action.words
+    assert looking.plan_cluster(cluster_id=row.id) == "no report"
+    assert "maintenance" in Enforcement.objects.all_orgs().get().holds
+
+
+def test_a_cancelled_removal_lets_go(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any, alice: Persona
+) -> None:
+    fleet(deployment("web", 3), budget("web"))
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    kube.forever.add("web-pdb")
+    for _ in range(8):
+        work(1)
+        if kube.closed():
+            break
+    assert kube.closed()
+    operation = Operation.objects.all_orgs().get(kind="policy.remove_nodes")
+    operations.cancel_operation(actor=alice.actor, operation_id=operation.id)
+    work()
+    assert kube.closed() == []
+    assert the_action().outcome == "given_up"
+
+
+@pytest.mark.parametrize("status", [409, 500, 503])
+def test_an_api_server_that_falters_delays_and_loses_nothing(
+    status: int, row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any
+) -> None:
+    fleet()
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    kube.fail("/api/v1/nodes/", status=status, times=3)
+    kube.fail("/eviction", status=status, times=2)
+    work()
+    assert the_action().outcome == "done"
+    assert cloud.sizes("workers")[1] == 2
+    assert kube.closed() == []
+
+
+def test_throttling_and_a_group_at_its_minimum(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any
+) -> None:
+    fleet()
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    throttled = b"<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>"
+    answers = [(400, throttled)] * 5
+    cloud.before = lambda what: answers.pop() if what.startswith("Terminate") and answers else None
+    work()
+    assert the_action().outcome == "done"
+    assert answers == []
+    assert cloud.sizes("workers")[1] == 2
+
+
+def test_what_ended_without_a_word_is_found_by_the_sweep(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any
+) -> None:
+    fleet(deployment("web", 3), budget("web"))
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    kube.forever.add("web-pdb")
+    for _ in range(8):
+        work(1)
+        if kube.closed():
+            break
+    Operation.objects.all_orgs().update(status="failed", finished_at=clock.now())  # as if its end was never told
+    assert services.release_forgotten() == 1
+    work()
+    assert kube.closed() == []
+    assert services.release_forgotten() == 0
+
+
+def test_a_node_that_somebody_else_closed_is_left_alone(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any
+) -> None:
+    fleet()
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    name = the_action().nodes[0]
+    kube.change("nodes", "", name, {"spec": {"unschedulable": True}})
+    work()
+    assert the_action().outcome == "given_up"
+    assert kube.get("nodes", "", name)["spec"]["unschedulable"] is True
+
+
+def test_policies_switched_off_stop_what_is_under_way(
+    row: Row, kube: Cluster, cloud: Cloud, fleet: Any, apply_policy: Any, work: Any
+) -> None:
+    fleet(deployment("web", 3), budget("web"))
+    apply_policy()
+    looking.plan_cluster(cluster_id=row.id)
+    PolicyAssignment.objects.all_orgs().update(mode="off")
+    work()
+    assert (the_action().outcome, kube.closed()) == ("given_up", [])
+    assert cloud.sizes("workers") == (1, 3, 5, 3)
