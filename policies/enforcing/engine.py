@@ -13,18 +13,17 @@ from clusters.analysis.facts import ARCH, CAPACITY_TYPE, INSTANCE_TYPE, MIB, Clu
 from clusters.analysis.packing import NodeOffer
 from policies.blueprint import Blueprint
 from policies.catalogue import InstanceType, catalogue
-from policies.document import Budget, Document
 from policies.enforcing.planning import Purchase, Removal, Thought
 from policies.engine.actions import Action
-from policies.engine.budgets import NodeBudget, allowance
+from policies.engine.budgets import allowance
 from policies.engine.consolidation import consolidate
 from policies.engine.due import select_due
+from policies.engine.from_policy import consolidation_settings, provisioning_settings, template_of
 from policies.engine.launching import Launch, Offering, Option, choose_launches
 from policies.engine.memory import Chain, Memory
 from policies.engine.odds import BANDS, Odds
-from policies.engine.settings import Aggressiveness, Consolidation, Method, Provisioning, Strategy
-from policies.engine.template import Purchasing, Template
-from policies.enums import Reason
+from policies.engine.settings import Provisioning
+from policies.engine.template import Template
 from policies.providers.machines import Pool
 from policies.selectors import Applied
 
@@ -32,7 +31,6 @@ MOST_SPOT_POOLS, MOST_ON_DEMAND_POOLS = 15, 5
 MOST_VCPU = 48  # without a template
 LIFECYCLE = "lifecycle"
 _BANDS = tuple(BANDS)
-_TEMPLATES = {"spot": Purchasing.SPOT, "on_demand": Purchasing.ON_DEMAND, "hybrid": Purchasing.HYBRID}
 
 
 class EnginePlanner:
@@ -42,8 +40,8 @@ class EnginePlanner:
         self, facts: ClusterFacts, policy: Applied, *, region: str, refused: Collection[str], now: datetime
     ) -> tuple[Sequence[Purchase], Mapping[str, str]]:
         options = options_for(policy.template, region, zones_of(facts, policy.template))
-        settings = provisioning(policy.document)
-        template = template_of(policy.template)
+        settings = provisioning_settings(policy.document.autoscaling)
+        template = template_of(policy.template) if policy.template else Template()
         gone = {_offering(Pool.of(key)): now + timedelta(hours=1) for key in refused}
         found = choose_launches(facts, options, settings, template, now, no_capacity=gone)
         launches, refusals = list(found.launches), dict(found.refusals)
@@ -103,20 +101,18 @@ class EnginePlanner:
         leaving: int = 0,
         not_ready: int = 0,
     ) -> Thought:
-        settings = consolidation(policy.document, zone)
+        settings = consolidation_settings(policy.document.consolidation, zone)
         options = options_for(policy.template, region, zones_of(facts, policy.template))
-        template = template_of(policy.template)
-        buys = policy.document.consolidation.max_new_nodes > 0 and not policy.template_missing
-        offers = [o.offer for o in options if not template.why_not(o.offer)] if buys and settings.replaces else []
+        template = template_of(policy.template) if policy.template else Template()
+        offers = (
+            [o.offer for o in options if not template.why_not(o.offer)]
+            if settings.replaces and not policy.template_missing
+            else []
+        )
         known = memory_of(memory)
         plan = consolidate(facts, settings, now, offers=offers, memory=known)
-        seen = known.seen(plan.eligible, now)
-        holds: dict[tuple[str, ...], str] = {}
-        for reason in (Reason.EMPTY, Reason.UNDERUTILIZED):
-            mine = replace(settings, budgets=budgets_for(policy.document, reason))
-            chosen = replace(plan, actions=tuple(a for a in plan.actions if a.empty is (reason is Reason.EMPTY)))
-            due = select_due(chosen, facts, mine, now, known, leaving=leaving, not_ready=not_ready)
-            holds |= {a.nodes: due.refusals[a.nodes[0]].words for a in chosen.actions if a not in due.actions}
+        due = select_due(plan, facts, settings, now, known, leaving=leaving, not_ready=not_ready)
+        holds = {a.nodes: due.refusals[a.nodes[0]].words for a in plan.actions if a not in due.actions}
         allowed = allowance(
             settings.budgets, now, settings.zone, total=len(facts.nodes), leaving=leaving, not_ready=not_ready
         )
@@ -124,7 +120,7 @@ class EnginePlanner:
         return Thought(
             tuple(self._removal(a, holds.get(a.nodes, "")) for a in plan.actions),
             {name: why.words for name, why in plan.refusals.items()},
-            values_of(seen),
+            values_of(due.memory),
             words + (f" (budget: {allowed.because})" if allowed.because and not allowed.unreadable else ""),
         )
 
@@ -141,11 +137,11 @@ class EnginePlanner:
                 {first.key: action.new.hourly_price},
             )
         count = len(action.moves)
-        words = "It is empty." if action.empty else f"Its {count} pods fit elsewhere."
-        if len(action.nodes) > 1:
-            words = words.replace("It is", "They are").replace("Its", "Their")
+        pods = "1 pod fits" if count == 1 else f"{count} pods fit"
+        empty = "It is empty." if len(action.nodes) == 1 else "They are empty."
+        words = empty if action.empty else f"{pods} on other nodes."
         if instead is not None:
-            words = f"{count} pods fit on {'one' if len(action.nodes) > 1 else 'a cheaper'} {first_type(instead)}."
+            words = f"{pods} on {'one' if len(action.nodes) > 1 else 'a cheaper'} {first_type(instead)}."
         return Removal(
             action.nodes,
             tuple(m.pod for m in action.moves),
@@ -171,49 +167,6 @@ class EnginePlanner:
 def first_type(purchase: Purchase) -> str:
     """The type that would be bought."""
     return purchase.pools[0].instance_type if purchase.pools else "node"
-
-
-# settings
-
-
-def provisioning(document: Document) -> Provisioning:
-    """What the policy says about buying."""
-    return Provisioning(
-        strategy=Strategy(str(document.autoscaling.strategy)), fall_back=document.autoscaling.on_demand_fallback
-    )
-
-
-def consolidation(document: Document, zone: str) -> Consolidation:
-    """What the policy says about taking away; budgets are read in `zone`."""
-    card = document.consolidation
-    return Consolidation(
-        aggressiveness=Aggressiveness(str(card.level)),
-        method=Method(str(card.method)),
-        stabilization=timedelta(minutes=card.stabilization_minutes),
-        budgets=tuple(map(_budget, card.budgets)),
-        zone=zone,
-    )
-
-
-def budgets_for(document: Document, reason: Reason) -> tuple[NodeBudget, ...]:
-    """The budgets that speak of such a removal."""
-    return tuple(_budget(b) for b in document.consolidation.budgets if not b.reasons or reason in b.reasons)
-
-
-def _budget(budget: Budget) -> NodeBudget:
-    return NodeBudget(budget.nodes, budget.schedule, timedelta(minutes=budget.minutes) if budget.schedule else None)
-
-
-def template_of(blueprint: Blueprint | None) -> Template:
-    """What may be bought."""
-    if blueprint is None:
-        return Template()
-    return Template(
-        families=blueprint.families,
-        architectures=frozenset(str(a) for a in blueprint.architectures),
-        excluded_sizes=blueprint.excluded_sizes,
-        purchasing=_TEMPLATES[str(blueprint.purchasing)],
-    )
 
 
 # what can be bought

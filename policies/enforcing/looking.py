@@ -24,13 +24,14 @@ from clusters.services import reports
 from clusters.services.money import Quote, Quotes
 from clusters.sleeping.kinds import Object, spec_of
 from clusters.sleeping.observe import RESOURCES, resource_of
+from clusters.sleeping.protect import local_claims
 from clusters.sleeping.waiting import is_ready
-from clusters.sleeping.world import instance_of, is_node_scaler, place_of
+from clusters.sleeping.world import World, instance_of, is_node_scaler, place_of
 from core import clock
 from core.providers import ProviderError
 from policies.document import Exemptions, InvalidDocument
-from policies.enforcing import gateway, planning, services
-from policies.enforcing.draining import workload_of
+from policies.enforcing import gateway, planning, pools, services
+from policies.enforcing.draining import counts, why_stays, workload_of
 from policies.enforcing.enums import Engine, Kind
 from policies.enforcing.models import Enforcement, NodeAction
 from policies.enforcing.planning import Purchase, Removal, Thought
@@ -53,6 +54,7 @@ KINDS = (
     "PersistentVolume",
     "PersistentVolumeClaim",
 )
+VOLUMES = ("PersistentVolume", "PersistentVolumeClaim")
 DAEMONS = Resource("apps", "v1", "daemonsets")
 _WIRE = {resource.name: resource for resource in WIRE}
 Tables = dict[str, dict[str, Any]]
@@ -60,12 +62,14 @@ Tables = dict[str, dict[str, Any]]
 
 @dataclass(slots=True)
 class Look:
-    """One look. `machines` maps nodes to instance ids, `groups` instance ids to the groups that hold them."""
+    """One look. `machines` maps nodes to instance ids, `groups` instance ids to the groups that hold them; `kept` says
+    why nodes could not be ended, `pinned` are pods that must not be moved for what only the live objects tell."""
 
     facts: ClusterFacts
     machines: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    pinned: set[str] = field(default_factory=set)
     not_ready: int = 0
     karpenter: bool = False
     scaler: str = ""
@@ -119,6 +123,8 @@ def read_live(cluster: Cluster, kube: KubeApi, groups: NodeGroups | None) -> Loo
     running = [d for d in objects["deployments"] if is_node_scaler(d) and spec_of(d).get("replicas", 1)]
     look.scaler = "/".join(place_of(running[0])) if running else ""
     _keep_without_spare(look)
+    local = local_claims(World({kind: objects[RESOURCES[kind].plural] for kind in VOLUMES}))
+    look.pinned = {"/".join(place_of(p)) for p in objects["pods"] if counts(p) and why_stays(p, Exemptions(), local)}
     return look
 
 
@@ -148,13 +154,15 @@ def read_stored(cluster: Cluster) -> Look | None:
     return look
 
 
-def guarded(facts: ClusterFacts, exemptions: Exemptions, kept: Collection[str] = ()) -> ClusterFacts:
-    """The facts with everything that is exempt, and nodes that must stay, marked as not to be disrupted."""
+def guarded(
+    facts: ClusterFacts, exemptions: Exemptions, kept: Collection[str] = (), pinned: Collection[str] = ()
+) -> ClusterFacts:
+    """The facts with everything that is exempt or pinned, and nodes that must stay, marked as not to be disrupted."""
 
     def judged(pod: Pod) -> Pod:
         if pod.daemonset or pod.mirror or pod.do_not_disrupt or pod.node is None:
             return pod
-        return replace(pod, do_not_disrupt=True) if why_exempt(pod, exemptions) else pod
+        return replace(pod, do_not_disrupt=True) if pod.key in pinned or why_exempt(pod, exemptions) else pod
 
     return replace(
         facts,
@@ -174,7 +182,7 @@ def why_exempt(pod: Pod, exemptions: Exemptions) -> str:
 
 def think(cluster: Cluster, policy: Applied, look: Look, memory: Mapping[str, Any]) -> Thought:
     """What the engine makes of a look."""
-    facts = guarded(look.facts, policy.document.exemptions, look.kept)
+    facts = guarded(look.facts, policy.document.exemptions, look.kept, look.pinned)
     thought = planning.planner().removals(
         facts,
         policy,
@@ -214,6 +222,8 @@ def plan_cluster(*, cluster_id: UUID) -> str:
     except InvalidDocument as bad:
         services.note(cluster, problem=f"The policy cannot be read, so nothing is done: {bad}"[:500])
         return "unreadable"
+    if (why := pools.to_give_back(cluster, policy)) and not why_held(cluster):
+        pools.request(cluster, why)
     if policy is None or policy.mode is Mode.OFF:
         services.note(cluster, plan=[], holds="", problem="", unmanaged={}, planned_at=clock.now())
         return "off"
@@ -231,6 +241,8 @@ def _plan(cluster: Cluster, policy: Applied) -> str:
     if live:
         with gateway.open_kube(cluster) as kube:
             look = read_live(cluster, kube, gateway.open_groups(cluster))
+            if look.karpenter and (why := pools.differs(cluster, policy, kube)):
+                pools.request(cluster, why)
     else:
         look = read_stored(cluster)
     if look is None:
@@ -387,7 +399,7 @@ def _react(cluster: Cluster, policy: Applied, kube: KubeApi) -> list[NodeAction]
         return []
     objects = {"nodes": nodes, "pods": [*waiting, *_neighbours(kube, nodes, waiting)]}
     if any(spec_of(p).get("volumes") for p in waiting):
-        for kind in ("PersistentVolume", "PersistentVolumeClaim"):
+        for kind in VOLUMES:
             objects[RESOURCES[kind].plural] = kube.list(RESOURCES[kind])
     facts = facts_of(cluster, objects, now)
     full = replace(facts, nodes=tuple(replace(n, unschedulable=True) for n in facts.nodes))
@@ -455,7 +467,9 @@ def due_for_plan(every: timedelta) -> list[UUID]:
 
 
 def _bound(fresh: Collection[UUID]) -> list[UUID]:
+    """Clusters under a policy that is on, and those with something to give back."""
     from policies.models import PolicyAssignment
 
-    rows = PolicyAssignment.objects.all_orgs().exclude(mode=Mode.OFF)
-    return list(rows.exclude(cluster_id__in=list(fresh)).values_list("cluster_id", flat=True)[:500])
+    rows = PolicyAssignment.objects.all_orgs().exclude(mode=Mode.OFF).values_list("cluster_id", flat=True)
+    written = pools.WrittenObject.objects.all_orgs().filter(restored_at=None).values_list("cluster_id", flat=True)
+    return [one for one in dict.fromkeys([*rows, *written]) if one not in set(fresh)][:500]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from core import periodic
 from operations import registry
-from policies.enforcing import executors, tasks  # noqa: F401  registers the tasks
+from policies.enforcing import executors, pools, tasks  # noqa: F401  registers the tasks
 
 
 def register() -> None:
     """Orders and sweeps."""
     for executor in executors.EXECUTORS:
         registry.register(executor())
+    registry.register(pools.ApplyPools())
     periodic.register("policies.keep_watch", 10)
     periodic.register("policies.look_for_waiting", 30)
     periodic.register("policies.plan", 30)

@@ -16,6 +16,7 @@ from policies.enforcing.enums import MARK
 from policies.providers.aws_machines import AwsMachines
 from tests.clusters.sleeping.aws import REGION, MotoCloud
 from tests.clusters.sleeping.life import LivingKube, _asg_machines
+from tests.fakes.kube_http import Asked
 from tests.fakes.kube_store import Object, selects
 
 NAME = "lark"
@@ -111,6 +112,11 @@ class Cluster(LivingKube):
         self.boots = True
         self.forever: set[str] = set()
 
+    def answer(self, asked: Asked) -> tuple[int, Any]:
+        if asked.method == "GET" and asked.name and asked.kind.plural == "nodes":
+            self.live()
+        return super().answer(asked)
+
     def live(self) -> None:
         with self.store.lock:
             super().live()
@@ -185,8 +191,9 @@ class Cluster(LivingKube):
             waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             new = {**pod, "status": {"phase": "Pending", "conditions": [waits]}}
         placed = self.store.replace(self.kind("pods"), pod["metadata"]["namespace"], pod["metadata"]["name"], new).obj
-        pod.clear()
-        pod.update(placed)
+        if placed is not pod:
+            pod.clear()
+            pod.update(placed)
 
     def _pods(self) -> None:
         super()._pods()
