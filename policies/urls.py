@@ -3,6 +3,7 @@
 from django.urls import path
 
 from policies import policy_views, template_views
+from policies.enforcing import views as enforcing
 
 app_name = "policies"
 urlpatterns = [
@@ -18,6 +19,7 @@ urlpatterns = [
     path("node-templates/<uuid:template_id>/karpenter.yaml", template_views.karpenter, name="template-karpenter"),
     path("policies/", policy_views.policies, name="policies"),
     path("policies/new", policy_views.new, name="policy-new"),
+    path("policies/clusters/<uuid:cluster_id>/nodes/", enforcing.nodes, name="nodes"),
     path("policies/<uuid:policy_id>/", policy_views.policy, name="policy"),
     path("policies/<uuid:policy_id>/impact", policy_views.impact, name="policy-impact"),
     path("policies/<uuid:policy_id>/clusters", policy_views.clusters, name="policy-clusters"),

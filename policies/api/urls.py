@@ -6,6 +6,7 @@ from django.urls import URLPattern, path
 from rest_framework.views import APIView
 
 from policies.api import views
+from policies.enforcing import views as enforcing
 
 
 def both(route: str, view: type[APIView], name: str) -> list[URLPattern]:
@@ -30,5 +31,6 @@ urlpatterns: list[URLPattern] = [
     *both(f"{POLICY}/versions", views.VersionsView, "policy-versions"),
     *both(f"{POLICY}/versions/<int:number>/restore", views.RestoreView, "policy-restore"),
     *both(CLUSTER, views.ClusterPolicyView, "cluster-policy"),
+    *both(f"{CLUSTER}/nodes", enforcing.NodesView, "cluster-policy-nodes"),
     *both(f"{CLUSTER}/impact", views.ImpactView, "cluster-policy-impact"),
 ]

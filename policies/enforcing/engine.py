@@ -64,28 +64,18 @@ class EnginePlanner:
         now: datetime,
     ) -> Purchase:
         """The choice with what comes after it: the next best pools for the same pods, at last on-demand if allowed."""
-        pods = set(launch.pods)
-        same = replace(facts, pods=tuple(p for p in facts.pods if p.node is not None or p.key in pods))
-        ranked: list[Option] = [launch.option]
-        spot = launch.option.offer.lifecycle is Lifecycle.SPOT
-        rounds = [(False, MOST_SPOT_POOLS if spot else MOST_ON_DEMAND_POOLS)]
+        lifecycle = launch.option.offer.lifecycle
+        spot = lifecycle is Lifecycle.SPOT
+        alike = [o for o in launch.alternatives if o.offer.lifecycle is lifecycle]
+        ranked = [launch.option, *alike][: MOST_SPOT_POOLS if spot else MOST_ON_DEMAND_POOLS]
         if spot and settings.fall_back:
-            rounds.append((True, MOST_ON_DEMAND_POOLS))
-        out = dict(gone)
-        for fallen_back, most in rounds:
-            count = 0 if fallen_back else 1
-            while count < most:
-                out.update({option.key: now + timedelta(hours=1) for option in ranked})
-                found = choose_launches(
-                    same, options, settings, template, now, no_capacity=out, fallen_back=fallen_back
-                )
-                if not found.launches or set(found.launches[0].pods) != pods:
-                    break
-                option = found.launches[0].option
-                if not fallen_back and (option.offer.lifecycle is Lifecycle.SPOT) != spot:
-                    break
-                ranked.append(option)
-                count += 1
+            pods = set(launch.pods)
+            same = replace(facts, pods=tuple(p for p in facts.pods if p.node is not None or p.key in pods))
+            found = choose_launches(same, options, settings, template, now, no_capacity=gone, fallen_back=True)
+            if found.launches and set(found.launches[0].pods) == pods:
+                last = found.launches[0]
+                ranked += [last.option, *last.alternatives][:MOST_ON_DEMAND_POOLS]
+        ranked = list({option.key: option for option in ranked}.values())
         prices = {_pool(option.offer).key: option.offer.hourly_price for option in ranked}
         return Purchase(launch.pods, tuple(_pool(o.offer) for o in ranked), prices, launch.because)
 
@@ -183,7 +173,7 @@ def zones_of(facts: ClusterFacts, blueprint: Blueprint | None) -> tuple[str, ...
 def options_for(blueprint: Blueprint | None, region: str, zones: tuple[str, ...]) -> tuple[Option, ...]:
     """Everything that the template allows and the catalogue has a price for in the region, in every zone."""
     known = catalogue()
-    found = []
+    found: list[Option] = []
     for kind in known.types.values():
         price = known.price(kind.name, region)
         if price is None or not _allowed(kind, blueprint):

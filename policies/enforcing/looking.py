@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from agent.wire.resources import RESOURCES as WIRE
 from clusters.analysis.facts import ClusterFacts, Pod
 from clusters.facts import cluster_facts
+from clusters.inventory.live import tables_of
 from clusters.models import Cluster, ClusterNode, Summary
 from clusters.providers.groups import Group, GroupKind, NodeGroups
 from clusters.providers.kube import KubeApi, Resource
@@ -33,7 +33,7 @@ from policies.document import Exemptions, InvalidDocument
 from policies.enforcing import gateway, planning, pools, services
 from policies.enforcing.draining import counts, why_stays, workload_of
 from policies.enforcing.enums import Engine, Kind
-from policies.enforcing.models import Enforcement, NodeAction
+from policies.enforcing.models import Enforcement, NodeAction, WrittenObject
 from policies.enforcing.planning import Purchase, Removal, Thought
 from policies.enforcing.rules import policy_of, why_held, why_not
 from policies.enums import Mode
@@ -56,8 +56,6 @@ KINDS = (
 )
 VOLUMES = ("PersistentVolume", "PersistentVolumeClaim")
 DAEMONS = Resource("apps", "v1", "daemonsets")
-_WIRE = {resource.name: resource for resource in WIRE}
-Tables = dict[str, dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -76,24 +74,6 @@ class Look:
 
 
 # reading
-
-
-def tables_of(objects: Mapping[str, Sequence[Object]]) -> Tables:
-    """The records that a report would hold, by collection, from live objects by plural."""
-    tables: Tables = {}
-    for plural, found in objects.items():
-        resource = _WIRE.get(plural)
-        for obj in found if resource else ():
-            assert resource is not None
-            try:
-                built = resource.built(obj)
-            except (KeyError, TypeError):
-                continue
-            if built.record is not None:
-                tables.setdefault(resource.collection, {})[built.key] = built.record
-            if built.spec is not None:
-                tables.setdefault("specs", {})[built.spec_key] = built.spec
-    return tables
 
 
 def facts_of(cluster: Cluster, objects: Mapping[str, Sequence[Object]], now: datetime) -> ClusterFacts:
@@ -471,5 +451,5 @@ def _bound(fresh: Collection[UUID]) -> list[UUID]:
     from policies.models import PolicyAssignment
 
     rows = PolicyAssignment.objects.all_orgs().exclude(mode=Mode.OFF).values_list("cluster_id", flat=True)
-    written = pools.WrittenObject.objects.all_orgs().filter(restored_at=None).values_list("cluster_id", flat=True)
+    written = WrittenObject.objects.all_orgs().filter(restored_at=None).values_list("cluster_id", flat=True)
     return [one for one in dict.fromkeys([*rows, *written]) if one not in set(fresh)][:500]

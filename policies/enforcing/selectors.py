@@ -92,7 +92,11 @@ def _with_ledger(actor: Actor, cluster: Cluster, actions: list[NodeAction]) -> l
     )
     rows = []
     for action in actions:
-        before = [p for began, ended, p in known if began <= action.started_at and (ended is None or ended > action.started_at)]
+        before = [
+            p
+            for began, ended, p in known
+            if began <= action.started_at and (ended is None or ended > action.started_at)
+        ]
         done = action.ended_at is not None and action.outcome == Outcome.DONE
         after = [p for began, _, p in known if done and began > action.started_at and _settled(action, began)]
         rows.append(ActionRow(action, before[-1] if before else None, after[0] if after else None))

@@ -52,6 +52,8 @@ def cloud(_moto: Cloud) -> Iterator[Cloud]:
     _moto.changes.clear()
     _moto.full.clear()
     _moto.fleets.clear()
+    _moto.tokens.clear()
+    _moto.code = "InsufficientInstanceCapacity"
     moto_api_backend.reset()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode
 
 from policies.catalogue import catalogue
@@ -31,6 +31,29 @@ class Cloud(MotoCloud):
         self.full: set[tuple[str, str]] = set()
         self.code = "InsufficientInstanceCapacity"
         self.fleets: list[list[str]] = []
+        self.tokens: dict[str, tuple[Any, bytes]] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        inner = self._app
+
+        def once(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            """The same ClientToken buys once, which moto does not know."""
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            token = dict(parse_qsl(body.decode(errors="replace"))).get("ClientToken", "")
+            if b"Action=CreateFleet&" not in body or not token:
+                return inner(environ, start)  # type: ignore[no-any-return]
+            if token not in self.tokens:
+                held: list[Any] = []
+                answer = b"".join(inner(environ, lambda *said: held.append(said)))
+                self.tokens[token] = (held[0], answer)
+            said, answer = self.tokens[token]
+            start(*said)
+            return [answer]
+
+        self._app = once  # type: ignore[assignment]
+        return self
 
     def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
