@@ -118,6 +118,8 @@ class ProviderWords:
 
 PROVIDERS: Mapping[str, ProviderWords] = {
     "vast": ProviderWords("Vast.ai", "server-bolt"),
+    "aws": ProviderWords("EC2", "brand-aws"),
+    "gcp": ProviderWords("Compute Engine", "cloud"),
     "docker": ProviderWords("Local Docker", "brand-docker", shares_folders=True, stopped_is_billed=False),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from accounts.models import CloudAccount
 from accounts.providers.base import Connection
 from core import encryption
 from core.providers import AuthenticationFailed, InvalidRequest
+from costs.models import CatalogPrice
 from gpu_fleet.enums import StorageKind, provider_words
 from gpu_fleet.models import FleetSettings, Machine, Rental, Standby
 from gpu_fleet.providers import ssh
@@ -39,7 +41,17 @@ def open_provider(account: CloudAccount) -> GpuProvider:
     with _lock:
         _kept[account.id] = (stamp, connection)
     rules = FleetSettings.objects.for_org(account.organization_id).first()
-    return provider_for(connection, local_hourly=rules.local_hourly if rules else None)
+    return provider_for(
+        connection,
+        local_hourly=rules.local_hourly if rules else None,
+        prices=_prices(credentials.provider, credentials.region) if credentials.provider in ("aws", "gcp") else None,
+    )
+
+
+def _prices(provider: str, region: str) -> dict[str, Decimal]:
+    """The newest on-demand price of each type in the price book, USD an hour."""
+    rows = CatalogPrice.objects.filter(provider=provider, region=region, lifecycle="on_demand", currency="USD")
+    return dict(rows.order_by("as_of").values_list("instance_type", "hourly"))
 
 
 def login(rental: Rental, private_key: str) -> str:

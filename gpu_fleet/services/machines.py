@@ -98,7 +98,7 @@ def create_machine(
         raise NotFound("There is no such cloud account.")
     errors: dict[str, list[str]] = {}
     if account.provider not in GPU_PROVIDERS:
-        errors["account_id"] = ["Choose a Vast.ai or Docker account."]
+        errors["account_id"] = ["Choose a Vast.ai, Docker, AWS or Google Cloud account."]
     if not _NAME.fullmatch(name):
         errors["name"] = ["Small letters, digits and hyphens, at most 60."]
     if idle_minutes is not None and not 1 <= idle_minutes <= 1440:
