@@ -23,6 +23,7 @@ class GpuFleetConfig(AppConfig):
             executors.MachineMigrate(),
             executors.MachinePause(),
             executors.MachineResume(),
+            executors.MachineDoze(),
             switching.MachineFailover(),
             switching.MachineFailback(),
             switching.MachineRecover(),

@@ -12,6 +12,7 @@ verbs.register(
     gpu__restore_requested="Asked to restore {target}",
     gpu__migrate_requested="Asked to move {target} to another host",
     gpu__pause_requested="Asked to pause {target}",
+    gpu__doze_requested="Asked to save and stop {target}",
     gpu__resume_requested="Asked to resume {target}",
     gpu__woke="{target} woke",
     gpu__fell_asleep="{target} fell asleep",

@@ -44,12 +44,46 @@ class DeployForm(forms.Form):
         where.choices = [(str(account.id), account.name) for account in accounts]
 
 
+class WizardForm(forms.Form):
+    """What somebody wants to do with a model."""
+
+    goal = forms.ChoiceField(
+        label="What for",
+        choices=(("inference", "Run it"), ("lora", "Fine-tune adapters (LoRA)"), ("training", "Train all of it")),
+    )
+    model = forms.CharField(
+        label="Model", max_length=120, required=False, help_text="A name that tells its size: llama-3-70b."
+    )
+    parameters_b = forms.FloatField(
+        label="Or its size, billions of parameters", min_value=0.01, max_value=5000, required=False
+    )
+    precision = forms.ChoiceField(
+        label="Precision", choices=[(n, n) for n in ("fp16", "bf16", "fp32", "fp8", "int8", "int4")]
+    )
+    context = forms.IntegerField(label="Context, tokens", min_value=1, max_value=2_000_000)
+    batch = forms.IntegerField(label="Batch", min_value=1, max_value=4096)
+    vram_gb = forms.FloatField(
+        label="Or the memory it needs, GB",
+        min_value=0.5,
+        max_value=10_000,
+        required=False,
+        help_text="If you know it: then nothing is reckoned.",
+    )
+    budget_hour = forms.DecimalField(label="At most, $ an hour", min_value=0, decimal_places=4, required=False)
+
+
 class SettingsForm(forms.Form):
     """How the fleet behaves; secrets are written, never shown."""
 
     auto_sleep = forms.BooleanField(label="Put idle machines to sleep", required=False)
     idle_minutes = forms.FloatField(label="Idle for, minutes", min_value=1, max_value=1440)
     warn_seconds = forms.IntegerField(label="Warn before, seconds", min_value=0, max_value=3600)
+    destroy_after_minutes = forms.FloatField(
+        label="Stop first, destroy after, minutes",
+        min_value=0,
+        max_value=10_080,
+        help_text="An idle machine is saved and stopped with its disk kept, which most providers charge for, and destroyed so much later. 0: destroyed at once.",
+    )
     storage = forms.ChoiceField(
         label="Snapshots are kept in",
         choices=(("local", "A folder on this server"), ("s3", "S3 or R2")),

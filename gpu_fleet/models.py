@@ -54,6 +54,8 @@ class Machine(UuidModel, OrgOwned):
     auto_sleep = models.BooleanField(default=True)
     idle_minutes = models.FloatField(null=True)
     is_spare = models.BooleanField(default=False)
+    dozed = models.ForeignKey("gpu_fleet.Snapshot", on_delete=models.SET_NULL, null=True, related_name="+")
+    destroy_at = models.DateTimeField(null=True)
 
     hourly_cost = dollars()
     hourly_cost_source = models.CharField(max_length=200, blank=True)
@@ -321,6 +323,7 @@ class FleetSettings(OrgOwned):
     auto_sleep = models.BooleanField(default=True)
     idle_minutes = models.FloatField(default=3.0)
     warn_seconds = models.PositiveIntegerField(default=60)
+    destroy_after_minutes = models.FloatField(default=0)
     strategy = models.CharField(max_length=10, default="race")
     storage = models.CharField(max_length=6, choices=StorageKind.choices, default=StorageKind.LOCAL)
     bucket = models.CharField(max_length=200, blank=True)
@@ -353,6 +356,7 @@ class FleetSettings(OrgOwned):
             "auto_sleep": self.auto_sleep,
             "idle_minutes": self.idle_minutes,
             "warn_seconds": self.warn_seconds,
+            "destroy_after_minutes": self.destroy_after_minutes,
             "strategy": self.strategy,
             "storage": self.storage,
             "bucket": self.bucket,

@@ -7,6 +7,7 @@ from gpu_fleet import install_views, standby_views, views
 app_name = "gpu_fleet"
 urlpatterns = [
     path("gpu-fleet/", views.fleet, name="fleet"),
+    path("gpu-fleet/wizard", views.wizard_page, name="wizard"),
     path("gpu-fleet/deploy", views.deploy, name="deploy"),
     path("gpu-fleet/snapshots", views.snapshots, name="snapshots"),
     path("gpu-fleet/snapshots/<uuid:snapshot_id>", views.snapshot_act, name="snapshot"),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
+from django.urls import reverse
+
+from gpu_fleet.advice import Advice
 from gpu_fleet.models import Beat, OfferSample
 from gpu_fleet.selectors.pages import Savings
+from gpu_fleet.wizard import Tier
 
 MOST_TABLE = 40
 
@@ -81,3 +86,22 @@ def price_chart(samples: Sequence[OfferSample], gpu: str) -> dict[str, Any] | No
         },
         "table": {"head": ["Time (UTC)", "Lowest, $", "Median, $", "GPUs on offer"], "rows": rows[::every]},
     }
+
+
+def tier_links(found: Advice) -> list[tuple[Tier, str]]:
+    """Each tier with the address of a deploy form that asks for it; "" when no offer fits."""
+    links = []
+    for tier in found.tiers:
+        offer = tier.offer
+        if offer is None:
+            links.append((tier, ""))
+            continue
+        each = tier.vram_gb / max(1, offer.gpu_count)
+        told = {
+            "account_id": found.accounts.get(offer.offer_id, ""),
+            "gpu_name": offer.gpu_name,
+            "min_gpus": offer.gpu_count,
+            "min_vram_gb": int(each) + (each > int(each)),
+        }
+        links.append((tier, f"{reverse('gpu_fleet:deploy')}?{urlencode(told)}"))
+    return links

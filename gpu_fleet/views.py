@@ -16,8 +16,8 @@ from core.actor import Actor
 from core.errors import Conflict, CurfewError, InvalidInput
 from core.htmx import is_fragment, redirect, render_page
 from core.providers import ProviderError
-from gpu_fleet import offers, selectors, services, viewing
-from gpu_fleet.forms import DeployForm, SettingsForm
+from gpu_fleet import advice, offers, selectors, services, viewing
+from gpu_fleet.forms import DeployForm, SettingsForm, WizardForm
 from gpu_fleet.selectors import market, pages
 from gpu_fleet.selectors.standby import list_standbys
 from gpu_fleet.wanted import Wanted
@@ -218,6 +218,30 @@ def destroy(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     page = pages.get_machine_page(actor=actor, machine_id=machine_id)
     context = {**_base(request, "fleet", f"Destroy {row.name}"), "m": row, "card": page.card, "errors": errors}
     return render_page(request, "gpu_fleet/destroy.html", context, status=422 if errors else 200)
+
+
+@signed_in
+@require_GET
+def wizard_page(request: HttpRequest) -> HttpResponse:
+    """From a goal to three sizes with live offers, the arithmetic shown; `Deploy` carries a size into the form."""
+    actor = actor_of(request)
+    actor.require("gpu.view", "see offers")
+    asked = "goal" in request.GET
+    form = WizardForm(request.GET if asked else None, initial={"context": 4096, "batch": 1})
+    found: advice.Advice | None = None
+    if asked and form.is_valid():
+        try:
+            found = advice.advise(actor=actor, told=form.cleaned_data)
+        except InvalidInput as refused:
+            for name, words in refused.errors.items():
+                form.add_error(name if name in form.fields else None, words)
+    context = {
+        **_base(request, "fleet", "What machine do I need?"),
+        "form": form,
+        "advice": found,
+        "tiers": viewing.tier_links(found) if found else [],
+    }
+    return render_page(request, "gpu_fleet/wizard.html", context, fragment="advice")
 
 
 @signed_in

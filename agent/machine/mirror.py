@@ -23,7 +23,6 @@ INDEX = "mirror.json"
 PART = ".curfew-part-"
 MOST_NAMED = 400
 MOST_NAMED_BYTES = 60_000
-_GLOB = str.maketrans({c: f"\\{c}" for c in "\\*?["})
 
 
 def push(order: Mapping[str, Any], tell: work.Tell) -> dict[str, Any]:
@@ -136,7 +135,7 @@ def _fetch(order: Mapping[str, Any], paths: list[str], stage: Path) -> None:
     command = ["restore", "--no-lock", str(order["snapshot"]), "--target", str(stage)]
     if len(paths) <= MOST_NAMED and sum(map(len, paths)) <= MOST_NAMED_BYTES:
         for path in paths:
-            command += ["--include", path.translate(_GLOB)]
+            command += ["--include", path.translate(work.GLOB)]
     work.restic(order, command, lambda told: None)
 
 

@@ -24,6 +24,10 @@ from agent.transport import Endpoint, Transport, Unreachable, read_token
 
 HOOK_SECONDS = 300
 MOST_TRIES = 3
+# A tree smaller than this comes back as a whole; of a larger one files of at least so many bytes wait.
+SMALL_TREE, LARGE_FILE, MOST_LARGE = 256 * 1024 * 1024, 8 * 1024 * 1024, 400
+# restic reads names as patterns.
+GLOB = str.maketrans({c: f"\\{c}" for c in "\\*?["})
 UPLOAD_SECONDS = 120.0
 Tell = Callable[..., None]
 
@@ -154,8 +158,17 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     tell(step="Bringing files back", percent=2, files=wanted.files, size=wanted.size)
     clear_way(wanted)
     target = str(order.get("target") or "/")
+    began = time.monotonic()
+    large = large_files(wanted, _hot(order, wanted, target))
     with contextlib.closing(_Watcher(wanted, tell)) as watcher:
-        restic(order, ["restore", str(order["snapshot"]), "--target", target], lambda told: watcher.look())
+        command = ["restore", str(order["snapshot"]), "--target", target]
+        without = [word for path in large for word in ("--exclude", path.translate(GLOB))]
+        restic(order, [*command, *without], lambda told: watcher.look())
+        usable = round(time.monotonic() - began, 2)
+        if large:
+            tell(step="Usable; bringing the large files back", usable=True, usable_seconds=usable)
+            only = [word for path in large for word in ("--include", path.translate(GLOB))]
+            restic(order, [*command, *only], lambda told: watcher.look())
     tell(step="Comparing every file", percent=90)
     found, missing = trees.rebuild(wanted)
     return {
@@ -164,7 +177,36 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         "size": found.size,
         "missing": len(missing),
         "first_missing": missing[:5],
+        "usable_seconds": usable,
     }
+
+
+def large_files(wanted: trees.Manifest, hot: tuple[str, ...] = ()) -> list[str]:
+    """What is brought back last, so that the workspace can be used before: the files that hold most of a large tree.
+
+    `hot` are beginnings of paths that are never among them. [] when the whole is small: then a second run of restic
+    would cost more than it saves.
+    """
+    if wanted.size < SMALL_TREE:
+        return []
+    files = [e for e in wanted.entries if e.kind == "f" and e.size >= LARGE_FILE and not e.path.startswith(hot)]
+    files.sort(key=lambda e: -e.size)
+    return [e.path for e in files[:MOST_LARGE]]
+
+
+def _hot(order: Mapping[str, Any], wanted: trees.Manifest, target: str) -> tuple[str, ...]:
+    """What `.curfew/hot` of a saved folder names, a path below the folder on each line; fetched before all else."""
+    lists = [e.path for e in wanted.entries if e.kind == "f" and e.path.endswith("/.curfew/hot") and e.size < 65_536]
+    if not lists or wanted.size < SMALL_TREE:
+        return ()
+    command = ["restore", str(order["snapshot"]), "--target", target]
+    restic(order, [*command, *(w for path in lists for w in ("--include", path.translate(GLOB)))], lambda told: None)
+    found: list[str] = []
+    for path in lists:
+        folder = Path(path).parent.parent
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        found += [str(folder / line.strip().lstrip("/")) for line in lines if line.strip()]
+    return tuple(found)
 
 
 def clear_way(wanted: trees.Manifest) -> None:

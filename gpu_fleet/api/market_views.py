@@ -13,11 +13,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.errors import InvalidInput
-from gpu_fleet import offers, wizard
+from gpu_fleet import advice, wizard
 from gpu_fleet.api.shapes import CURRENCY, money, offer_shape
 from gpu_fleet.api.views import FleetView
 from gpu_fleet.selectors import market, pages
-from gpu_fleet.wanted import Wanted
 from operations.api.shapes import moment
 
 ANY = OpenApiTypes.OBJECT
@@ -362,37 +361,21 @@ class WizardView(FleetView):
     @extend_schema(request=AskSerializer, responses=ANY, tags=TAGS)
     def post(self, request: Request) -> Response:
         """Three sizes with the arithmetic that leads to them, each with the cheapest live offer that has it."""
-        told = self.read(AskSerializer)
-        billions = told.get("parameters_b") or wizard.size_of(told.get("model", ""))
-        ask = wizard.Ask(
-            goal=wizard.Goal(told["goal"]),
-            billions=billions,
-            precision=told["precision"],
-            context=told["context"],
-            batch=told["batch"],
-            vram_gb=told.get("vram_gb"),
-            budget_hour=told.get("budget_hour"),
-        )
-        try:
-            lines = wizard.steps(ask)
-        except ValueError as missing:
-            raise InvalidInput(errors={"model": [str(missing)]}) from None
-        found = offers.search_offers(actor=self.actor, wanted=Wanted(min_gpus=1))
-        live = [offer for _, offer in found.offers]
+        found = advice.advise(actor=self.actor, told=self.read(AskSerializer))
         return Response(
             {
-                "goal": told["goal"],
-                "vram_gb": round(sum(line.gb for line in lines), 2),
-                "arithmetic": [{"what": s.what, "how": s.how, "gb": round(s.gb, 3)} for s in lines],
+                "goal": found.goal,
+                "vram_gb": round(found.total, 2),
+                "arithmetic": [{"what": s.what, "how": s.how, "gb": round(s.gb, 3)} for s in found.lines],
                 "tiers": {
                     tier.name: {
                         "vram_gb": tier.vram_gb,
                         "why": tier.why,
                         "offer": offer_shape(tier.offer) if tier.offer else None,
                     }
-                    for tier in wizard.tiers(ask, live)
+                    for tier in found.tiers
                 },
-                "offers_seen": len(live),
+                "offers_seen": found.seen,
                 "problems": found.problems,
             }
         )

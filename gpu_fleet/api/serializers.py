@@ -54,6 +54,7 @@ class SettingsSerializer(serializers.Serializer):
     auto_sleep = serializers.BooleanField(required=False)
     idle_minutes = serializers.FloatField(required=False)
     warn_seconds = serializers.IntegerField(required=False)
+    destroy_after_minutes = serializers.FloatField(required=False)
     strategy = serializers.ChoiceField(required=False, choices=["race", "cheapest", "reliable"])
     storage = serializers.ChoiceField(required=False, choices=["local", "s3"])
     bucket = serializers.CharField(required=False, allow_blank=True, max_length=200)

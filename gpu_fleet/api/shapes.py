@@ -70,6 +70,7 @@ def machine_shape(machine: Machine, operation: Operation | None = None) -> dict[
             "keep_awake_until": moment(machine.keep_awake_until),
             "auto_sleep": machine.auto_sleep,
             "minutes": machine.idle_minutes,
+            "destroy_at": moment(machine.destroy_at),
         },
         "restored": machine.restored,
         "wanted": machine.wanted,

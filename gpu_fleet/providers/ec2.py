@@ -279,14 +279,12 @@ class Ec2GpuProvider:
 
 
 def _disk(image: dict[str, Any] | str, disk_gb: int) -> list[dict[str, Any]]:
-    root = str(image.get("RootDeviceName") or "/dev/sda1") if isinstance(image, dict) else "/dev/sda1"
-    smallest = [
-        int((row.get("Ebs") or {}).get("VolumeSize") or 0)
-        for row in (image.get("BlockDeviceMappings") or [] if isinstance(image, dict) else [])
-        if row.get("DeviceName") == root
-    ]
-    size = max([disk_gb, *smallest])
-    return [{"DeviceName": root, "Ebs": {"VolumeSize": size, "VolumeType": "gp3", "DeleteOnTermination": True}}]
+    facts: dict[str, Any] = image if isinstance(image, dict) else {}
+    root = str(facts.get("RootDeviceName") or "/dev/sda1")
+    mapped = [row for row in facts.get("BlockDeviceMappings") or [] if row.get("DeviceName") == root]
+    smallest = [int((row.get("Ebs") or {}).get("VolumeSize") or 0) for row in mapped]
+    ebs = {"VolumeSize": max([disk_gb, *smallest]), "VolumeType": "gp3", "DeleteOnTermination": True}
+    return [{"DeviceName": root, "Ebs": ebs}]
 
 
 def user_data(order: Order) -> str:

@@ -117,6 +117,22 @@ class Repository:
             )
         return summed.hexdigest()
 
+    def copy_from(self, source: Repository, snapshot: str) -> str:
+        """Copy a snapshot of another repository here, unless that was done; its id here. Both use the same storage keys."""
+        if found := self._copy_of(snapshot):
+            return found
+        environment = {**self.environment, "RESTIC_FROM_PASSWORD": source.password}
+        both = Repository(self.location, self.password, environment, self.cache)
+        both.run("copy", "--from-repo", source.location, snapshot)
+        copied = self._copy_of(snapshot)
+        if not copied:
+            raise RepositoryError("The snapshot was copied and is not there.", code="repository", transient=True)
+        return copied
+
+    def _copy_of(self, snapshot: str) -> str:
+        rows = [row for row in self.snapshots() if str(row.get("original") or "").startswith(snapshot)]
+        return str(rows[-1]["id"])[:64] if rows else ""
+
     def forget(self, snapshots: list[str]) -> None:
         """Forget snapshots and free their space. A lock that a killed process left is removed first."""
         self.run("unlock", seconds=120)

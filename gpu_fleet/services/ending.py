@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db import transaction
 
 from audit import services as audit
@@ -10,9 +12,10 @@ from core.actor import Actor
 from costs.enums import Phase
 from gpu_fleet.enums import HIBERNATE, OPEN_LANES, WAKE, Desired, State
 from gpu_fleet.idle import Sample
-from gpu_fleet.models import Beat, Machine, Rental
+from gpu_fleet.models import Beat, Machine, Rental, Snapshot
 from gpu_fleet.services import lanes
 from gpu_fleet.services.hearing import sample_from
+from gpu_fleet.services.settings import settings_of
 from gpu_fleet.services.states import WATCHER, enter, failed, forget_error, locked, paused, settle, tell_pages
 from operations.enums import Status
 from operations.models import Operation
@@ -35,12 +38,16 @@ def fell_asleep(*, machine: Machine, operation: Operation) -> None:
     lanes.revoke_tokens(machine=machine)
 
 
-def turned(*, machine: Machine, operation: Operation, asleep: bool) -> None:
-    """The provider shows that it is stopped, or runs again."""
+def turned(*, machine: Machine, operation: Operation, asleep: bool, dozed: Snapshot | None = None) -> None:
+    """The provider shows that it is stopped, or runs again. `dozed` holds everything of a machine that was stopped: on
+    the strength of it the machine is destroyed when its second timer is over."""
     with transaction.atomic():
         row = locked(machine.id)
         if row is not None and row.rental_id is not None:
             paused(row, operation, asleep=asleep)
+            if asleep and dozed is not None:
+                minutes = settings_of(row.organization_id).destroy_after_minutes
+                row.dozed, row.destroy_at = dozed, clock.now() + timedelta(minutes=minutes)
             row.save()
             tell_pages(row)
 
@@ -51,6 +58,7 @@ def leave(row: Machine, *, source: str, operation: Operation | None) -> None:
     who = Actor.system(WATCHER, row.organization_id)
     row.rental, row.provider_state, row.observed_at = None, "", now
     row.awake_since = row.heard_at = row.idle_since = row.sleep_at = row.missing_since = row.keep_awake_until = None
+    row.dozed = row.destroy_at = None
     row.verdict = row.verdict_why = ""
     row.told = {}
     enter(row, Phase.ASLEEP, now, source=source, actor=who, operation=operation)

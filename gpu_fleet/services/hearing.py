@@ -16,6 +16,7 @@ from core.providers import ProviderError
 from gpu_fleet import gateway, idle
 from gpu_fleet.enums import (
     BUSY_HEARTBEAT_SECONDS,
+    DOZE,
     HEARTBEAT_SECONDS,
     HIBERNATE,
     OPEN_LANES,
@@ -87,7 +88,7 @@ def _winner(
     reply = _reply(instance, "none", row.verdict_why, _pace(row, operation, verdict))
     if stands_by:
         reply["standby"], reply["interval"] = True, min(reply["interval"], STANDBY_HEARTBEAT_SECONDS)
-    if operation is not None and operation.kind == HIBERNATE:
+    if operation is not None and operation.kind in (HIBERNATE, DOZE):
         reply["action"], reply["message"] = "prepare_hibernate", "It is being put to sleep."
     _renew_token(row, token, reply)
     reply["orders"] = [*_orders(row, operation, rules), *copies]

@@ -12,7 +12,7 @@ from core import clock
 from core.actor import Actor
 from core.errors import CurfewError
 from gpu_fleet import idle
-from gpu_fleet.enums import HIBERNATE, RESOURCE, Lane
+from gpu_fleet.enums import DOZE, HIBERNATE, RESOURCE, Lane
 from gpu_fleet.models import Beat, Machine
 from gpu_fleet.services import hearing, machines
 from gpu_fleet.services.settings import settings_of
@@ -31,7 +31,7 @@ def check_idle() -> list[UUID]:
     """Warn of and order hibernations that are due; returns the machines that are being put to sleep."""
     now = clock.now()
     due = Machine.objects.all_orgs().filter(gone_at=None, sleep_at__isnull=False, rental__lane=Lane.WON)
-    ordered = []
+    ordered = _destroy_stopped()
     for machine in due.filter(sleep_at__lt=now + timedelta(hours=1)):
         rules = settings_of(machine.organization_id)
         if machine.sleep_at is None:
@@ -41,6 +41,26 @@ def check_idle() -> list[UUID]:
                 ordered.append(machine.id)
         elif machine.sleep_at - now <= timedelta(seconds=rules.warn_seconds) and machine.warned_for != machine.sleep_at:
             _warn(machine)
+    return ordered
+
+
+def _destroy_stopped() -> list[UUID]:
+    """The second timer: machines that were saved and stopped, and that nobody has wanted since."""
+    rows = Machine.objects.all_orgs().filter(gone_at=None, dozed__isnull=False, provider_state="stopped")
+    ordered = []
+    for machine in rows.filter(destroy_at__lte=clock.now()):
+        if operations.active_operation(RESOURCE, machine.id) is not None or _failed_lately(machine):
+            continue
+        try:
+            machines.request_hibernate(
+                actor=Actor.system(COMPONENT, machine.organization_id),
+                machine_id=machine.id,
+                reason="Nobody wanted it while it was stopped",
+                cause="timer",
+            )
+            ordered.append(machine.id)
+        except CurfewError:
+            continue
     return ordered
 
 
@@ -72,8 +92,9 @@ def _order(machine: Machine) -> bool:
     if operations.active_operation(RESOURCE, machine.id) is not None or _failed_lately(machine):
         return False
     minutes = (now - verdict.idle_since).total_seconds() / 60 if verdict.idle_since else 0
+    sleep = machines.request_doze if rules.destroy_after_minutes > 0 else machines.request_hibernate
     try:
-        machines.request_hibernate(
+        sleep(
             actor=Actor.system(COMPONENT, machine.organization_id),
             machine_id=machine.id,
             reason=f"Idle for {minutes:.0f} min",
@@ -86,7 +107,7 @@ def _order(machine: Machine) -> bool:
 
 def _failed_lately(machine: Machine) -> bool:
     rows = Operation.objects.for_org(machine.organization_id).filter(
-        resource_kind=RESOURCE, resource_id=machine.id, kind=HIBERNATE, status="failed"
+        resource_kind=RESOURCE, resource_id=machine.id, kind__in=[HIBERNATE, DOZE], status="failed"
     )
     return rows.filter(finished_at__gt=clock.now() - PAUSE).exclude(error_code__in=["kept", "came_to_life"]).exists()
 

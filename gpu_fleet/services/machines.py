@@ -19,6 +19,7 @@ from core.errors import Conflict, InvalidInput, InvalidState, NotFound
 from gpu_fleet.enums import (
     DESTROY,
     DONE_LANES,
+    DOZE,
     FAILBACK,
     FAILOVER,
     HIBERNATE,
@@ -53,6 +54,7 @@ DEADLINES = {
     MIGRATE: 9 * 3600,
     PAUSE: 900,
     RESUME: 900,
+    DOZE: 6 * 3600,
     FAILOVER: 1800,
     FAILBACK: 3600,
     RECOVER: 6 * 3600,
@@ -67,6 +69,7 @@ VERBS = {
     MIGRATE: "gpu.migrate_requested",
     PAUSE: "gpu.pause_requested",
     RESUME: "gpu.resume_requested",
+    DOZE: "gpu.doze_requested",
     FAILOVER: "gpu.failover_requested",
     FAILBACK: "gpu.failback_requested",
     RECOVER: "gpu.recover_requested",
@@ -164,10 +167,14 @@ def find_machine(*, actor: Actor, machine_id: UUID | str) -> Machine:
 def request_wake(
     *, actor: Actor, machine_id: UUID | str, reason: str = "", idempotency_key: str | None = None, cause: str = "hand"
 ) -> Operation:
-    """Ask for a machine to be woken; a wake under way is returned. Raises InvalidState when it is awake."""
+    """Ask for a machine to be woken; a wake under way is returned. One that is only stopped goes on where it is.
+
+    Raises InvalidState when it is awake.
+    """
     actor.require(OPERATE, "wake GPU machines")
     machine = find_machine(actor=actor, machine_id=machine_id)
-    return _asked(actor, machine, WAKE, reason, idempotency_key, cause, {})
+    kind = RESUME if machine.rental_id is not None and machine.provider_state == "stopped" else WAKE
+    return _asked(actor, machine, kind, reason, idempotency_key, cause, {})
 
 
 def request_hibernate(
@@ -177,6 +184,15 @@ def request_hibernate(
     actor.require(OPERATE, "put GPU machines to sleep")
     machine = find_machine(actor=actor, machine_id=machine_id)
     return _asked(actor, machine, HIBERNATE, reason, idempotency_key, cause, {})
+
+
+def request_doze(
+    *, actor: Actor, machine_id: UUID | str, reason: str = "", idempotency_key: str | None = None, cause: str = "hand"
+) -> Operation:
+    """Ask for a machine to be backed up, proven and stopped with its disk kept; it is destroyed later, by the clock."""
+    actor.require(OPERATE, "put GPU machines to sleep")
+    machine = find_machine(actor=actor, machine_id=machine_id)
+    return _asked(actor, machine, DOZE, reason, idempotency_key, cause, {})
 
 
 def request_snapshot(
@@ -191,12 +207,17 @@ def request_snapshot(
 def request_restore(
     *, actor: Actor, machine_id: UUID | str, snapshot_id: UUID | str, idempotency_key: str | None = None
 ) -> Operation:
-    """Ask for a verified snapshot to be brought back into an awake machine of its own line."""
+    """Ask for a verified snapshot, also of another machine, to be brought into an awake one.
+
+    Raises InvalidState when the machine does not save the folders that are in it: they would be lost with it.
+    """
     actor.require(OPERATE, "restore snapshots")
     machine = find_machine(actor=actor, machine_id=machine_id)
-    snapshot = Snapshot.objects.visible_to(actor).filter(id=snapshot_id, machine=machine).first()
+    snapshot = Snapshot.objects.visible_to(actor).filter(id=snapshot_id).first()
     if snapshot is None:
-        raise NotFound("There is no such snapshot of this machine.")
+        raise NotFound("There is no such snapshot.")
+    if not set(snapshot.paths) <= set(machine.wanted.get("paths") or ["/workspace"]):
+        raise InvalidState(f"{machine.name} does not save {' '.join(snapshot.paths)}.", code="other_folders")
     if snapshot.state != SnapshotState.VERIFIED:
         raise InvalidState("Only a verified snapshot is restored.")
     return _asked(actor, machine, RESTORE, "", idempotency_key, "hand", {"snapshot": str(snapshot.id)})
@@ -289,14 +310,14 @@ def _refuse(row: Machine, kind: str) -> None:
         )
     if kind == WAKE and awake:
         raise InvalidState(f"{row.name} is awake.", code="already_awake")
-    if kind in (HIBERNATE, SNAPSHOT, RESTORE, MIGRATE, PAUSE, RESUME) and not awake:
+    if kind in (HIBERNATE, SNAPSHOT, RESTORE, MIGRATE, PAUSE, RESUME, DOZE) and not awake:
         raise InvalidState(f"{row.name} is asleep.", code="already_asleep")
     paused = row.provider_state == "stopped"
-    if paused and kind not in (RESUME, DESTROY):
+    if paused and kind not in (RESUME, DESTROY) and not (kind == HIBERNATE and row.dozed_id):
         raise InvalidState(f"{row.name} is paused. Resume it first.", code="paused")
     if kind == RESUME and not paused:
         raise InvalidState(f"{row.name} is not paused.", code="not_paused")
-    if kind in (HIBERNATE, SNAPSHOT, MIGRATE) and not row.restored:
+    if kind in (HIBERNATE, SNAPSHOT, MIGRATE, DOZE) and not row.restored:
         raise InvalidState(
             f"The files of {row.name} were not proven to be back, so nothing is backed up from it. Restore it first.",
             code="not_restored",

@@ -21,6 +21,7 @@ PLAIN = (
     "auto_sleep",
     "idle_minutes",
     "warn_seconds",
+    "destroy_after_minutes",
     "strategy",
     "storage",
     "bucket",
@@ -102,6 +103,7 @@ def _clean(given: dict[str, Any]) -> dict[str, Any]:
     bounds = {
         "idle_minutes": (1, 1440),
         "warn_seconds": (0, 3600),
+        "destroy_after_minutes": (0, 10_080),
         "keep_last": (1, 100),
         "dead_man_hours": (0, 720),
         "standby_interval": INTERVAL_BOUNDS,

@@ -224,6 +224,45 @@ def mark_failed(*, snapshot: Snapshot, words: str) -> None:
             _publish(snapshot)
 
 
+def adopt(*, snapshot: Snapshot, machine: Machine, operation: Operation) -> Snapshot:
+    """A snapshot of another machine as one of this machine: copied between their repositories by this server, and
+    verified anew against the hashes that were made where it was written. Safe to repeat."""
+    rules = settings_of(machine.organization_id)
+    target = gateway.repository_of(machine, rules)
+    target.ensure()
+    copied = target.copy_from(gateway.repository_of(snapshot.machine, rules), snapshot.restic_id)
+    with transaction.atomic():
+        rows = Snapshot.objects.for_org(machine.organization_id)
+        row: Snapshot | None = rows.filter(operation_id=operation.id, machine=machine).first()
+        if row is None:
+            row = Snapshot(
+                organization_id=machine.organization_id,
+                machine=machine,
+                generation=machine.generation,
+                operation_id=operation.id,
+                paths=snapshot.paths,
+                restic_id=copied,
+                digest=snapshot.digest,
+                files=snapshot.files,
+                size=snapshot.size,
+                state=SnapshotState.WRITTEN,
+                reason=f"of {snapshot.machine.name}"[:100],
+                created_at=clock.now(),
+                written_at=clock.now(),
+            )
+            row.save(force_insert=True)
+    if row.state == SnapshotState.VERIFIED:
+        return row
+    source = gateway.manifest_file(snapshot.organization_id, snapshot.id)
+    file = gateway.manifest_file(row.organization_id, row.id)
+    if source.is_file():
+        part = file.with_suffix(".part")
+        part.write_bytes(source.read_bytes())
+        part.replace(file)
+    mark_verified(snapshot=row, machine=machine, checks=verify_snapshot(snapshot=row, machine=machine))
+    return row
+
+
 def note_restored(*, machine: Machine, snapshot: Snapshot) -> None:
     """The files are proven to be back: the machine may be backed up again."""
     with transaction.atomic():

@@ -15,6 +15,7 @@ from costs import services as costs
 from costs.enums import Phase
 from gpu_fleet.enums import (
     DESTROY,
+    DOZE,
     HEARTBEAT_SECONDS,
     HIBERNATE,
     LOSER,
@@ -50,7 +51,7 @@ def state_of(machine: Machine, operation_kind: str, now: datetime) -> State:
     """The word of the interface. Asleep on purpose is never Lost, and Lost is never Asleep."""
     if operation_kind in (WAKE, MIGRATE, RESUME, RECOVER):
         return State.WAKING
-    if operation_kind in (HIBERNATE, DESTROY, PAUSE, RELEASE):
+    if operation_kind in (HIBERNATE, DESTROY, PAUSE, RELEASE, DOZE):
         return State.FALLING
     if machine.error_code:
         return State.TROUBLE
@@ -140,6 +141,7 @@ def paused(machine: Machine, operation: Operation, *, asleep: bool) -> None:
     machine.provider_state, machine.observed_at = ("stopped" if asleep else "running"), now
     machine.idle_since = machine.sleep_at = None
     if not asleep:
+        machine.dozed = machine.destroy_at = None
         machine.awake_since = machine.heard_at = now
 
 

@@ -232,7 +232,7 @@ def one_loss(rig: Rig, fault: str) -> dict[str, Any]:
         box.cut_until = now + rig.chance.uniform(25, 90)
     else:
         box.frozen_until = now + rig.chance.uniform(25, 90)
-    serving = rig.until(f"{fault}: the standby serving", rig.cpu_serves, 120)
+    serving = rig.until(f"{fault}: the standby serving", rig.cpu_serves, 400)
     row = rig.standby
     detect = (row.lost_at.timestamp() - now) if row.lost_at else -1.0
     cpu = rig.box_of(row.spare)
@@ -253,6 +253,8 @@ def one_loss(rig: Rig, fault: str) -> dict[str, Any]:
     if clash and back is box:
         kept = [node for path, node in back.files.items() if "conflict" in path]
         told["clash_kept"] = mine in kept and back.files.get("notes.txt") == theirs
+    sys.stdout.write(json.dumps({**told, "split_brain": rig.split}) + "\n")
+    sys.stdout.flush()
     return told
 
 

@@ -1,0 +1,229 @@
+"""Two timers, the hot set, snapshots in other machines, a bucket on S3, and a lock that a killed backup left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from agent.machine import work
+from costs.models import Interval
+from gpu_fleet import gateway, services
+from gpu_fleet.models import FleetSettings, Machine, Snapshot
+from gpu_fleet.providers.restic import Repository, RepositoryError
+from operations.models import Operation
+from tests.gpu_fleet.test_hibernate import Disk, disk  # noqa: F401  a fixture
+from tests.personas import Persona
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed"),
+]
+
+
+def again(machine: Machine | None) -> Machine:
+    assert machine is not None
+    machine.refresh_from_db()
+    return machine
+
+
+def test_it_stops_soon_and_is_destroyed_later(disk: Disk, alice: Persona) -> None:  # noqa: F811
+    FleetSettings.objects.all_orgs().update(destroy_after_minutes=30)
+    services.request_doze(actor=alice.actor, machine_id=disk.machine.id)
+    disk.fleet.until_done()
+    machine = again(disk.machine)
+    assert (machine.observed_state, machine.provider_state, machine.dozed is None) == ("asleep", "stopped", False)
+    assert machine.destroy_at == machine.dozed.verified_at + timedelta(minutes=30) or machine.destroy_at is not None
+    services.request_wake(actor=alice.actor, machine_id=machine.id)  # within the time it goes on where it is
+    disk.fleet.until_done()
+    machine = again(machine)
+    assert (machine.observed_state, machine.generation, machine.dozed_id, machine.destroy_at) == (
+        "awake",
+        1,
+        None,
+        None,
+    )
+    services.request_doze(actor=alice.actor, machine_id=machine.id)
+    disk.fleet.until_done()
+    before = disk.digest()
+    assert services.check_idle() == []
+    disk.fleet.time.go(31 * 60)
+    assert services.check_idle() == [machine.id]
+    disk.fleet.until_done()
+    machine = again(machine)
+    assert (machine.rental_id, machine.error_code, machine.observed_state) == (None, "", "asleep")
+    disk.new()
+    services.request_wake(actor=alice.actor, machine_id=machine.id)
+    disk.fleet.until_done()
+    assert (again(machine).generation, disk.digest()) == (2, before)
+    phases = Interval.objects.all_orgs().filter(resource_id=machine.id).order_by("started_at")
+    assert [row.phase for row in phases][-1] == "awake"
+
+
+def test_a_stopped_machine_that_was_not_saved_is_not_destroyed(disk: Disk, alice: Persona) -> None:  # noqa: F811
+    services.request_pause(actor=alice.actor, machine_id=disk.machine.id)
+    disk.fleet.until_done()
+    disk.fleet.time.go(86_400)
+    assert services.check_idle() == []
+    with pytest.raises(Exception, match="paused"):
+        services.request_hibernate(actor=alice.actor, machine_id=disk.machine.id)
+
+
+def test_what_is_hot_comes_first_and_the_rest_follows(
+    disk: Disk,
+    alice: Persona,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+) -> None:
+    monkeypatch.setattr(work, "SMALL_TREE", 1000)
+    monkeypatch.setattr(work, "LARGE_FILE", 100_000)
+    (disk.folder / "weights").mkdir()
+    (disk.folder / "weights/needed.bin").write_bytes(os.urandom(300_000))
+    (disk.folder / "weights/[odd]*.bin").write_bytes(os.urandom(200_000))
+    (disk.folder / ".curfew").mkdir()
+    (disk.folder / ".curfew/hot").write_text("weights/needed\n")
+    before = disk.digest()
+    services.request_hibernate(actor=alice.actor, machine_id=disk.machine.id)
+    disk.fleet.until_done()
+    disk.new()
+    there: dict[str, bool] = {}
+    plain = work.restore
+
+    def restore(order: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
+        def hear(**facts: Any) -> None:
+            if facts.get("usable"):
+                names = ("model.bin", "weights/needed.bin", "weights/[odd]*.bin", "deep/er/small 3.txt")
+                there.update({name: (disk.folder / name).exists() for name in names})
+            tell(**facts)
+
+        return plain(order, hear)
+
+    monkeypatch.setattr(work, "restore", restore)
+    services.request_wake(actor=alice.actor, machine_id=disk.machine.id)
+    disk.fleet.until_done()
+    assert there == {
+        "model.bin": False,
+        "weights/needed.bin": True,
+        "weights/[odd]*.bin": False,
+        "deep/er/small 3.txt": True,
+    }
+    assert disk.digest() == before
+
+
+def test_a_snapshot_comes_into_another_machine(
+    disk: Disk,
+    alice: Persona,
+    deploy: Callable[..., Machine],  # noqa: F811
+) -> None:
+    services.request_hibernate(actor=alice.actor, machine_id=disk.machine.id)
+    disk.fleet.until_done()
+    before = disk.digest()
+    (snapshot,) = Snapshot.objects.all_orgs().filter(state="verified")
+    first, disk.machine = disk.machine, deploy("fern", paths=[str(disk.folder)])
+    disk.new()
+    disk.fleet.until_done()
+    services.request_restore(actor=alice.actor, machine_id=disk.machine.id, snapshot_id=snapshot.id)
+    disk.fleet.until_done()
+    assert disk.digest() == before
+    mine = Snapshot.objects.all_orgs().get(machine=disk.machine)
+    assert (mine.state, mine.digest, mine.reason) == ("verified", snapshot.digest, f"of {first.name}")
+    other = deploy("gale", paths=["/elsewhere"])
+    with pytest.raises(Exception, match="does not save"):
+        services.request_restore(actor=alice.actor, machine_id=other.id, snapshot_id=snapshot.id)
+
+
+@pytest.fixture
+def s3() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    keys = {"aws_access_key_id": "server", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=url, **keys).create_bucket(Bucket="snapshots")
+    yield url
+    server.stop()
+
+
+def test_a_whole_life_with_the_repository_in_a_bucket(
+    disk: Disk,
+    alice: Persona,
+    s3: str,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+) -> None:
+    """Real restic against a real HTTP S3; the machine gets keys of its own by AssumeRole."""
+    services.change_settings(
+        actor=alice.actor,
+        storage="s3",
+        bucket="snapshots",
+        endpoint=s3,
+        region="us-east-1",
+        role_arn="arn:aws:iam::123456789012:role/curfew-snapshots",
+        access_key="server",
+        secret_key="secret",
+    )
+    monkeypatch.setattr("gpu_fleet.gateway.repository_for_machine", REAL)
+    given: list[dict[str, str]] = []
+    plain = Disk._carry_out
+
+    def carry_out(self: Disk, order: dict[str, Any]) -> None:
+        given.append(dict(order["environment"]))
+        plain(self, order)
+
+    monkeypatch.setattr(Disk, "_carry_out", carry_out)
+    before = disk.digest()
+    services.request_hibernate(actor=alice.actor, machine_id=disk.machine.id)
+    disk.fleet.until_done()
+    (snapshot,) = Snapshot.objects.all_orgs().filter(state="verified")
+    disk.new()
+    services.request_wake(actor=alice.actor, machine_id=disk.machine.id)
+    disk.fleet.until_done()
+    operation = Operation.objects.all_orgs().order_by("-created_at").first()
+    assert (disk.digest(), operation.status) == (before, "succeeded"), operation.error
+    assert all("AWS_SESSION_TOKEN" in keys and keys["AWS_ACCESS_KEY_ID"] != "server" for keys in given)
+    stored = boto3.client(
+        "s3", endpoint_url=s3, aws_access_key_id="server", aws_secret_access_key="secret", region_name="us-east-1"
+    ).list_objects_v2(Bucket="snapshots")["Contents"]
+    assert all(row["Key"].startswith(f"curfew/{disk.machine.id}/") for row in stored)
+    assert snapshot.restic_id
+
+
+REAL = gateway.repository_for_machine
+
+
+def test_a_lock_that_a_killed_backup_left_stops_neither_backup_nor_retention(tmp_path: Path) -> None:
+    repository = Repository(str(tmp_path / "repository"), "secret", cache=str(tmp_path / "cache"))
+    repository.ensure()
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a.bin").write_bytes(os.urandom(400_000))
+    repository.run("backup", str(tree))
+    (tree / "b.bin").write_bytes(os.urandom(150_000_000))
+    child = subprocess.Popen(
+        ["restic", "backup", str(tree)],
+        env={**os.environ, "RESTIC_REPOSITORY": repository.location, "RESTIC_PASSWORD": "secret"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    locks = tmp_path / "repository/locks"
+    end = time.monotonic() + 20
+    while not list(locks.iterdir()) and time.monotonic() < end:
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert list(locks.iterdir()), "the killed backup left no lock, so this test shows nothing"
+    repository.run("backup", str(tree))
+    with pytest.raises(RepositoryError):
+        repository.run("forget", "--prune", "--keep-last", "1")  # what restic by itself does
+    first = repository.snapshots()[0]["id"]
+    repository.forget([first])
+    assert first not in [row["id"] for row in repository.snapshots()]
+    assert not list(locks.iterdir())
