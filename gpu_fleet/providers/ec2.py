@@ -160,16 +160,15 @@ class Ec2GpuProvider:
     def _image(self, kind: str) -> dict[str, Any]:
         owner, name = IMAGES[kind]
         with self._errors("DescribeImages"):
-            rows = self._client().describe_images(Owners=[owner], Filters=[{"Name": "name", "Values": [name]}])[
-                "Images"
-            ]
+            answer = self._client().describe_images(Owners=[owner], Filters=[{"Name": "name", "Values": [name]}])
+            rows: list[dict[str, Any]] = list(need(answer, "Images"))
         if not rows:
             raise InvalidRequest(
                 "AWS shows no image for this machine.",
                 code="no_machine_image",
                 next_step="Name an AMI when you deploy the machine.",
             )
-        return dict(max(rows, key=lambda row: str(row.get("CreationDate") or "")))
+        return max(rows, key=lambda row: str(row.get("CreationDate") or ""))
 
     @staticmethod
     def _group(client: Any) -> str:

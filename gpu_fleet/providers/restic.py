@@ -133,9 +133,13 @@ class Repository:
         rows = [row for row in self.snapshots() if str(row.get("original") or "").startswith(snapshot)]
         return str(rows[-1]["id"])[:64] if rows else ""
 
-    def forget(self, snapshots: list[str]) -> None:
-        """Forget snapshots and free their space. A lock that a killed process left is removed first."""
-        self.run("unlock", seconds=120)
+    def forget(self, snapshots: list[str], *, alone: bool = False) -> None:
+        """Forget snapshots and free their space. A lock that a killed process left is removed first.
+
+        One of another host counts as alive for half an hour. `alone` says that the caller knows better: nothing
+        writes here now, so whatever lock there is was left by a machine that is gone.
+        """
+        self.run("unlock", *(["--remove-all"] if alone else []), seconds=120)
         self.run("forget", "--prune", "--", *snapshots)
 
     def size(self) -> int:

@@ -20,7 +20,7 @@ from core.errors import InvalidState, NotFound
 from core.live import publish
 from gpu_fleet import gateway
 from gpu_fleet.enums import OPERATE, TOPIC, SnapshotState
-from gpu_fleet.models import Machine, Snapshot
+from gpu_fleet.models import Machine, Snapshot, Standby
 from gpu_fleet.providers.restic import Repository
 from gpu_fleet.services.settings import settings_of
 from operations import services as operations
@@ -325,7 +325,9 @@ def delete_snapshot(*, actor: Actor, snapshot_id: UUID | str) -> None:
 def _forget(machine: Machine, rows: list[Snapshot]) -> None:
     written = [row.restic_id for row in rows if row.restic_id]
     if written:
-        gateway.repository_of(machine, settings_of(machine.organization_id)).forget(written)
+        # no operation is under way; only a standby's copy could be writing
+        copied = Standby.objects.for_org(machine.organization_id).filter(machine=machine, enabled=True).exists()
+        gateway.repository_of(machine, settings_of(machine.organization_id)).forget(written, alone=not copied)
     with transaction.atomic():
         ids = [row.id for row in rows]
         Snapshot.objects.for_org(machine.organization_id).filter(id__in=ids).update(

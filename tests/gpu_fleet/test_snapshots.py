@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +21,11 @@ from gpu_fleet import gateway, services
 from gpu_fleet.models import FleetSettings, Machine, Snapshot
 from gpu_fleet.providers.restic import Repository, RepositoryError
 from operations.models import Operation
-from tests.gpu_fleet.test_hibernate import Disk, disk  # noqa: F401  a fixture
+from tests.gpu_fleet.test_hibernate import Disk
+from tests.gpu_fleet.test_hibernate import disk as disk_fixture
 from tests.personas import Persona
 
+disk = disk_fixture
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed"),
@@ -37,13 +38,14 @@ def again(machine: Machine | None) -> Machine:
     return machine
 
 
-def test_it_stops_soon_and_is_destroyed_later(disk: Disk, alice: Persona) -> None:  # noqa: F811
+def test_it_stops_soon_and_is_destroyed_later(disk: Disk, alice: Persona) -> None:
     FleetSettings.objects.all_orgs().update(destroy_after_minutes=30)
     services.request_doze(actor=alice.actor, machine_id=disk.machine.id)
     disk.fleet.until_done()
     machine = again(disk.machine)
     assert (machine.observed_state, machine.provider_state, machine.dozed is None) == ("asleep", "stopped", False)
-    assert machine.destroy_at == machine.dozed.verified_at + timedelta(minutes=30) or machine.destroy_at is not None
+    left = machine.destroy_at - disk.fleet.time.now
+    assert timedelta(minutes=28) < left <= timedelta(minutes=30)
     services.request_wake(actor=alice.actor, machine_id=machine.id)  # within the time it goes on where it is
     disk.fleet.until_done()
     machine = again(machine)
@@ -70,7 +72,7 @@ def test_it_stops_soon_and_is_destroyed_later(disk: Disk, alice: Persona) -> Non
     assert [row.phase for row in phases][-1] == "awake"
 
 
-def test_a_stopped_machine_that_was_not_saved_is_not_destroyed(disk: Disk, alice: Persona) -> None:  # noqa: F811
+def test_a_stopped_machine_that_was_not_saved_is_not_destroyed(disk: Disk, alice: Persona) -> None:
     services.request_pause(actor=alice.actor, machine_id=disk.machine.id)
     disk.fleet.until_done()
     disk.fleet.time.go(86_400)
@@ -82,7 +84,7 @@ def test_a_stopped_machine_that_was_not_saved_is_not_destroyed(disk: Disk, alice
 def test_what_is_hot_comes_first_and_the_rest_follows(
     disk: Disk,
     alice: Persona,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(work, "SMALL_TREE", 1000)
     monkeypatch.setattr(work, "LARGE_FILE", 100_000)
@@ -122,7 +124,7 @@ def test_what_is_hot_comes_first_and_the_rest_follows(
 def test_a_snapshot_comes_into_another_machine(
     disk: Disk,
     alice: Persona,
-    deploy: Callable[..., Machine],  # noqa: F811
+    deploy: Callable[..., Machine],
 ) -> None:
     services.request_hibernate(actor=alice.actor, machine_id=disk.machine.id)
     disk.fleet.until_done()
@@ -157,7 +159,7 @@ def test_a_whole_life_with_the_repository_in_a_bucket(
     disk: Disk,
     alice: Persona,
     s3: str,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Real restic against a real HTTP S3; the machine gets keys of its own by AssumeRole."""
     services.change_settings(
@@ -207,23 +209,30 @@ def test_a_lock_that_a_killed_backup_left_stops_neither_backup_nor_retention(tmp
     (tree / "a.bin").write_bytes(os.urandom(400_000))
     repository.run("backup", str(tree))
     (tree / "b.bin").write_bytes(os.urandom(150_000_000))
+    # on another host, as far as restic can tell: its lock counts as alive for half an hour
     child = subprocess.Popen(
-        ["restic", "backup", str(tree)],
+        ["unshare", "--uts", "sh", "-c", 'hostname gone && exec restic backup "$0"', str(tree)],
         env={**os.environ, "RESTIC_REPOSITORY": repository.location, "RESTIC_PASSWORD": "secret"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     locks = tmp_path / "repository/locks"
     end = time.monotonic() + 20
-    while not list(locks.iterdir()) and time.monotonic() < end:
+    while not _written(locks) and time.monotonic() < end and child.poll() is None:
         time.sleep(0.005)
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.wait()
-    assert list(locks.iterdir()), "the killed backup left no lock, so this test shows nothing"
+    if not _written(locks):
+        pytest.skip("a host of another name cannot be played here")
     repository.run("backup", str(tree))
-    with pytest.raises(RepositoryError):
-        repository.run("forget", "--prune", "--keep-last", "1")  # what restic by itself does
+    with pytest.raises(RepositoryError, match="could not be used"):
+        repository.forget([repository.snapshots()[0]["id"]])
     first = repository.snapshots()[0]["id"]
-    repository.forget([first])
+    repository.forget([first], alone=True)
     assert first not in [row["id"] for row in repository.snapshots()]
-    assert not list(locks.iterdir())
+    assert not _written(locks)
+
+
+def _written(locks: Path) -> list[str]:
+    """Whole locks; one that is being written has a longer name."""
+    return [file.name for file in locks.iterdir() if len(file.name) == 64]
