@@ -130,7 +130,7 @@ def get_fleet(*, actor: Actor, search: str = "", state: str = "") -> Fleet:
         states[row.observed_state] += 1
     month = _sums(actor, ids)
     cards = _cards(actor, rows, active)
-    awake = [card for card in cards if card.machine.rental_id]
+    awake = [card for card in cards if card.machine.rental_id and card.machine.provider_state != "stopped"]
     spares = [card.standby for card in cards if card.standby is not None and card.standby.hourly is not None]
     racing = next((r for r in rows if r.id in active and active[r.id].kind == WAKE and r.rental_id is None), None)
     needle = search.strip().lower()
