@@ -238,6 +238,7 @@ def _plan(cluster: Cluster, policy: Applied) -> str:
     services.note(
         cluster,
         engine=engine,
+        preview=_preview(cluster, policy, look, held),
         holds=held[:300],
         problem="",
         memory=dict(thought.memory) or row.memory,
@@ -249,6 +250,14 @@ def _plan(cluster: Cluster, policy: Applied) -> str:
     if not live or held or engine is not Engine.DIRECT:
         return "planned"
     return "begun" if _begin(cluster, policy, look, thought.removals) else "planned"
+
+
+def _preview(cluster: Cluster, policy: Applied, look: Look, held: str) -> list[dict[str, Any]]:
+    """Where a policy recommends: what it would write for Karpenter, asked of the API server as a dry run."""
+    if held or policy.mode is not Mode.RECOMMEND or not look.karpenter or not gateway.reaches(cluster):
+        return []
+    with gateway.open_kube(cluster) as kube:
+        return pools.preview(cluster, policy, kube)
 
 
 def _begin(cluster: Cluster, policy: Applied, look: Look, removals: Sequence[Removal]) -> NodeAction | None:

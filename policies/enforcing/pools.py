@@ -241,8 +241,8 @@ def preview(cluster: Cluster, policy: Applied, kube: KubeApi) -> list[dict[str, 
         new = kube.apply(resource, "", one.name, one.obj, manager=MANAGER, force=True, dry_run=True)
         old = kube.get(resource, "", one.name)
         changes = [change.values() for change in karpenter.diff(old, new, one.obj)]
-        shown.append({"object": one.title, "made": old is None, "changes": changes})
-    return [*shown, *({"note": note} for note in notes)]
+        shown.append({"object": one.title, "made": old is None, "changes": changes, "note": ""})
+    return [*shown, *({"object": "", "made": False, "changes": [], "note": note} for note in notes)]
 
 
 def _open(cluster: Cluster) -> list[WrittenObject]:

@@ -123,6 +123,7 @@ def nodes_shape(view: NodesView) -> dict[str, Any]:
         "currency": "USD",
         "potential_monthly": f"{view.potential_monthly:.2f}",
         "recommendations": view.plan,
+        "preview": view.state.preview,
         "unmanaged": view.unmanaged,
         "actions": [_action_shape(row) for row in view.actions],
         "written": [

@@ -1,12 +1,12 @@
-"""Removals of nodes, broken at every write: SIGKILL of the worker's process, 409, 500, no answer, a lost answer.
+"""Removals and launches of nodes, broken at every write: SIGKILL of the worker's process, 409, 500, no answer, a lost answer.
 
     python -m tests.campaigns.policy_drains
     python -m tests.campaigns.policy_drains --points 12
 
-A cluster of four nodes, with pods under a budget, on the fake API server and moto over HTTP. Each trial takes one node away and
-breaks one write of it in one way; a quarter of the trials also close the budget for good, so that the removal must be given
-up. Afterwards the action has ended, no node is closed or carries our hold, no pod is lost, and the group wants exactly the
-machines it has. Prints JSON; exit code 1 when anything differs, or when a point was never met.
+A cluster on the fake API server and moto over HTTP: four nodes, one of which is taken away under a budget that lets one pod go
+at a time, or one node and a pod that waits for another. Each trial breaks one write in one way; a quarter of the removals also
+meet a budget that closes for good, and must be given up. Afterwards the action has ended, no node is closed or carries our
+hold, no pod is lost, no machine was bought twice or forgotten, and the group wants exactly the machines it has. Prints JSON; exit code 1 when anything differs, or when a point was never met.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from tests.campaigns.hibernate_crash import (
     run_to_end,
 )
 
-ORDER = "remove"
-REPLICAS = 6
+REMOVE, LAUNCH = "remove", "launch"
+REPLICAS = 12
 
 
 class DrainNursery(Nursery):
@@ -120,6 +120,7 @@ class Campaign:
         self.kube = Cluster(self.cloud)
         self.kube.up()
         self.row = self._database()
+        self.cloud.tokens.clear()
         lead_to(self.kube.url, self.cloud.url)
         self.nursery = DrainNursery(self.kube.url, self.cloud.url)
         self._hook()
@@ -190,19 +191,21 @@ class Campaign:
         self.kube.before, self.kube.after = before, lambda line: str(self.breaker.leave()) and None
         self.cloud.before, self.cloud.after = cloud_before, cloud_after
 
-    def trial(self, armed: dict[Write, str], *, blocked: bool = False) -> None:
-        """One removal, broken where armed; then judge."""
+    def trial(self, order: str, armed: dict[Write, str], *, blocked: bool = False) -> None:
+        """One action, broken where armed; then judge."""
         from operations.enums import ACTIVE
         from operations.models import Operation
         from policies.enforcing import looking
         from policies.enforcing.models import NodeAction
 
-        self._build()
-        self.breaker.armed, mets = {}, len(self.breaker.met)
-        self.breaker.begin(ORDER)
-        looking.plan_cluster(cluster_id=self.row.id)
-        action = NodeAction.objects.all_orgs().filter(kind="remove").latest("started_at")
-        self.breaker.begin(ORDER)
+        self.breaker.armed = {}
+        self._build(order)
+        if order == REMOVE:
+            looking.plan_cluster(cluster_id=self.row.id)
+        else:
+            looking.react(cluster_id=self.row.id)
+        action = NodeAction.objects.all_orgs().filter(kind=order).latest("started_at")
+        self.breaker.begin(order)
         self.breaker.armed = dict(armed)
         if blocked:
             Operation.objects.all_orgs().filter(id=action.operation_id).update(state={"looked": True})
@@ -218,15 +221,14 @@ class Campaign:
         title = f"{list(armed.items())} {'blocked' if blocked else ''}"
         if self.breaker.armed and not blocked:
             self.findings.append(f"never met: {title}")
-        self._judge(action, title, blocked=blocked, met=len(self.breaker.met) - mets)
+        self._judge(action, title, blocked=blocked)
 
-    def _build(self) -> None:
-        """A fresh cluster: four nodes, of which the pods need two."""
+    def _build(self, order: str) -> None:
+        """A fresh cluster."""
         from moto.moto_api._internal.models import moto_api_backend
 
         from tests.policies.enforcing.world import NAME, budget, deployment
 
-        self.breaker.armed = {}
         moto_api_backend.reset()
         self.cloud.prepare(NAME)
         self.kube.forever.clear()
@@ -234,13 +236,13 @@ class Campaign:
             if table.kind.plural != "namespaces":
                 table.objects.clear()
                 table.order = None
-        self.cloud.template_asg("workers", 1, 4, 6)
-        self.kube.create(deployment("web", REPLICAS, cpu="400m"))
+        self.cloud.template_asg("workers", 1, 4 if order == REMOVE else 1, 6)
+        self.kube.create(deployment("web", REPLICAS, cpu="200m" if order == REMOVE else "350m"))
         self.kube.create(budget("web", 1))
         self.kube.live()
         self.kube.live()
 
-    def _judge(self, action: Any, title: str, *, blocked: bool, met: int) -> None:
+    def _judge(self, action: Any, title: str, *, blocked: bool) -> None:
         self.kube.live()
         self.kube.live()
         _, wanted, _, machines = self.cloud.sizes("workers")
@@ -250,8 +252,12 @@ class Campaign:
             "it holds nothing": action.cordoned == [],
             "no node is closed": self.kube.closed() == [],
             "no pod is lost": len(pods) == REPLICAS and self.kube.waiting() == [],
-            "the group wants what it has": wanted == machines == len(self.kube.all("nodes")),
-            "one node fewer, or all as before": machines == (3 if action.outcome == "done" else 4),
+            "the group wants what it has": wanted
+            == machines
+            == len(self.kube.all("nodes"))
+            == len(self.cloud.running()),
+            "as many nodes as meant": machines
+            == (2 if action.kind == LAUNCH else 3 if action.outcome == "done" else 4),
             "finished unless blocked": blocked or action.outcome == "done",
             "given up when blocked": not blocked or action.outcome == "given_up",
         }
@@ -260,9 +266,10 @@ class Campaign:
         ]
 
     def points(self, modes: Sequence[str]) -> list[tuple[Write, str]]:
-        """Every write of an undisturbed removal, in every way it can break."""
+        """Every write of an undisturbed removal and launch, in every way it can break."""
         self.breaker.seen.clear()
-        self.trial({})
+        self.trial(REMOVE, {})
+        self.trial(LAUNCH, {})
         return [(write, mode) for write in dict.fromkeys(self.breaker.seen) for mode in modes]
 
     def close(self) -> None:
@@ -290,13 +297,13 @@ def run(seed: int, most: int, modes: Sequence[str] = MODES, say: Any = lambda li
             points = campaign.random.sample(points, most)
         for number, (write, mode) in enumerate(points, 1):
             found = len(campaign.findings)
-            campaign.trial({write: mode}, blocked=number % 4 == 0)
+            campaign.trial(write[0], {write: mode}, blocked=write[0] == REMOVE and number % 4 == 0)
             say(f"{number}/{len(points)}: {mode} at {write}, {len(campaign.findings) - found} findings")
             for finding in campaign.findings[found:]:
                 say(f"  {finding}")
         return {
             "campaign": "policy_drains",
-            "writes_of_a_removal": writes,
+            "writes": writes,
             "points": len(points),
             "met": len(campaign.breaker.met),
             "by_way": dict(Counter(mode for _, mode in campaign.breaker.met)),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from clusters.models import Cluster as Row
 from clusters.sleeping.models import SleepSnapshot
@@ -173,3 +174,34 @@ def test_a_sleeping_cluster_is_not_written_to(
     work()
     assert kube.picture() == fleet
     assert "asleep" in Enforcement.objects.all_orgs().get().holds
+
+
+@pytest.mark.django_db
+@pytest.mark.integration
+def test_recommending_shows_the_diff_and_writes_nothing(
+    fleet: dict[str, Any],
+    row: Row,
+    kube: Cluster,
+    cloud: Cloud,
+    apply_policy: Any,
+    work: Any,
+    alice: Persona,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apply_policy("recommend")
+    report = looking.Look(looking.ClusterFacts(), karpenter=True)
+    monkeypatch.setattr(looking, "read_stored", lambda cluster: report)
+    _all(kube, row, work)
+    shown = Enforcement.objects.all_orgs().get().preview
+    assert {one["object"] for one in shown if one["object"]} == {
+        "NodePool/burst",
+        "NodePool/general",
+        "EC2NodeClass/general",
+    }
+    burst = next(one for one in shown if one["object"] == "NodePool/burst")
+    assert "/spec/disruption/consolidateAfter" in {c["path"] for c in burst["changes"]}
+    assert any("burst" in one["note"] for one in shown), "it says which pools the template does not bind"
+    assert kube.picture() == fleet
+    client = Client()
+    client.force_login(alice.user)
+    assert "NodePool/burst" in client.get(f"/policies/clusters/{row.id}/nodes/").content.decode()
