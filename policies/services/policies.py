@@ -162,7 +162,9 @@ def apply_policy(
         raise InvalidInput(errors={"clusters": [f"Choose 1 to {MOST_AT_ONCE} clusters."]})
     with transaction.atomic():
         row = _locked(actor, policy_id)
-        found = list(Cluster.objects.visible_to(actor).filter(id__in=ids).order_by("name"))
+        found = list(
+            Cluster.objects.visible_to(actor).select_for_update(of=("self",)).filter(id__in=ids).order_by("id")
+        )
         if len(found) != len(ids):
             raise NotFound("There is no such cluster.")
         done = [_assign(actor, row, cluster, wanted) for cluster in found]

@@ -86,7 +86,9 @@ def save_template(
             _judge_again(row)
             publish(org_id, TOPIC, [row.id])
     except IntegrityError:
-        raise InvalidInput(errors={"name": [f"There is a template called {facts['name']} already."]}) from None
+        if selectors.name_taken(actor=actor, name=facts["name"], but=template_id):
+            raise InvalidInput(errors={"name": [f"There is a template called {facts['name']} already."]}) from None
+        raise Conflict("Somebody changed the default template at the same moment. Try again.") from None
     return row
 
 

@@ -40,7 +40,7 @@ CARDS = {
 
 def by_session(person: Persona) -> APIClient:
     client = APIClient()
-    client.force_login(person.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(person.user)
     return client
 
 
@@ -207,8 +207,8 @@ def test_the_registry_applies_policies_and_templates_to_many(
 ) -> None:
     template = services.save_template(actor=alice.actor, values={"name": "Only c7", "families": ["c7i"]})
     client = client_of(alice)
-    client.post("/clusters/bulk", {"ids": [str(reported.id)], "action": "policy", "policy": str(policy.id)})
-    client.post("/clusters/bulk", {"ids": [str(reported.id)], "action": "template", "template": str(template.id)})
+    client.post("/clusters/bulk", {"id": [str(reported.id)], "action": "policy", "policy": str(policy.id)})
+    client.post("/clusters/bulk", {"id": [str(reported.id)], "action": "template", "template": str(template.id)})
     assert PolicyAssignment.objects.for_org(alice.organization).get().cluster_id == reported.id
     clusters.refigure(cluster_id=reported.id)
     drift = client.get(f"/api/clusters/{reported.id}/drift").json()
