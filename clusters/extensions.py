@@ -1,4 +1,5 @@
-"""What apps above add to clusters without being imported: bulk actions, and the node template that a cluster must follow.
+"""What apps above add to clusters without being imported: bulk actions, the node template that a cluster must
+follow, and lines on its page.
 
 They register in their `AppConfig.ready()`. Nothing registered means that the choice is not offered.
 """
@@ -35,6 +36,17 @@ class BulkAction:
     apply: Callable[[Actor, Cluster, str], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line on a cluster's page with a link: what an app above has found there. `gold`: it is about money."""
+
+    text: str
+    url: str
+    link: str
+    gold: bool = True
+
+
+_notices: list[Callable[[Actor, Cluster], Notice | None]] = []
 _bulk: dict[str, BulkAction] = {}
 _templates: list[Callable[[Cluster], TemplateRules | None]] = []
 
@@ -61,3 +73,14 @@ def register_templates(rules_of: Callable[[Cluster], TemplateRules | None]) -> N
 def template_rules(cluster: Cluster) -> TemplateRules | None:
     """What the cluster's node template allows; None without one."""
     return next((rules for source in _templates if (rules := source(cluster)) is not None), None)
+
+
+def register_notice(source: Callable[[Actor, Cluster], Notice | None]) -> None:
+    """`source(actor, cluster)` says what the cluster's page should tell, None for nothing."""
+    if source not in _notices:
+        _notices.append(source)
+
+
+def notices(actor: Actor, cluster: Cluster) -> list[Notice]:
+    """What apps above have to say about a cluster."""
+    return [found for source in _notices if (found := source(actor, cluster)) is not None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from clusters.analysis.usage_days import UsageDays
 from clusters.analysis.usage_histogram import CPU_BUCKETS, MEMORY_BUCKETS, UsageHistogram, cpu_weight
 from clusters.figures import top_owner
 
@@ -39,6 +40,7 @@ class ContainerUse:
     samples: int = 0
     peak: float = 0.0
     peak_day: int = 0
+    days: UsageDays = field(default_factory=UsageDays)
 
     def add(self, at: datetime, cpu: int | None, memory: int | None, cores: float) -> None:
         """Count one look: nanocores and bytes, None where it was not measured."""
@@ -46,6 +48,9 @@ class ContainerUse:
         self.first_at = min(self.first_at or moment, moment)
         self.last_at = max(self.last_at, moment)
         self.samples += 1
+        self.days.add(
+            int(moment // DAY), None if cpu is None else cpu / NANO, None if memory is None else float(memory)
+        )
         if cpu is not None:
             self.cpu.add(cpu / NANO, cpu_weight(cores), at)
         if memory is not None:
@@ -70,16 +75,17 @@ class ContainerUse:
             self.samples,
             self.peak,
             self.peak_day,
+            self.days.dump(),
         ]
 
     @classmethod
     def load(cls, kept: list[Any]) -> ContainerUse:
         """Raises ValueError for what `dump` did not write."""
-        return cls(
-            UsageHistogram.from_json(kept[0], CPU_BUCKETS),
-            UsageHistogram.from_json(kept[1], MEMORY_BUCKETS),
-            *kept[2:7],
-        )
+        cpu, memory = (UsageHistogram.from_json(kept[n], kind) for n, kind in enumerate((CPU_BUCKETS, MEMORY_BUCKETS)))
+        found = cls(cpu, memory, *kept[2:7])
+        if len(kept) > 7:
+            found.days = UsageDays.load(kept[7])
+        return found
 
 
 @dataclass(slots=True)

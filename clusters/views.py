@@ -103,6 +103,7 @@ def _show_detail(request: HttpRequest, cluster: Cluster, trigger: dict[str, Any]
         "may_operate": actor.can("clusters.operate"),
         "may_manage": actor.can("clusters.manage"),
         "sleeping": sleeping,
+        "notices": extensions.notices(actor, cluster),
         **_tab_context(request, cluster, tab, summary),
     }
     return render_page(request, "clusters/detail.html", context, fragment="cluster", trigger=trigger)

@@ -8,9 +8,18 @@ class PoliciesConfig(AppConfig):
 
     def ready(self) -> None:
         from clusters import extensions
-        from core import menu
+        from core import menu, periodic
+        from operations import registry
         from policies import audit_verbs, cluster_links  # noqa: F401  registers the verbs
         from policies.enforcing import setup as enforcing
+        from policies.rightsizing import executors, tasks  # noqa: F401  registers the tasks
+        from policies.rightsizing.selectors import notice
+
+        registry.register(executors.Resize())
+        registry.register(executors.Rollback())
+        periodic.register("policies.size_reports", 300)
+        periodic.register("policies.apply_sizes", 60)
+        extensions.register_notice(notice)
 
         enforcing.register()
         extensions.register_templates(cluster_links.rules_of)

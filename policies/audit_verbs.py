@@ -25,4 +25,6 @@ verbs.register(
     policy__written="Wrote node pools of {target}",
     policy__given_back="Gave node pools of {target} back as they were",
     policy__contested="Something changes what a policy wrote in {target}",
+    workload__resized="Changed what {target} requests",
+    workload__size_rolled_back="Gave {target} its former size back",
 )

@@ -105,13 +105,16 @@ class Hibernation:
 @dataclass(frozen=True, slots=True)
 class RightsizingRules:
     """Requests that fit what is used. `headroom_percent` is added to p95; a change that saves less than
-    `minimum_monthly` dollars a month for its workload is not made."""
+    `minimum_monthly` dollars a month for its workload is not made. Nothing is made smaller but between the hours
+    `down_from` and `down_until` of the organization's zone; equal hours: at any time."""
 
     mode: Rightsizing = Rightsizing.RECOMMEND
     profile: Profile = Profile.P95
     headroom_percent: int = 20
     minimum_monthly: Decimal = Decimal(10)
     in_place: bool = True
+    down_from: int = 22
+    down_until: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,8 @@ class Document:
                 "headroom_percent": self.rightsizing.headroom_percent,
                 "minimum_monthly": str(self.rightsizing.minimum_monthly),
                 "in_place": self.rightsizing.in_place,
+                "down_from": self.rightsizing.down_from,
+                "down_until": self.rightsizing.down_until,
             },
             "placement": {
                 "spot": str(self.placement.spot),
@@ -302,6 +307,8 @@ class _Reader:
             headroom_percent=self._number(f"{path}.headroom_percent", card, 20, 10, 50),
             minimum_monthly=minimum,
             in_place=self._flag(f"{path}.in_place", card, default=True),
+            down_from=self._number(f"{path}.down_from", card, 22, 0, 23),
+            down_until=self._number(f"{path}.down_until", card, 6, 0, 23),
         )
 
     def _placement(self, card: dict[str, Any]) -> Placement:

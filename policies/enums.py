@@ -72,10 +72,12 @@ class Rightsizing(StrEnum):
 
 
 class Profile(StrEnum):
-    """How a size is recommended: p95 of the use and a headroom, or as the Vertical Pod Autoscaler does."""
+    """How a size is recommended: p95 of the use and a headroom, as the Vertical Pod Autoscaler does, or by the rule that
+    did best on days it did not know."""
 
     P95 = "p95"
     VPA = "vpa"
+    MEASURED = "measured"
 
 
 class SpotPreference(StrEnum):

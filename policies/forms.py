@@ -106,6 +106,8 @@ def policy_document(data: QueryDict) -> dict[str, Any]:
             "headroom_percent": number("rightsizing.headroom_percent", 20),
             "minimum_monthly": data.get("rightsizing.minimum_monthly", "").strip() or "10",
             "in_place": ticked("rightsizing.in_place"),
+            "down_from": number("rightsizing.down_from", 22),
+            "down_until": number("rightsizing.down_until", 6),
         },
         "placement": {
             "spot": data.get("placement.spot", "none"),

@@ -4,6 +4,7 @@ from django.urls import path
 
 from policies import policy_views, template_views
 from policies.enforcing import views as enforcing
+from policies.rightsizing import views as sizes
 
 app_name = "policies"
 urlpatterns = [
@@ -26,4 +27,13 @@ urlpatterns = [
     path("policies/<uuid:policy_id>/rename", policy_views.rename, name="policy-rename"),
     path("policies/<uuid:policy_id>/delete", policy_views.delete, name="policy-delete"),
     path("policies/<uuid:policy_id>/versions/<int:number>/", policy_views.version, name="policy-version"),
+    path("policies/rightsizing/", sizes.clusters, name="rightsizing-clusters"),
+    path("policies/rightsizing/<uuid:cluster_id>/", sizes.report, name="rightsizing"),
+    path("policies/rightsizing/<uuid:cluster_id>/requests.yaml", sizes.patches, name="rightsizing-patches"),
+    path("policies/rightsizing/<uuid:cluster_id>/apply", sizes.apply, name="rightsizing-apply"),
+    path(
+        "policies/rightsizing/<uuid:cluster_id>/changes/<uuid:change_id>/take-back",
+        sizes.take_back,
+        name="rightsizing-take-back",
+    ),
 ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -31,6 +32,9 @@ PAGE = 500
 TIMEOUTS = (3.0, 20.0)
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
+STRATEGIC = "application/strategic-merge-patch+json"
+RESIZE = "/api/v1/namespaces/{}/pods/{}/resize"
+PROBE_SECONDS = 10.0
 Object = dict[str, Any]
 
 
@@ -103,6 +107,18 @@ class KubeApi(Protocol):
 
     def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
         """Delete the object of that uid; False when it is gone already."""
+        ...
+
+    def can_resize(self) -> bool:
+        """Whether the server resizes pods while they run (the subresource pods/resize)."""
+        ...
+
+    def resize(self, namespace: str, name: str, containers: Sequence[Mapping[str, Any]]) -> bool:
+        """Give a running pod's containers other resources; False when it is gone. InvalidRequest when it may not be."""
+        ...
+
+    def time_service(self, namespace: str, target: str, path: str) -> float | None:
+        """Seconds that a service (`name:port`) takes to answer through the API server; None when it fails to."""
         ...
 
 
@@ -220,6 +236,28 @@ class HttpKube:
         except NotFound:
             return False
         return True
+
+    def can_resize(self) -> bool:
+        served = self._call("GET", "/api/v1").get("resources") or ()
+        return any(isinstance(one, dict) and one.get("name") == "pods/resize" for one in served)
+
+    def resize(self, namespace: str, name: str, containers: Sequence[Mapping[str, Any]]) -> bool:
+        path = RESIZE.format(quote(namespace, safe=""), quote(name, safe=""))
+        body = {"spec": {"containers": tuple(containers)}}
+        try:
+            self._call("PATCH", path, query={"fieldManager": self._manager}, body=body, content=STRATEGIC)
+        except NotFound:
+            return False
+        return True
+
+    def time_service(self, namespace: str, target: str, path: str) -> float | None:
+        place = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/{quote(target, safe=':')}/proxy"
+        began = time.monotonic()
+        try:
+            answer = self._send("GET", f"{place}/{quote(path.lstrip('/'), safe='/')}", read=PROBE_SECONDS)
+        except (TimedOut, Unreachable):
+            return None
+        return time.monotonic() - began if answer.status < 500 else None
 
     def _path(self, resource: Resource, namespace: str, name: str) -> str | None:
         version = self.version_of(resource.group)

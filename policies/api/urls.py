@@ -7,6 +7,7 @@ from rest_framework.views import APIView
 
 from policies.api import views
 from policies.enforcing import views as enforcing
+from policies.rightsizing import api as sizes
 
 
 def both(route: str, view: type[APIView], name: str) -> list[URLPattern]:
@@ -17,6 +18,7 @@ def both(route: str, view: type[APIView], name: str) -> list[URLPattern]:
 TEMPLATE = "node-templates/<uuid:template_id>"
 POLICY = "policies/<uuid:policy_id>"
 CLUSTER = "clusters/<uuid:cluster_id>/policy"
+SIZES = "clusters/<uuid:cluster_id>"
 urlpatterns: list[URLPattern] = [
     *both("node-templates", views.TemplatesView, "node-templates"),
     *both("node-templates/check", views.TemplateCheckView, "node-template-check"),
@@ -33,4 +35,12 @@ urlpatterns: list[URLPattern] = [
     *both(CLUSTER, views.ClusterPolicyView, "cluster-policy"),
     *both(f"{CLUSTER}/nodes", enforcing.NodesView, "cluster-policy-nodes"),
     *both(f"{CLUSTER}/impact", views.ImpactView, "cluster-policy-impact"),
+    *both(f"{SIZES}/recommendations", sizes.RecommendationsView, "cluster-recommendations"),
+    *both(
+        f"{SIZES}/recommendations/<uuid:recommendation_id>/apply",
+        sizes.ApplyRecommendationView,
+        "cluster-recommendation-apply",
+    ),
+    *both(f"{SIZES}/size-changes", sizes.ChangesView, "cluster-size-changes"),
+    *both(f"{SIZES}/size-changes/<uuid:change_id>/rollback", sizes.RollbackView, "cluster-size-rollback"),
 ]

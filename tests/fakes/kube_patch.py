@@ -106,9 +106,20 @@ def json_patch(target: Object, steps: list[Object]) -> Object:
     return result
 
 
+KEYED = {"containers": "name", "initContainers": "name"}  # lists whose items are owned one by one
+
+
+def _item(step: str) -> dict[str, str] | None:
+    return json.loads(step[2:]) if step.startswith("k:") else None
+
+
 def leaves(value: ANY, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the paths of an object's fields; lists are whole."""
-    if isinstance(value, dict) and value:
+    """Yield the paths of an object's fields; lists are whole, but for those of KEYED."""
+    key = KEYED.get(path[-1]) if path else None
+    if key and isinstance(value, list) and all(isinstance(item, dict) and key in item for item in value):
+        for item in value:
+            yield from leaves(item, (*path, f"k:{json.dumps({key: item[key]}, separators=(',', ':'))}"))
+    elif isinstance(value, dict) and value:
         for key, item in value.items():
             yield from leaves(item, (*path, key))
     elif path:
@@ -120,7 +131,7 @@ def _tree(paths: set[tuple[str, ...]]) -> Object:
     for path in paths:
         spot = tree
         for step in path:
-            spot = spot.setdefault(f"f:{step}", {})
+            spot = spot.setdefault(step if step.startswith("k:") else f"f:{step}", {})
     return tree
 
 
@@ -135,7 +146,12 @@ def _paths(tree: Object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 def _value(obj: ANY, path: tuple[str, ...]) -> ANY:
     for step in path:
-        obj = obj.get(step) if isinstance(obj, dict) else None
+        wanted = _item(step)
+        if wanted is not None:
+            items = obj if isinstance(obj, list) else []
+            obj = next((one for one in items if wanted.items() <= one.items()), None)
+        else:
+            obj = obj.get(step) if isinstance(obj, dict) else None
     return obj
 
 
@@ -211,11 +227,11 @@ def apply(old: Object | None, wanted: Object, manager: str, *, force: bool) -> O
     shared = {p for entry in entries for p in _paths(entry["fieldsV1"])}
     result = strategic(base, wanted)
     for path in mine_before - asked - shared:
-        spot = result
-        for step in path[:-1]:
-            spot = spot.get(step) if isinstance(spot, dict) else None
+        spot = _value(result, path[:-1])
         if isinstance(spot, dict):
             spot.pop(path[-1], None)
+            if not spot and len(path) > 1 and isinstance(above := _value(result, path[:-2]), dict):
+                above.pop(path[-2], None)
     result["metadata"]["managedFields"] = [*entries, _entry(manager, "Apply", wanted.get("apiVersion", ""), asked)]
     return result
 

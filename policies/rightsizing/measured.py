@@ -1,0 +1,129 @@
+"""CPU requests by a rule chosen for each container: the one that would have done best on days it did not know. Pure.
+
+Candidates are a share of the samples of the last 3, 7 or 14 days times a margin. Each is fitted on the days before a
+day and judged on the week after it, for every day there is. The cheapest wins, where being short costs as well: one per
+cent of the time above the request counts as much as `shortage` hundredths of a core. So a container of a few millicores
+gets all that it ever used, a large one exactly what pays. No candidate may be short for more than a seventh of the time.
+
+Two guards: nothing above what was ever used, and nothing below half of what p95 of all days says (a week of idleness
+proves little).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from clusters.analysis.usage_days import Day, edge
+
+SHARES = (0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
+MARGINS = (0, 2, 3, 5, 7, 9, 13, 20, 35)  # buckets of 2 %: 0, 4, 6, 10, 15, 20, 29, 49, 100 %
+WINDOWS = (3, 7, 14)
+MOST_DAYS = 14
+LEAST_DAYS = 3
+HORIZON = 7
+FIRST_JUDGED = 4
+MOST_SHORT = 0.15
+KEEP = 0.5
+SHORTAGE = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was chosen and how it did on days it did not know: `short` is the share of their samples above it."""
+
+    cores: float
+    share: float
+    margin: float
+    days: int
+    short: float
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        margin = f" + {self.margin:.0%}" if self.margin >= 0.005 else ""
+        return (
+            f"p{self.share * 100:g} of {self.days} days{margin}; on days it did not know it was short "
+            f"{self.short:.1%} of the time"
+        )
+
+
+class Pool:
+    """The samples of some days as sorted buckets with their weights."""
+
+    def __init__(self, days: Sequence[Day]) -> None:
+        points = sorted(point for day in days for point in day.points() if point[1] > 0)
+        self.buckets = [bucket for bucket, _ in points]
+        self.sums = list(accumulate(weight for _, weight in points))
+
+    def quantile(self, share: float) -> int:
+        """The bucket that this share of the samples does not exceed."""
+        threshold = share * self.sums[-1] - 1e-6
+        for bucket, below in zip(self.buckets, self.sums, strict=True):
+            if below >= threshold:
+                return bucket
+        return self.buckets[-1]
+
+    def above(self, bucket: int) -> float:
+        """The share of the samples above a bucket."""
+        spot = bisect_right(self.buckets, bucket)
+        return 1.0 - (self.sums[spot - 1] / self.sums[-1] if spot else 0.0)
+
+
+def pool(days: Sequence[Day]) -> Pool | None:
+    """The CPU of the last fourteen days; None without a sample."""
+    known = [day for day in days if day.samples][-MOST_DAYS:]
+    return Pool(known) if known else None
+
+
+def choose(
+    days: Sequence[Day],
+    *,
+    shortage: float = SHORTAGE,
+    windows: Sequence[int] = WINDOWS,
+    most_short: float = MOST_SHORT,
+    keep: float = KEEP,
+) -> Chosen | None:
+    """The request in cores; None with fewer than three days of samples."""
+    known = [day for day in days if day.samples][-MOST_DAYS:]
+    if len(known) < LEAST_DAYS:
+        return None
+    shorts = _judge(known, windows)
+    whole = Pool(known)
+    most, least = edge(whole.buckets[-1]), keep * edge(whole.quantile(0.95))
+    best: tuple[bool, float, Chosen] | None = None
+    for window in windows:
+        recent = Pool(known[-window:])
+        for share in SHARES:
+            bucket = recent.quantile(share)
+            for margin in MARGINS:
+                short = shorts[window, share, margin]
+                cores = min(edge(bucket + margin), most)
+                worth = cores + shortage * short
+                over = short > most_short
+                rank = (over, short if over else worth)
+                if best is None or rank < best[:2]:
+                    chosen = Chosen(
+                        max(cores, least), share, edge(margin) / edge(0) - 1, min(window, len(known)), short
+                    )
+                    best = (*rank, chosen)
+    assert best is not None
+    return best[2]
+
+
+def _judge(days: Sequence[Day], windows: Sequence[int]) -> dict[tuple[int, float, int], float]:
+    """How much of the following time each candidate would have been short, the mean over all days it could be judged."""
+    found: dict[tuple[int, float, int], float] = {}
+    starts = range(max(1, min(FIRST_JUDGED, len(days) - 1)), len(days))
+    for start in starts:
+        later = Pool(days[start : start + HORIZON])
+        for window in windows:
+            earlier = Pool(days[max(0, start - window) : start])
+            for share in SHARES:
+                bucket = earlier.quantile(share)
+                for margin in MARGINS:
+                    key = (window, share, margin)
+                    found[key] = found.get(key, 0.0) + later.above(bucket + margin) / len(starts)
+    return found
