@@ -169,9 +169,7 @@ class Resize(_Sizer):
         why = services.why_not(cluster)
         if why:
             return why
-        workload = SizedWorkload.objects.for_org(cluster.organization_id).get(
-            id=context.operation.resource_id
-        )
+        workload = SizedWorkload.objects.for_org(cluster.organization_id).get(id=context.operation.resource_id)
         namespace, kind, name = workload.key.split("/", 2)
         obj = kube.get(resource_of(kind), namespace, name)
         if obj is None:
