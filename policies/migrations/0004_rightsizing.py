@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
         ("clusters", "0001_initial"),
-        ("policies", "0002_enforcing"),
+        ("policies", "0003_enforcing_preview"),
     ]
 
     operations = [
