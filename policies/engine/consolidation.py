@@ -359,16 +359,31 @@ class _Looking:
         while True:
             names = [name for name in self.names if self._untouched(name)]
             names.sort(key=lambda name: (-self.fleet.slots[name].price / self.fleet.slots[name].trouble, name))
-            found = []
-            for count in _TOGETHER:
-                if count <= len(names):
-                    outcome = self.fleet.squeeze(names[:count])
-                    verdict = self.gates.judge(self.fleet, outcome) if outcome.misfit is None else None
-                    if verdict is not None and verdict.refused is None:
-                        found.append((verdict.savings, count, outcome))
+            found = [one for count in _TOGETHER if (one := self._first(names, count)) is not None]
+            if found:
+                best = max(found, key=lambda one: (one[0], -one[1]))[1]
+                low, high = best, min([*(count for count in _TOGETHER if count > best), len(names) + 1, 2 * best])
+                while high - low > 1:  # the most nodes for which it still works
+                    middle = (low + high) // 2
+                    one = self._first(names, middle)
+                    if one is None:
+                        high = middle
+                    else:
+                        found.append(one)
+                        low = middle
             found.sort(key=lambda one: (-one[0], one[1]))
             if all(self.take(outcome) is not None for _, _, outcome in found):
                 return
+
+    def _first(self, names: Sequence[str], count: int) -> tuple[float, int, Outcome] | None:
+        """What emptying the first so many saves, if it may be done."""
+        if count > len(names):
+            return None
+        outcome = self.fleet.squeeze(names[:count])
+        if outcome.misfit is not None:
+            return None
+        verdict = self.gates.judge(self.fleet, outcome)
+        return None if verdict.refused is not None else (verdict.savings, count, outcome)
 
     def _larger(self, group: Sequence[str], shape: int, groups: Groups) -> list[Outcome]:
         """The group, and before it the same with more nodes, as long as what the new node cannot hold fits elsewhere."""
