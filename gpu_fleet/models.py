@@ -217,7 +217,8 @@ class Standby(UuidModel, OrgOwned):
 
     `holder` is the side that may serve and `epoch` the fence: it grows with every change of sides, and the lease of an
     earlier one is never renewed. `lease_until` is the latest instant at which the holder may still serve. `pushed_*`
-    is the newest whole snapshot of the holder's files, `pulled_*` what the other side has; what was pushed since the
+    is the newest whole snapshot of the holder's files, `agreed_snapshot` the last that was taken from the holder before,
+    `pulled_*` what the other side has; what was pushed since the
     loss can be lost is `now - pushed_through`, which is the recovery point.
     """
 
@@ -249,6 +250,7 @@ class Standby(UuidModel, OrgOwned):
     pushed_snapshot = models.CharField(max_length=64, blank=True)
     pushed_through = models.DateTimeField(null=True)
     pushed_epoch = models.PositiveIntegerField(default=0)
+    agreed_snapshot = models.CharField(max_length=64, blank=True)
     push_seconds = models.FloatField(null=True)
     push_error = models.CharField(max_length=300, blank=True)
     pull_try = models.PositiveIntegerField(default=0)

@@ -20,6 +20,7 @@ from agent.machine import merge, work
 from agent.machine.merge import Node
 
 INDEX = "mirror.json"
+PENDING = ".pending"
 PART = ".curfew-part-"
 MOST_NAMED = 400
 MOST_NAMED_BYTES = 60_000
@@ -30,13 +31,15 @@ def push(order: Mapping[str, Any], tell: work.Tell) -> dict[str, Any]:
     paths, index = [str(p) for p in order["paths"]], _index_file(order)
     tell(step="Looking for changes")
     tree = scan(paths)
+    settle(index, str(order.get("last") or ""))
     known, last = read_index(index)
     if known is not None and last and last == order.get("last") and _same(known, tree):
         return {"snapshot_id": last, "unchanged": True, "files": _files(tree), "added": 0}
     tell(step="Writing what changed")
     summary = work.restic_backup(order, paths, tell)
     snapshot = str(summary["snapshot_id"])
-    write_index(index, snapshot, tree)
+    # not yet what both sides have in common: a machine that may serve no more is not listened to
+    write_index(index.with_suffix(PENDING), snapshot, tree)
     return {"snapshot_id": snapshot, "files": _files(tree), "added": int(summary.get("data_added") or 0)}
 
 
@@ -46,6 +49,7 @@ def pull(order: Mapping[str, Any], tell: work.Tell) -> dict[str, Any]:
     tell(step="Comparing")
     theirs = listing(order, paths)
     ours = scan(paths)
+    settle(index, str(order.get("agreed") or ""))
     base, _ = read_index(index)
     mark = f"{order.get('label') or 'here'}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     todo = merge.plan(ours if base is None else base, ours, theirs, mirror=order.get("mode") != "merge", mark=mark)
@@ -60,6 +64,7 @@ def pull(order: Mapping[str, Any], tell: work.Tell) -> dict[str, Any]:
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     write_index(index, str(order["snapshot"]), theirs)
+    index.with_suffix(PENDING).unlink(missing_ok=True)
     return {
         "snapshot_id": str(order["snapshot"]),
         "taken": len(todo.take),
@@ -185,6 +190,14 @@ def read_index(file: Path) -> tuple[dict[str, Node] | None, str]:
         return {path: Node(*facts) for path, facts in told["nodes"].items()}, str(told["snapshot"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, ""
+
+
+def settle(index: Path, taken: str) -> None:
+    """The last push is common to both sides once the platform names its snapshot as taken."""
+    pending = index.with_suffix(PENDING)
+    _, snapshot = read_index(pending)
+    if snapshot and snapshot == taken:
+        pending.replace(index)
 
 
 def write_index(file: Path, snapshot: str, tree: Mapping[str, Node]) -> None:

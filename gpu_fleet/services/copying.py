@@ -91,6 +91,7 @@ def _pull(standby: Standby, row: Machine) -> dict[str, Any] | None:
         "id": f"pull-{standby.id.hex[:8]}-{name}",
         "kind": "pull",
         "snapshot": standby.pushed_snapshot,
+        "agreed": standby.agreed_snapshot,
         "mode": "mirror" if side == Side.CPU else "merge",
         "label": row.name[:40],
     }

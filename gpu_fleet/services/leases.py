@@ -127,6 +127,7 @@ def grant(*, standby_id: UUID, side: Side, rental_id: UUID, proven_gone: UUID | 
         if not over(row) and (proven_gone is None or row.holder_rental != proven_gone):
             return False
         now = clock.now()
+        row.agreed_snapshot = row.pushed_snapshot
         row.epoch, row.holder, row.holder_rental = row.epoch + 1, side, rental_id
         row.lease_until, row.renewed_at, row.releasing, row.serving = now, now, False, False
         row.final, row.asked_at, row.probed_at, row.switched_at = False, None, None, now

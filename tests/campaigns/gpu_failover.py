@@ -50,6 +50,7 @@ class Box:
     fence: Fence = field(default_factory=Fence)
     files: dict[str, Node] = field(default_factory=dict)
     base: dict[str, Node] | None = None
+    pending: tuple[str, dict[str, Node]] | None = None
     dead: bool = False
     cut_until: float = 0.0
     frozen_until: float = 0.0
@@ -152,10 +153,13 @@ class Rig:
 
     def _carry_out(self, box: Box, order: dict[str, Any]) -> dict[str, Any]:
         told: dict[str, Any] = {"id": order["id"], "kind": order["kind"], "state": "done", "percent": 100}
+        taken = order.get("last") if order["kind"] == "push" else order.get("agreed")
+        if box.pending is not None and box.pending[0] == taken:
+            box.base = box.pending[1]
         if order["kind"] == "push":
             name = f"{len(self.store):08x}{'0' * 8}"
             self.store[name] = dict(box.files)
-            box.base = dict(box.files)
+            box.pending = (name, dict(box.files))
             return {**told, "result": {"snapshot_id": name}}
         theirs = self.store[order["snapshot"]]
         base = box.files if box.base is None else box.base
@@ -165,7 +169,7 @@ class Rig:
         for path in todo.delete:
             box.files.pop(path, None)
         box.files |= {path: theirs[path] for path in todo.take}
-        box.base = dict(theirs)
+        box.base, box.pending = dict(theirs), None
         return {**told, "result": {"snapshot_id": order["snapshot"], "conflicts": len(todo.copies)}}
 
     def _server(self, now: float) -> None:
