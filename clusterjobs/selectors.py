@@ -27,7 +27,7 @@ class Offer:
         if self.pool is None:
             return ""
         worker = self.pool.worker
-        gpus = f", {worker.gpus} GPUs" if worker.gpus else ""
+        gpus = f", {worker.gpus} GPU{'s' if worker.gpus > 1 else ''}" if worker.gpus else ""
         return f"{worker.cpu / 1000:g} cores, {worker.memory / 1024:.3g} GiB{gpus}"
 
 

@@ -236,7 +236,7 @@ class LogPiece(models.Model):
 class Sample(models.Model):
     """Figures of a worker (task null) or of one task: CPU in percent of a core, memory in MiB, rates in bytes/s."""
 
-    worker = models.ForeignKey(Worker, on_delete=models.CASCADE, related_name="samples")
+    worker = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True, related_name="samples")
     task = models.ForeignKey(Task, on_delete=models.CASCADE, null=True, related_name="samples")
     at = models.DateTimeField()
     cpu = models.FloatField(null=True)

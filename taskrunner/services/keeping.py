@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from audit import services as audit
 from core import clock
@@ -61,7 +62,8 @@ def forget_old() -> tuple[int, int]:
 
 
 def _forget_samples(org_id: UUID, days: int) -> int:
-    old = Sample.objects.filter(worker__organization_id=org_id, at__lt=clock.now() - timedelta(days=days))
+    old = Sample.objects.filter(Q(worker__organization_id=org_id) | Q(task__organization_id=org_id))
+    old = old.filter(at__lt=clock.now() - timedelta(days=days))
     gone = 0
     while ids := list(old.order_by("id").values_list("id", flat=True)[:BATCH]):
         gone += Sample.objects.filter(id__in=ids).delete()[0]

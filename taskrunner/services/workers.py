@@ -193,6 +193,7 @@ def remove_worker(*, actor: Actor, worker_id: UUID) -> None:
         if worker.token_id:
             AgentToken.objects.for_org(worker.organization_id).filter(id=worker.token_id).update(revoked_at=clock.now())
         audit.record(actor=actor, verb="worker.removed", target=worker)
+        Sample.objects.filter(worker=worker, task=None).delete()  # those of tasks stay with their tasks
         org_id, gone = worker.organization_id, worker.id
         worker.delete()
         publish(org_id, TOPIC, [gone])

@@ -234,3 +234,14 @@ def test_the_page_says_what_keeping_takes(
     assert client.post("/workers/keeping", {"log_days": "30"}).status_code == 302
     assert client.post("/workers/keeping", {"log_days": "0"}).status_code == 422
     assert 'value="30"' in client.get("/workers/keeping").text
+
+
+def test_figures_of_a_task_outlive_its_worker(
+    run: Callable[..., Task], join: Callable[..., Worker], alice: Persona
+) -> None:
+    worker = join()
+    task = run(worker=worker)
+    services.beat(worker=worker, usage={"cpu": 5.0})
+    services.remove_worker(actor=alice.actor, worker_id=worker.id)
+    assert [s.task_id for s in Sample.objects.all()] == [task.id]
+    assert len(selectors.task_history(task=task)) == 1
