@@ -15,6 +15,7 @@ import gzip
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -23,7 +24,7 @@ from bench.support import ROOT, report, summary
 
 sys.path.insert(0, str(ROOT))
 
-from tests.live.client import PASSWORD, Api, Browser
+from tests.live.client import Api, Browser
 from tests.live.server import Embedded
 
 EMAIL = "a@viewers.test"
@@ -154,18 +155,15 @@ async def _watch(url: str, cookie: str, agent: Agent, options: argparse.Namespac
     }
 
 
-def _heap(url: str, agent: Agent, lines: int) -> dict[str, object]:
+def _heap(url: str, cookies: Mapping[str, str], agent: Agent, lines: int) -> dict[str, object]:
     """A real tab that is open while `lines` lines are printed; its heap after a collection."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(base_url=url)
-        page.goto("/login")
-        page.fill("[name=login]", EMAIL)
-        page.fill("[name=password]", PASSWORD)
-        page.click("button[type=submit]")
-        page.wait_for_url("**/")
+        context = browser.new_context(base_url=url)
+        context.add_cookies([{"name": name, "value": value, "url": url} for name, value in cookies.items()])
+        page = context.new_page()
         page.goto(f"/tasks/{agent.task}/")
         page.wait_for_selector("[data-task-log]")
         tools = page.context.new_cdp_session(page)
@@ -215,10 +213,10 @@ def main() -> None:
     options = parser.parse_args()
     with Embedded() as curfew:
         agent = Agent(curfew.base_url, curfew.member("Viewers", EMAIL))
+        browser: Browser = curfew.browser(EMAIL)
         if options.lines:
-            found = _heap(curfew.base_url, agent, options.lines)
+            found = _heap(curfew.base_url, dict(browser.http.cookies), agent, options.lines)
         else:
-            browser: Browser = curfew.browser(EMAIL)
             found = asyncio.run(_watch(curfew.base_url, browser.cookie, agent, options))
     report("task_viewers", **found)
 
