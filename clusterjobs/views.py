@@ -40,7 +40,7 @@ def offer(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
         pool = selectors.get_pool(actor=actor, cluster_id=cluster_id)
     except NotFound:
         pool = None
-    form = OfferForm(request.POST or None, cluster=cluster, pool=pool)
+    form = OfferForm(request.POST if request.method == "POST" else None, cluster=cluster, pool=pool)
     if request.method == "POST" and form.is_valid():
         save = services.change if pool else services.offer
         try:

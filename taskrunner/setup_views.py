@@ -21,7 +21,9 @@ def hooks(request: HttpRequest) -> HttpResponse:
     """The webhooks, and a form for another; a new secret is shown once."""
     actor = actor_of(request)
     templates = selectors.list_templates(actor=actor)
-    form = HookForm(request.POST or None, templates=[(str(row.id), row.name) for row in templates])
+    form = HookForm(
+        request.POST if request.method == "POST" else None, templates=[(str(row.id), row.name) for row in templates]
+    )
     made, secret = None, ""
     if request.method == "POST":
         actor.require(PERMISSION_OPERATE, "add task webhooks")
@@ -66,7 +68,7 @@ def keeping(request: HttpRequest) -> HttpResponse:
         return htmx.redirect(request, reverse("taskrunner:workers"))
     row = services.settings_of(actor.org_id)
     stored = {"log_days": row.log_days, "sample_days": row.sample_days}
-    form = KeepingForm(request.POST or None, initial=stored)
+    form = KeepingForm(initial=stored)
     if request.method == "POST":
         form = KeepingForm(request.POST, initial=stored)
         if form.is_valid():
