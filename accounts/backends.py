@@ -13,12 +13,8 @@ class SessionBackend(AuthenticationBackend):
     """allauth's backend; the person of a session comes with their memberships, in one query instead of two."""
 
     def get_user(self, user_id: Any) -> User | None:
-        rows = list(
-            Membership.objects.all_orgs()
-            .filter(user_id=user_id)
-            .select_related("user", "organization")
-            .order_by("created_at")
-        )
+        mine = Membership.objects.all_orgs().filter(user_id=user_id).select_related("user", "organization").order_by()
+        rows = sorted(mine, key=lambda row: row.created_at)
         if not rows:
             found: User | None = super().get_user(user_id)
             return found

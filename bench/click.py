@@ -118,6 +118,7 @@ class Bench:
     async def _quiet(self) -> None:
         """Until no browser has heard or fetched anything for a while."""
         deadline = time.monotonic() + SETTLE_SECONDS
+        await asyncio.sleep(QUIET_SECONDS)  # the notice of what was just written may still be on its way
         while time.monotonic() < deadline:
             if time.time() - max(screen.last_heard for screen in self.screens) > QUIET_SECONDS:
                 return
