@@ -50,7 +50,7 @@ def main() -> None:
     settings.SECURE_SSL_REDIRECT = False
     owner = fill(options.lines)
     client = Client()
-    client.force_login(owner.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(owner.user)
     pages = {name: measure(client, owner, query, options) for name, query in QUERIES.items()}
     report(
         "audit_pages",

@@ -154,7 +154,7 @@ def main() -> None:
     settings.SECURE_SSL_REDIRECT = False
     owner, _ = fill(options.clusters)
     client = Client()
-    client.force_login(owner.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(owner.user)
     pages = {path: measure(client, path, options.repeats) for path in PATHS}
     beats = heartbeats(owner, options.repeats * 10)
     report("clusters_registry", database=connection.vendor, clusters=options.clusters, pages=pages, heartbeat=beats)

@@ -147,7 +147,7 @@ def measure(persona: Any, times: int) -> dict[str, Any]:
     from django.test import Client
 
     client = Client()
-    client.force_login(persona.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(persona.user)
     wall, processor = [], []
     for n in range(times + (times > 1)):
         began, used = time.monotonic(), time.process_time()

@@ -211,7 +211,7 @@ def main() -> None:
     settings.SECURE_SSL_REDIRECT = False
     ids = fill(options.nodes)
     client = Client(raise_request_exception=False)
-    client.force_login(ids["owner"].user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(ids["owner"].user)
     pages: dict[str, Any] = {}
     left_out: dict[str, int | str] = {}
     for route, parameters in routes():

@@ -12,14 +12,15 @@ import asyncio
 import contextlib
 import contextvars
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import django
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.core import signals
+from django.core.cache import caches
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
@@ -30,6 +31,13 @@ from django.urls import set_script_prefix
 from core.later import Later
 
 Message = dict[str, Any]
+T = TypeVar("T")
+
+
+def _apart(do: Callable[..., T], *args: Any) -> T:
+    """Run in a copy of this thread's own context: what a request sets is gone with it, but the thread's cache, with its
+    connections to Redis, serves every request of the thread."""
+    return contextvars.copy_context().run(do, *args)
 
 
 class ThreadedHandler(ASGIHandler):
@@ -38,16 +46,15 @@ class ThreadedHandler(ASGIHandler):
     def __init__(self, threads: int) -> None:
         BaseHandler.__init__(self)
         self.load_middleware(is_async=False)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="curfew-web")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="curfew-web", initializer=caches.all)
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         try:
             body = await self._body(receive)
         except RequestAborted:
             return
-        context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        response = await loop.run_in_executor(self._pool, context.run, self._answer, scope, body)
+        response = await loop.run_in_executor(self._pool, _apart, self._answer, scope, body)
         if isinstance(response, Later) and not await self._known(response, receive):
             return
         try:
@@ -57,7 +64,7 @@ class ThreadedHandler(ASGIHandler):
                 await self.send_response(response, send)
         finally:
             if response.streaming:
-                await loop.run_in_executor(self._pool, context.run, response.close)
+                await loop.run_in_executor(self._pool, _apart, response.close)
 
     def _answer(self, scope: Message, body: IO[bytes]) -> HttpResponseBase:
         """The whole request, in a thread of the pool; what is not streamed is closed here as well."""

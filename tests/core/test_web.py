@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from asgiref.testing import ApplicationCommunicator
+from django.core.cache import caches
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
@@ -33,7 +35,16 @@ def pieces(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(each())
 
 
-urlpatterns = [path("plain", plain), path("pieces", pieces)]
+LEFT: ContextVar[str] = ContextVar("left_behind", default="")
+
+
+def memory(request: HttpRequest) -> HttpResponse:
+    found = LEFT.get()
+    LEFT.set("by an earlier request")
+    return HttpResponse(f"{id(caches['default'])} {found}")
+
+
+urlpatterns = [path("plain", plain), path("pieces", pieces), path("memory", memory)]
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +68,21 @@ def test_a_request_of_several_pieces_is_answered_by_a_thread_of_the_pool() -> No
         return start["status"], body["body"]
 
     assert async_to_sync(ask)() == (200, b"curfew-web_0 5")
+
+
+def test_requests_share_the_thread_s_cache_and_nothing_else() -> None:
+    async def ask() -> list[bytes]:
+        handler, bodies = ThreadedHandler(1), []
+        for _ in range(3):
+            client = ApplicationCommunicator(handler, scope("/memory"))
+            await client.send_input({"type": "http.request", "body": b""})
+            await client.receive_output(5)
+            bodies.append((await client.receive_output(5))["body"])
+        return bodies
+
+    bodies = async_to_sync(ask)()
+    assert len({body.split(b" ")[0] for body in bodies}) == 1
+    assert [body.split(b" ")[1] for body in bodies] == [b"", b"", b""]
 
 
 def test_a_stream_is_read_in_the_pool_and_ends_when_the_browser_goes() -> None:
