@@ -37,6 +37,7 @@ from policies.enforcing.models import Enforcement, NodeAction, WrittenObject
 from policies.enforcing.planning import Purchase, Removal, Thought
 from policies.enforcing.rules import policy_of, why_held, why_not
 from policies.enums import Mode
+from policies.models import PolicyAssignment
 from policies.selectors import Applied
 
 log = logging.getLogger(__name__)
@@ -448,17 +449,18 @@ def _groups_that_grow(cluster: Cluster, machines: Sequence[str]) -> list[str]:
 # sweeps
 
 
-def due_for_plan(every: timedelta) -> list[UUID]:
-    """Clusters under a policy that were not planned for that long, the longest waiting first."""
-    return _bound(
-        Enforcement.objects.all_orgs().filter(planned_at__gt=clock.now() - every).values_list("cluster_id", flat=True)
-    )
+def due_for_plan(every: timedelta, when_recommending: timedelta) -> list[UUID]:
+    """Clusters under a policy that were not planned for that long; those that it only recommends to, less often."""
+    now = clock.now()
+    planned = Enforcement.objects.all_orgs().filter(planned_at__gt=now - when_recommending)
+    known = dict(planned.values_list("cluster_id", "planned_at"))
+    acting = PolicyAssignment.objects.all_orgs().filter(mode=Mode.ENFORCE, cluster_id__in=list(known))
+    enforced = set(acting.values_list("cluster_id", flat=True))
+    return _bound({c for c, at in known.items() if at > now - every or c not in enforced})
 
 
 def _bound(fresh: Collection[UUID]) -> list[UUID]:
     """Clusters under a policy that is on, and those with something to give back."""
-    from policies.models import PolicyAssignment
-
     rows = PolicyAssignment.objects.all_orgs().exclude(mode=Mode.OFF).values_list("cluster_id", flat=True)
     written = WrittenObject.objects.all_orgs().filter(restored_at=None).values_list("cluster_id", flat=True)
     return [one for one in dict.fromkeys([*rows, *written]) if one not in set(fresh)][:500]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -58,8 +59,25 @@ class NodesView:
         return dict(self.state.unmanaged)
 
     @property
+    def preview_rows(self) -> list[dict[str, Any]]:
+        """What would be written, with values as text."""
+        return [{**one, "changes": _as_text(one["changes"])} for one in self.state.preview]
+
+    @property
+    def written_rows(self) -> list[dict[str, Any]]:
+        """What was written, with values as text."""
+        return [{"object": f"{row.kind}/{row.name}", "changes": _as_text(row.changes)} for row in self.written]
+
+    @property
     def contested(self) -> list[str]:
         return [row.contested for row in self.written if row.contested]
+
+
+def _as_text(changes: list[dict[str, Any]]) -> list[dict[str, str]]:
+    def text(value: Any) -> str:
+        return "absent" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+    return [{"path": c["path"], "before": text(c["before"]), "after": text(c["after"])} for c in changes]
 
 
 def nodes_view(*, actor: Actor, cluster_id: UUID) -> NodesView:

@@ -6,11 +6,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from celery import shared_task
+from django.core.cache import cache
 
 from core.tasks import send_on_commit
 from policies.enforcing import looking, services, watching
 
-PLAN_EVERY = timedelta(seconds=25)
+PLAN_EVERY, RECOMMEND_EVERY = timedelta(seconds=25), timedelta(minutes=5)
+LONGEST_LOOK_SECONDS = 300
 
 
 @shared_task(name="policies.keep_watch")
@@ -37,7 +39,7 @@ def react_one(cluster_id: str) -> int:
 @shared_task(name="policies.plan")
 def plan() -> int:
     """Every thirty seconds: hand clusters under a policy to workers."""
-    found = looking.due_for_plan(PLAN_EVERY)
+    found = looking.due_for_plan(PLAN_EVERY, RECOMMEND_EVERY)
     for cluster_id in found:
         send_on_commit("policies.plan_one", cluster_id=str(cluster_id))
     return len(found)
@@ -45,8 +47,13 @@ def plan() -> int:
 
 @shared_task(name="policies.plan_one")
 def plan_one(cluster_id: str) -> str:
-    """Look at one cluster and begin what may begin."""
-    return looking.plan_cluster(cluster_id=UUID(cluster_id))
+    """Look at one cluster and begin what may begin; a look that takes long is not begun twice."""
+    if not cache.add(f"policy-plan:{cluster_id}", 1, LONGEST_LOOK_SECONDS):
+        return "under way"
+    try:
+        return looking.plan_cluster(cluster_id=UUID(cluster_id))
+    finally:
+        cache.delete(f"policy-plan:{cluster_id}")
 
 
 @shared_task(name="policies.release_forgotten")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -75,3 +76,16 @@ def test_an_action_needs_a_policy_that_allows_it(row: Row, kube: Cluster, cloud:
     assert policy is not None
     assert services.begin(cluster=row, policy=policy, kind=looking.Kind.REMOVE, reason="x", nodes=["a"]) is None
     assert not NodeAction.objects.all_orgs().exists()
+
+
+def test_clusters_that_are_only_advised_are_looked_at_less_often(row: Row, apply_policy: Any) -> None:
+    assignment = apply_policy("recommend")
+    every, slow = timedelta(seconds=25), timedelta(minutes=5)
+    assert looking.due_for_plan(every, slow) == [row.id]
+    services.note(row, planned_at=clock.now() - timedelta(minutes=1))
+    assert looking.due_for_plan(every, slow) == []
+    assignment.mode = "enforce"
+    assignment.save()
+    assert looking.due_for_plan(every, slow) == [row.id]
+    services.note(row, planned_at=clock.now())
+    assert looking.due_for_plan(every, slow) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode
@@ -128,12 +129,14 @@ class Cloud(MotoCloud):
 
 
 class Cluster(LivingKube):
-    """`boots`: machines become nodes. `forever`: budgets that never allow anything, whatever their rule says."""
+    """`boots`: machines become nodes. `forever`: budgets that never allow anything, whatever their rule says. `waited_at`:
+    when a pod was last found to have no place."""
 
     def __init__(self, cloud: Cloud, **more: Any) -> None:
         super().__init__(cloud, **more)
         self.boots = True
         self.forever: set[str] = set()
+        self.waited_at = 0.0
 
     def answer(self, asked: Asked) -> tuple[int, Any]:
         if asked.method == "GET" and asked.name and asked.kind.plural == "nodes":
@@ -211,6 +214,8 @@ class Cluster(LivingKube):
         if fits:
             new = {**pod, "spec": {**pod["spec"], "nodeName": fits[0]}, "status": {"phase": "Running"}}
         else:
+            if not (pod.get("status") or {}).get("conditions"):
+                self.waited_at = time.monotonic()
             waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             new = {**pod, "status": {"phase": "Pending", "conditions": [waits]}}
         placed = self.store.replace(self.kind("pods"), pod["metadata"]["namespace"], pod["metadata"]["name"], new).obj
