@@ -456,7 +456,7 @@ def due_for_plan(every: timedelta, when_recommending: timedelta) -> list[UUID]:
     known = dict(planned.values_list("cluster_id", "planned_at"))
     acting = PolicyAssignment.objects.all_orgs().filter(mode=Mode.ENFORCE, cluster_id__in=list(known))
     enforced = set(acting.values_list("cluster_id", flat=True))
-    return _bound({c for c, at in known.items() if at > now - every or c not in enforced})
+    return _bound({c for c, at in known.items() if c not in enforced or (at is not None and at > now - every)})
 
 
 def _bound(fresh: Collection[UUID]) -> list[UUID]:

@@ -32,6 +32,7 @@ STREAM_SECONDS = 60.0
 SETTLE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 60.0
 MOST_WATCHED = 200
+STOP_SECONDS = 10.0
 PENDING = "spec.nodeName="
 
 
@@ -65,8 +66,11 @@ class Keeper:
     def stop(self) -> None:
         """End every watch and give the leases back."""
         self._stopped.set()
-        for watch in list(self._watches.values()):
+        held = list(self._watches.values())
+        for watch in held:
             watch.stop()
+        for watch in held:
+            watch.reactor.join(STOP_SECONDS)
         rows = Enforcement.objects.all_orgs().filter(watch_owner=self.owner)
         rows.update(watch_owner="", watch_until=None)
 
@@ -120,14 +124,14 @@ class Watch(threading.Thread):
         self.cluster_id = cluster_id
         self._stopped = threading.Event()
         self._seen = threading.Event()
-        self._reactor = threading.Thread(target=self._react, name=f"policy-react-{cluster_id}", daemon=True)
+        self.reactor = threading.Thread(target=self._react, name=f"policy-react-{cluster_id}", daemon=True)
 
     def stop(self) -> None:
         self._stopped.set()
         self._seen.set()
 
     def run(self) -> None:
-        self._reactor.start()
+        self.reactor.start()
         failures = 0
         while not self._stopped.is_set():
             try:

@@ -131,8 +131,12 @@ class AwsMachines:
     def join(self, group: str, machine: str) -> None:
         if self.group_of(machine):
             return
-        with self._client("autoscaling", "AttachInstances") as client:
-            client.attach_instances(AutoScalingGroupName=group, InstanceIds=[machine])
+        try:
+            with self._client("autoscaling", "AttachInstances") as client:
+                client.attach_instances(AutoScalingGroupName=group, InstanceIds=[machine])
+        except InvalidRequest:  # an earlier request was lost on its way back: it is in the group already
+            if not self.group_of(machine):
+                raise
 
     def end(self, machine: str) -> None:
         if self.group_of(machine):

@@ -140,6 +140,20 @@ def test_a_lost_answer_does_not_buy_twice(
     assert len(cloud.running()) == 2
 
 
+def test_a_group_that_holds_the_machine_already_is_enough(
+    full: None, row: Row, kube: Cluster, cloud: Cloud, apply_policy: Any, work: Any
+) -> None:
+    """The answer to the first request was lost; the second one is refused, because it had been heard."""
+    apply_policy()
+    looking.react(cluster_id=row.id)
+    lost = [(503, b"<ErrorResponse><Error><Code>ServiceUnavailable</Code><Message>x</Message></Error></ErrorResponse>")]
+    cloud.after = lambda what: lost.pop() if what == "AttachInstances" and lost else None
+    work()
+    assert lost == []
+    assert launches()[0].outcome == "done", launches()[0].words
+    assert cloud.sizes("workers") == (1, 2, 4, 2)
+
+
 def test_a_machine_that_never_becomes_a_node_is_ended(
     full: None, row: Row, kube: Cluster, cloud: Cloud, apply_policy: Any, work: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,15 @@ class Cloud(MotoCloud):
             if none_left:
                 self.changes.append("CreateFleet")
                 return self._say(start, 200, none_left)
+        if b"Action=AttachInstances&" in body:
+            machine = dict(parse_qsl(body.decode()))["InstanceIds.member.1"]
+            if machine in {known for known, _ in _asg_machines()}:  # moto would attach it once more
+                said = f"Instance {machine} is already part of an AutoScalingGroup"
+                return self._say(
+                    start,
+                    400,
+                    f"<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>{said}</Message></Error></ErrorResponse>".encode(),
+                )
         environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
         return super()._serve(environ, start)
 
