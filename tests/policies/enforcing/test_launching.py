@@ -205,15 +205,21 @@ def test_the_watch_reacts_within_two_seconds(
 ) -> None:
     """From the pod being unschedulable to the fleet being asked for, with a worker that takes hints."""
     apply_policy()
-    asked = threading.Event()
+    asked, rested = threading.Event(), threading.Event()
     cloud.after = lambda what: asked.set() if what == "CreateFleet" else None
-    monkeypatch.setattr("core.tasks._send", lambda name, kwargs: runner.run_operation(kwargs["operation_id"]))
+
+    def send(name: str, kwargs: dict[str, str]) -> None:
+        runner.run_operation(kwargs["operation_id"])
+        rested.set()
+
+    monkeypatch.setattr("core.tasks._send", send)
     keeper = watching.Keeper()
     other = watching.Keeper()
     try:
         assert keeper.tend() == 1
         assert other.tend() == 0, "one watch a cluster"
         assert asked.wait(15), "the pod that waits already"
+        assert rested.wait(15), "this worker does one thing after the other"
         deadline = time.monotonic() + 10
         while kube.waiting() and time.monotonic() < deadline:
             kube.live()
