@@ -23,7 +23,8 @@ from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState
 from core import clock
 from costs import selectors as costs
-from dashboard.demo import history, people
+from dashboard.demo import history, people, schedules
+from hibernation.models import Schedule
 from operations.models import Operation
 from tests.personas import PASSWORD, Persona, make_account
 
@@ -93,6 +94,15 @@ class TestPlay:
         assert history.happened(alice.organization.id)
         assert [name for name, _ in sent_tasks if name == "operations.run"] == []
         assert rows.filter(created_at__gt=END).count() == 0
+
+    def test_some_nodes_keep_studio_hours(self, alice: Persona, played: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, *_ = CloudNode.objects.for_org(alice.organization).order_by("instance_name")
+        monkeypatch.setattr(schedules, "FOLLOWS", (first.instance_name,))
+        for _ in range(2):
+            schedules.make(alice.actor, "America/Los_Angeles")
+        (schedule,) = Schedule.objects.for_org(alice.organization)
+        assert [row.resource_id for row in schedule.assignments.all()] == [first.id]
+        assert sum(row.count("1") for row in schedule.grid) == 50
 
     def test_the_money_is_the_plans(self, alice: Persona, played: int) -> None:
         with clock.at(END):

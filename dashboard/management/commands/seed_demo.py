@@ -23,6 +23,7 @@ from core.errors import CurfewError
 from dashboard.demo import clouds, history, people
 from dashboard.demo import clusters as demo_clusters
 from dashboard.demo import policies as demo_policies
+from dashboard.demo import schedules as demo_schedules
 from dashboard.demo import tasks as demo_tasks
 from dashboard.demo.people import Cast
 
@@ -86,6 +87,7 @@ class Command(BaseCommand):
         made = self._history(cast, account, end)
         demo_clusters.connect(owner, account, end)
         demo_policies.make(owner)
+        demo_schedules.make(owner, cast.organization.timezone)
         return made
 
     def _history(self, cast: Cast, account: CloudAccount, end: Any) -> int:
