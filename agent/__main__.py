@@ -14,6 +14,7 @@ from agent import __version__
 
 KINDS = {
     "cluster": ("agent.cluster.main", "reports a Kubernetes cluster"),
+    "webhook": ("agent.cluster.webhook.main", "applies placement rules to a cluster's new pods"),
     "machine": ("agent.machine.main", "reports a rented machine and its GPUs"),
     "worker": ("agent.worker.main", "runs tasks"),
     "cli": ("agent.cli.main", "talks to the platform from a shell"),

@@ -10,6 +10,7 @@ class ClustersConfig(AppConfig):
         from accounts import services as accounts
         from accounts import vault
         from clusters import audit_verbs, group_executor, scanning, services  # noqa: F401  registers the verbs
+        from clusters.orders import keys
         from clusters.sleeping import setup
         from core import discovery, hooks, menu, periodic
         from operations import registry
@@ -20,6 +21,7 @@ class ClustersConfig(AppConfig):
         discovery.register(scanning.CLUSTERS)
         setup.register()
         vault.register_sealed("cluster", services.reseal_credentials)
+        vault.register_sealed("cluster_key", keys.reseal)
         accounts.blast_radius.subscribe(services.disconnect_effects)
         hooks.cloud_account_disconnecting.subscribe(services.release_account)
         periodic.register("clusters.mark_lost", 5)

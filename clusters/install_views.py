@@ -16,10 +16,22 @@ IMAGE = "curfew-agent"
 @require_GET
 @never_cache
 def manifest(request: HttpRequest, token: str) -> HttpResponse:
-    """The manifest of one cluster, for whoever has its short-lived address; each fetch makes a token of its own."""
+    """The manifest of one cluster, for whoever has its short-lived address; each fetch makes a token of its own.
+
+    `?orders=1` lets the agent carry out signed orders, `?webhook=1` adds the placement webhook.
+    """
     cluster, agent_token = services.mint_for_manifest(enrolment=token)
+    orders, webhook = (request.GET.get(name) == "1" for name in ("orders", "webhook"))
     image = f"{IMAGE}:{install.chart().app_version}"
-    text = install.manifest(url=settings.CURFEW_BASE_URL, token=agent_token, cluster_name=cluster.name, image=image)
+    text = install.manifest(
+        url=settings.CURFEW_BASE_URL,
+        token=agent_token,
+        cluster_name=cluster.name,
+        image=image,
+        orders_key=services.orders_key(cluster) if orders or webhook else "",
+        orders=orders,
+        webhook=webhook,
+    )
     response = HttpResponse(text, content_type="application/yaml")
     response["Referrer-Policy"] = "no-referrer"
     return response

@@ -23,6 +23,8 @@ class Cluster(UuidModel, OrgOwned):
     `heard_at` is the last sign of life of the reporting agent (or the last successful poll). The fields of the report
     (`session` to `report_heard_at`) are those of `clusters.inventory.ingest.Held`. `dirty` says that a report is newer
     than the figures. `credentials` is sealed text for clusters that are polled without an agent.
+    `agent_can` is what the agent says of orders and of the placement webhook; `rules_version` what it should keep;
+    `orders_wanted_at` is set while somebody waits for it to carry out orders.
     """
 
     name = models.CharField(max_length=120)
@@ -57,6 +59,9 @@ class Cluster(UuidModel, OrgOwned):
     credentials = models.TextField(blank=True)
     server = models.CharField(max_length=300, blank=True)
     sync_wanted_at = models.DateTimeField(null=True)
+    agent_can = models.JSONField(default=dict)
+    rules_version = models.PositiveIntegerField(default=0)
+    orders_wanted_at = models.DateTimeField(null=True)
     polled_at = models.DateTimeField(null=True)
     poll_failures = models.PositiveIntegerField(default=0)
 
@@ -305,4 +310,5 @@ class Alert(UuidModel, OrgOwned):
         return self.title
 
 
+from clusters.orders.models import AgentKey, AgentOrder, AgentRules  # noqa: E402, F401  Django looks here
 from clusters.sleeping.models import SleepFight, SleepRules, SleepSnapshot  # noqa: E402, F401  Django looks here

@@ -94,7 +94,7 @@ def _create(request: HttpRequest, form: ClusterForm, facts: dict[str, Any]) -> s
 
 def commands(made: services.Connected) -> dict[str, str]:
     """What to run: Helm, kubectl, Terraform. All hold the token."""
-    base, chart = settings.CURFEW_BASE_URL, install.chart()
+    base, chart, key = settings.CURFEW_BASE_URL, install.chart(), services.orders_key(made.cluster)
     name = json.dumps(made.cluster.name)
     plain_http = base.startswith("http://")
     helm = [
@@ -109,6 +109,8 @@ def commands(made: services.Connected) -> dict[str, str]:
         "preflight": PREFLIGHT,
         "helm": " \\\n  ".join(helm),
         "kubectl": f"kubectl apply -f {services.manifest_url(made.enrolment)}",
+        "more_helm": f"--set orders.enabled=true --set webhook.enabled=true --set orders.publicKey={key}",
+        "more_kubectl": f"kubectl apply -f '{services.manifest_url(made.enrolment)}?orders=1&webhook=1'",
         "terraform": terraform(base, chart.version, made.token, name, plain_http=plain_http),
     }
 

@@ -20,6 +20,7 @@ class PoliciesConfig(AppConfig):
         periodic.register("policies.size_reports", 300)
         periodic.register("policies.apply_sizes", 60)
         extensions.register_notice(notice)
+        from policies.placement import setup
 
         enforcing.register()
         extensions.register_templates(cluster_links.rules_of)
@@ -45,3 +46,4 @@ class PoliciesConfig(AppConfig):
                 permission="policies.view",
             )
         )
+        setup.register()

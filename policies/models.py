@@ -166,4 +166,5 @@ class PolicyAssignment(UuidModel, OrgOwned):
 
 
 from policies.enforcing.models import Enforcement, NodeAction, WrittenObject  # noqa: E402, F401  Django looks here
+from policies.placement.models import PlacedWorkload, PlacementState  # noqa: E402, F401  Django looks here
 from policies.rightsizing.models import SizeChange, SizedWorkload, SizeReport  # noqa: E402, F401  Django looks here

@@ -4,10 +4,12 @@ from django.urls import path
 
 from policies import policy_views, template_views
 from policies.enforcing import views as enforcing
+from policies.placement.urls import urlpatterns as placement
 from policies.rightsizing import views as sizes
 
 app_name = "policies"
 urlpatterns = [
+    *placement,
     path("node-templates/", template_views.templates, name="templates"),
     path("node-templates/new", template_views.new, name="template-new"),
     path("node-templates/check", template_views.check, name="template-check"),

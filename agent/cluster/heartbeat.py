@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import logging
 import os
 import time
@@ -9,10 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from agent import __version__
 from agent.cluster.orders import Orders
 from agent.cluster.outbox import Samples
+from agent.cluster.rules import RulesKeeper
 from agent.cluster.sender import Sender
 from agent.cluster.store import Store
 from agent.transport import Transport, Unreachable, jittered
@@ -21,7 +25,10 @@ from agent.wire.model import FORMAT
 
 log = logging.getLogger("curfew.agent.heartbeat")
 HEARTBEAT_PATH = "/api/agent/cluster/heartbeat"
+ANSWER_PATH = "/api/agent/cluster/orders/"
 TIMEOUT = 10.0
+ANSWER_SECONDS = 30.0
+SOON = 0.3  # after a batch, the next one is likely to be there
 
 
 def memory_bytes() -> int | None:
@@ -31,6 +38,24 @@ def memory_bytes() -> int | None:
     except (OSError, IndexError, ValueError):
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Deliverer:
+    """Sends the answer of a batch. One that does not arrive is lost: the platform looks again, and asks anew."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def __call__(self, order: str, content: dict[str, Any]) -> None:
+        body = gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 4)
+        path = ANSWER_PATH + quote(order, safe="")
+        try:
+            reply = self._transport.request("POST", path, body=body, packed=True, timeout=ANSWER_SECONDS)
+        except Unreachable as problem:
+            log.warning("the answer of an order did not arrive: %s", problem)
+            return
+        if not reply.ok:
+            log.warning("the answer of an order was not taken: %s", reply.status)
 
 
 class Heartbeat:
@@ -43,10 +68,11 @@ class Heartbeat:
         samples: Samples,
         sender: Sender,
         orders: Orders,
+        rules: RulesKeeper,
         facts: Callable[[], dict[str, Any]],
     ) -> None:
         self._transport, self._store, self._samples = transport, store, samples
-        self._sender, self._orders, self._facts = sender, orders, facts
+        self._sender, self._orders, self._rules, self._facts = sender, orders, rules, facts
         self._began = time.monotonic()
         self.failing = False
 
@@ -77,6 +103,8 @@ class Heartbeat:
                 "samples_dropped": self._samples.dropped,
             },
             "order_results": self._orders.results(),
+            "orders": self._orders.able(),
+            "placement": self._rules.report(),
         }
 
     def beat(self) -> float:
@@ -93,7 +121,7 @@ class Heartbeat:
         self.failing = False
         self._orders.told(len(content["order_results"]))
         self._obey(reply.json(), content["sequence"])
-        return jittered(self._sender.pace.heartbeat, 0.05)
+        return SOON if self._orders.busy else jittered(self._sender.pace.heartbeat, 0.05)
 
     def _obey(self, told: dict[str, Any], sequence: int) -> None:
         sender = self._sender
@@ -109,6 +137,7 @@ class Heartbeat:
         elif told.get("sync_now") is True:
             sender.wake.set()
         sender.pace.follow(told.get("intervals") or {})
+        self._rules.take(told.get("placement"))
         self._orders.take(told.get("orders"))
 
     def _missed(self, problem: str, at_least: float = 0.0) -> float:

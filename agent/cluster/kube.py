@@ -79,12 +79,18 @@ class Kube:
         """Patch an object and return it. Raises KubeError, Unreachable."""
         return self._call("PATCH", path, json.dumps(body).encode(), kind).json()
 
-    def list(self, path: str, found: Callable[[dict[str, Any]], None], *, page: int = PAGE) -> str:
-        """Call `found` with each object, page by page; return the resource version of the list.
+    def delete(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Delete an object under the body's conditions and return the answer. Raises KubeError, Unreachable."""
+        return self._call("DELETE", path, json.dumps(body).encode(), "application/json").json()
+
+    def list(self, path: str, found: Callable[[dict[str, Any]], None], *, page: int = PAGE, fields: str = "") -> str:
+        """Call `found` with each object, page by page; return the resource version of the list. `fields`: a selector.
 
         Raises KubeError, Unreachable, BadListing, and Gone when the list took longer than the server remembers.
         """
         query: dict[str, str] = {"limit": str(page)} if page else {}
+        if fields:
+            query["fieldSelector"] = fields
         while True:
             answer = self._open("GET", f"{path}?{urlencode(query)}" if query else path)
             try:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.cluster.heartbeat import Heartbeat
+from agent.cluster.heartbeat import Deliverer, Heartbeat
 from agent.cluster.kube import Access, Gone, Kube, KubeError
 from agent.cluster.metrics import Meter
 from agent.cluster.orders import Orders
 from agent.cluster.outbox import Outbox, Samples
+from agent.cluster.rules import RulesKeeper
 from agent.cluster.sender import Pace, Sender
 from agent.cluster.store import Store
 from agent.cluster.watch import Watcher
@@ -41,6 +42,7 @@ class Settings:
     allow_orders: bool = False
     check: Callable[[bytes, bytes], bool] | None = None
     own_namespace: str = ""
+    placement_config: str = ""
     pace: Pace | None = None
 
 
@@ -63,6 +65,14 @@ class ClusterAgent:
             check=settings.check,
             cluster=lambda: self.cluster.uid if self.cluster else "",
             own_namespace=settings.own_namespace,
+            deliver=Deliverer(Transport(settings.platform, settings.token)),
+        )
+        self.rules = RulesKeeper(
+            Kube(settings.access, timeout=10.0),
+            config=settings.placement_config,
+            namespace=settings.own_namespace,
+            check=settings.check,
+            cluster=lambda: self.cluster.uid if self.cluster else "",
         )
         self.heartbeat = Heartbeat(
             Transport(settings.platform, settings.token),
@@ -70,6 +80,7 @@ class ClusterAgent:
             self.samples,
             self.sender,
             self.orders,
+            self.rules,
             self._facts,
         )
         self.meter = Meter(settings.access, self.store, self.samples, self.stopping)

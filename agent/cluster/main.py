@@ -45,13 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         help="allow an address of the platform without TLS",
     )
     parser.add_argument("--name", default=environment("CLUSTER_NAME"), help="name to show for the cluster")
-    kube = parser.add_argument_group("API server (default: the cluster that this runs in)")
-    kube.add_argument("--api-server", default=environment("API_SERVER"), help="address, e.g. that of kubectl proxy")
-    kube.add_argument("--api-token-file", default=environment("API_TOKEN_FILE"))
-    kube.add_argument("--api-ca-file", default=environment("API_CA_FILE"))
-    kube.add_argument("--api-client-cert", default=environment("API_CLIENT_CERT"))
-    kube.add_argument("--api-client-key", default=environment("API_CLIENT_KEY"))
-    kube.add_argument("--api-allow-http", action="store_true", default=environment("API_ALLOW_HTTP") == "1")
+    kube_options(parser)
     orders = parser.add_argument_group("orders")
     orders.add_argument(
         "--allow-orders",
@@ -60,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
         help="carry out signed orders that RBAC allows; without it every order is refused",
     )
     orders.add_argument("--orders-key", default=environment("ORDERS_KEY"), help="Ed25519 public key, base64")
+    orders.add_argument(
+        "--placement-config",
+        default=environment("PLACEMENT_CONFIG"),
+        help="ConfigMap of the own namespace that hands signed placement rules to the webhook",
+    )
     way = parser.add_argument_group("ways to run")
     way.add_argument("--once", action="store_true", help="send one snapshot and exit")
     way.add_argument("--dry-run", action="store_true", help="print messages instead of sending them")
@@ -77,6 +76,17 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", default=environment("LOG_LEVEL", "INFO"), choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )
     return parser
+
+
+def kube_options(parser: argparse.ArgumentParser) -> None:
+    """Add how to reach the API server; `access_of` reads it."""
+    kube = parser.add_argument_group("API server (default: the cluster that this runs in)")
+    kube.add_argument("--api-server", default=environment("API_SERVER"), help="address, e.g. that of kubectl proxy")
+    kube.add_argument("--api-token-file", default=environment("API_TOKEN_FILE"))
+    kube.add_argument("--api-ca-file", default=environment("API_CA_FILE"))
+    kube.add_argument("--api-client-cert", default=environment("API_CLIENT_CERT"))
+    kube.add_argument("--api-client-key", default=environment("API_CLIENT_KEY"))
+    kube.add_argument("--api-allow-http", action="store_true", default=environment("API_ALLOW_HTTP") == "1")
 
 
 def access_of(options: argparse.Namespace) -> Access:
@@ -103,7 +113,8 @@ def platform_of(options: argparse.Namespace) -> tuple[Endpoint, Callable[[], str
     return endpoint, read_token(environment("TOKEN"), options.token_file)
 
 
-def _own_namespace() -> str:
+def own_namespace() -> str:
+    """The namespace of this pod; "" outside a cluster."""
     try:
         return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
     except OSError:
@@ -121,8 +132,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
         access=access_of(options),
         name=options.name,
         allow_orders=options.allow_orders,
-        check=load_key(options.orders_key) if options.allow_orders else None,
-        own_namespace=_own_namespace(),
+        check=load_key(options.orders_key) if options.orders_key else None,
+        placement_config=options.placement_config,
+        own_namespace=own_namespace(),
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from agent.cluster import calls
 from agent.cluster.kube import Gone, Kube, KubeError, object_path
 from agent.transport import BadAddress, Unreachable
 from agent.wire.codec import iso, moment
@@ -60,7 +61,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of an order: `status` is done, refused or failed."""
+    """What became of an order: `status` is done, refused or failed; delivered when its answer went out by itself."""
 
     id: str
     status: str
@@ -145,15 +146,28 @@ class Orders:
         check: Callable[[bytes, bytes], bool] | None,
         cluster: Callable[[], str],
         own_namespace: str,
+        deliver: Callable[[str, dict[str, Any]], None] | None = None,
     ) -> None:
         self._kube, self._allowed, self._check, self._cluster = kube, allowed, check, cluster
         self._own_namespace = own_namespace
         self._known: OrderedDict[str, Result] = OrderedDict()
         self._unsent: list[Result] = []
+        self._deliver = deliver
+        self._busy = False
 
     def results(self) -> list[dict[str, str]]:
         """Return what the platform was not told yet."""
         return [result.wire() for result in self._unsent]
+
+    def able(self) -> dict[str, Any]:
+        """What the heartbeat says: whether orders are carried out, and which kinds this agent knows."""
+        return {"allowed": self._allowed and self._check is not None, "verbs": sorted(_VERBS)}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch was carried out since this was asked last: more is likely to follow at once."""
+        was, self._busy = self._busy, False
+        return was
 
     def told(self, count: int) -> None:
         """The platform has the first `count` results."""
@@ -163,6 +177,8 @@ class Orders:
         """Judge each order and carry out what is allowed. Never raises for an order's sake."""
         for raw in raw_orders if isinstance(raw_orders, list) else []:
             result = self._one(raw)
+            if result.status == "delivered":
+                continue
             if result.status != "done":
                 log.warning("order %s %s: %s", result.id or "?", result.status, result.detail)
             self._unsent.append(result)
@@ -195,7 +211,7 @@ class Orders:
             detail = verb(self, order)
         except (KubeError, Gone, Unreachable) as problem:
             return Result(order.id, "failed", str(problem)[:300], iso(now))
-        return Result(order.id, "done", detail, iso(now))
+        return Result(order.id, "delivered" if order.verb == "calls" else "done", detail, iso(now))
 
     def _require(self, wanted: Permission, namespace: str, name: str) -> None:
         """Ask Kubernetes whether we may. Raises Refused."""
@@ -217,6 +233,19 @@ class Orders:
         )
         if (review.get("status") or {}).get("allowed") is not True:
             raise Refused(f"RBAC does not allow: {wanted}")
+
+    def _calls(self, order: Order) -> str:
+        """A batch; its answer goes to an address of its own, as soon as it is known."""
+        if self._deliver is None:
+            raise Refused("this agent cannot deliver answers of batches")
+        try:
+            batch = calls.read_calls(order.args.get("calls"))
+        except calls.NotAllowed as refused:
+            raise Refused(str(refused)) from None
+        self._busy = True
+        answers = [calls.perform(self._kube, call, self._own_namespace) for call in batch]
+        self._deliver(order.id, {"results": answers})
+        return f"{len(batch)} calls"
 
     def _cordon(self, order: Order, *, unschedulable: bool) -> str:
         if order.kind != "Node":
@@ -272,6 +301,7 @@ _VERBS: dict[str, Callable[[Orders, Order], str]] = {
     "uncordon": lambda orders, order: orders._cordon(order, unschedulable=False),
     "scale": Orders._scale,
     "patch-annotations": Orders._annotate,
+    "calls": Orders._calls,
 }
 
 __all__ = ["CONTEXT", "Order", "Orders", "Refused", "Result", "load_key", "verify"]

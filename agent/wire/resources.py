@@ -120,12 +120,42 @@ READ_PERMISSIONS: tuple[Permission, ...] = (
 )
 ORDER_PERMISSIONS: tuple[Permission, ...] = (
     Permission("", "nodes", "patch"),
+    Permission("", "namespaces", "patch"),
     Permission("apps", "deployments", "get", "scale"),
     Permission("apps", "deployments", "patch", "scale"),
     Permission("apps", "statefulsets", "get", "scale"),
     Permission("apps", "statefulsets", "patch", "scale"),
-    Permission("apps", "deployments", "patch"),
-    Permission("apps", "statefulsets", "patch"),
-    Permission("batch", "cronjobs", "patch"),
-    Permission("", "namespaces", "patch"),
+    # Sleep: what it has to see beyond a report, and what it changes.
+    *(
+        Permission(group, plural, verb)
+        for group, plural in (
+            ("", "services"),
+            ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+            ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+        )
+        for verb in ("get", "list")
+    ),
+    *(
+        Permission(group, plural, "patch")
+        for group, plural in (
+            ("apps", "deployments"),
+            ("apps", "statefulsets"),
+            ("batch", "cronjobs"),
+            ("autoscaling", "horizontalpodautoscalers"),
+            ("karpenter.sh", "nodepools"),
+        )
+    ),
+    Permission("karpenter.sh", "nodeclaims", "delete"),
+    *(
+        Permission(group, plural, verb)
+        for group, plural in (
+            ("keda.sh", "scaledobjects"),
+            ("keda.sh", "scaledjobs"),
+            ("argoproj.io", "applications"),
+            ("argoproj.io", "rollouts"),
+            ("kustomize.toolkit.fluxcd.io", "kustomizations"),
+            ("helm.toolkit.fluxcd.io", "helmreleases"),
+        )
+        for verb in ("get", "list", "patch")
+    ),
 )

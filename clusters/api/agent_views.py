@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpResponse, JsonResponse
 from drf_spectacular.types import OpenApiTypes
@@ -82,3 +83,15 @@ class SnapshotView(AgentView):
         token = request._request.agent_token  # type: ignore[attr-defined]
         packed = request.headers.get("Content-Encoding", "").lower() == "gzip"
         return self.answer(*services.ingest_snapshot(token=token, body=body, gzip=packed, sent_at=sent_at))
+
+
+class OrderAnswerView(AgentView):
+    @extend_schema(request=OpenApiTypes.BINARY, responses=OpenApiTypes.OBJECT, tags=["agents"])
+    def post(self, request: Request, order_id: UUID) -> HttpResponse:
+        """What became of a batch of calls, usually packed with gzip."""
+        body = self.body(request, LARGEST_MESSAGE)
+        if body is None:
+            return self.answer(*_too_large(LARGEST_MESSAGE))
+        token = request._request.agent_token  # type: ignore[attr-defined]
+        packed = request.headers.get("Content-Encoding", "").lower() == "gzip"
+        return self.answer(*services.take_order_answer(token=token, order_id=order_id, body=body, gzip=packed))

@@ -6,6 +6,7 @@ from clusters.api import agent_views, analysis_views, views
 
 urlpatterns = [
     path("agent/cluster/heartbeat", agent_views.HeartbeatView.as_view(), name="agent-cluster-heartbeat"),
+    path("agent/cluster/orders/<uuid:order_id>", agent_views.OrderAnswerView.as_view(), name="agent-order-answer"),
     path("agent/cluster/snapshot", agent_views.SnapshotView.as_view(), name="agent-cluster-snapshot"),
     path("clusters", views.ClusterListView.as_view(), name="clusters"),
     path("clusters/compare", views.CompareView.as_view(), name="clusters-compare"),

@@ -38,19 +38,36 @@ class Chart:
         return hashlib.sha256(self.data).hexdigest()
 
 
-def manifest(*, url: str, token: str, cluster_name: str, image: str, orders_key: str = "") -> str:
+def manifest(
+    *,
+    url: str,
+    token: str,
+    cluster_name: str,
+    image: str,
+    orders_key: str = "",
+    orders: bool | None = None,
+    webhook: bool = False,
+) -> str:
     """Return what `kubectl apply -f -` installs. With an orders' public key (base64) the agent may carry out signed
-    orders, and gets the rights for them; without, it can read only."""
+    orders, and gets the rights for them; without, it can read only. `webhook` adds the placement webhook, which needs
+    the key as well; `orders=False` leaves it the only one to use it."""
+    orders = bool(orders_key) if orders is None else orders and bool(orders_key)
+    webhook = webhook and bool(orders_key)
     values = {
         "url": url,
         "token": token,
         "cluster_name": cluster_name,
         "image": image,
-        "allow_orders": "1" if orders_key else "0",
+        "allow_orders": "1" if orders else "0",
         "orders_key": orders_key,
+        "placement_config": "curfew-agent-placement" if webhook else "",
     }
     quoted = {name: json.dumps(value) for name, value in values.items()}  # a JSON text is a YAML text
-    parts = ["cluster.yaml.tmpl", *(["cluster-orders.yaml.tmpl"] if orders_key else [])]
+    parts = [
+        "cluster.yaml.tmpl",
+        *(["cluster-orders.yaml.tmpl"] if orders else []),
+        *(["cluster-webhook.yaml.tmpl"] if webhook else []),
+    ]
     filled = [Template(_without_comments(DEPLOY / "agent" / part)).substitute(quoted) for part in parts]
     return "---\n".join(filled)
 

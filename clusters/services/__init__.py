@@ -1,5 +1,8 @@
 """Every write of clusters: connecting, reports and heartbeats, money, figures, history, steering."""
 
+from clusters.orders.delivery import set_rules
+from clusters.orders.delivery import take_answer as take_order_answer
+from clusters.orders.keys import public_key as orders_key
 from clusters.services.connecting import (
     PREFLIGHT,
     Connected,
@@ -60,6 +63,7 @@ __all__ = [
     "mark_awake",
     "mark_lost",
     "mint_for_manifest",
+    "orders_key",
     "packing_due",
     "plan",
     "play_history",
@@ -75,6 +79,8 @@ __all__ = [
     "request_group_change",
     "request_preflight",
     "reseal_credentials",
+    "set_rules",
     "sync_now",
+    "take_order_answer",
     "update_cluster",
 ]

@@ -12,6 +12,7 @@ from accounts.models import AgentToken
 from clusters.enums import LOST_AFTER, Method, State
 from clusters.inventory import ingest
 from clusters.models import Cluster
+from clusters.orders import delivery
 from clusters.services.moves import WATCHER, move
 from core import clock
 from core.actor import Actor
@@ -41,6 +42,9 @@ HELD_FIELDS = (
     "report_heard_at",
     "reported_at",
     "sync_wanted_at",
+    "agent_can",
+    "rules_version",
+    "orders_wanted_at",
     "enrolment_id",
     "node_count",
 )
@@ -90,6 +94,12 @@ def record_heartbeat(*, token: AgentToken, body: bytes) -> Answer:
     )
     if reply["standby"]:
         return 200, reply
+    if beat.order_results:
+        delivery.take_results(cluster, beat.order_results)
+    added = delivery.outgoing(cluster, beat)
+    if "closer" in added:
+        reply["intervals"] = {**INTERVALS, "heartbeat": added.pop("closer")}
+    reply |= added
     state, cause = judge(beat)
     fields = _fields(cluster, held, beat, now)
     if cluster.state == State.ASLEEP:
@@ -163,6 +173,10 @@ def _fields(cluster: Cluster, held: ingest.Held, beat: ingest.Beat, now: datetim
         fields["report_heard_at"] = now
     if cluster.sync_wanted_at is not None:
         fields["sync_wanted_at"] = None
+    able = delivery.abilities(cluster, beat, now)
+    if able is not None:
+        fields["agent_can"] = able
+        publish(cluster.organization_id, "clusters", [cluster.id])
     agent, server = beat.raw.get("agent"), beat.raw.get("api_server")
     version = str(agent.get("version") or "")[:40] if isinstance(agent, dict) else ""
     if version and version != cluster.agent_version:

@@ -36,6 +36,7 @@ NODES_SECONDS = 900.0
 SYSTEM_SECONDS = 600.0
 WAVE_SECONDS = 300.0
 CHECKPOINT_EVERY = 10
+BATCH = 20
 MOST_FAILURES_KEPT = 50
 MOST_IN_A_ROW = 3
 
@@ -64,18 +65,28 @@ class ClusterOrder(BaseExecutor):
         return "" if operation.result.get("already") else str(operation.resource_id)
 
     def each(
-        self, context: RunContext, stage: str, entries: Sequence[Entry], act: Callable[[Entry], Did], words: str
+        self,
+        context: RunContext,
+        hands: Hands,
+        stage: str,
+        entries: Sequence[Entry],
+        act: Callable[[Entry], Did],
+        words: str,
     ) -> None:
         """Act on each entry from where a predecessor stopped. What fails is noted and the rest goes on; only when several
         in a row fail for a reason that passes is the way itself broken, and the order waits."""
         begun: dict[str, int] = context.state.get("cursor") or {}
         start, broken = begun.get(stage, 0), 0
+        done: dict[str, Did] = {}
         for number, entry in enumerate(entries[start:], start):
             if number % CHECKPOINT_EVERY == 0:
                 context.check_cancel()
                 context.checkpoint(cursor={**(context.state.get("cursor") or {}), stage: number})
                 context.progress(step=f"{words}: {number} of {len(entries)}")
-            passing = self.attempt(context, entry.title, lambda entry=entry: act(entry))  # type: ignore[misc]
+            if (number - start) % BATCH == 0:
+                done = hands.together(entries[number : number + BATCH], act)
+            ready = done.get(entry.title)
+            passing = self.attempt(context, entry.title, lambda entry=entry, ready=ready: ready or act(entry))  # type: ignore[misc]
             broken = broken + 1 if passing is not None else 0
             if passing is not None and broken >= MOST_IN_A_ROW:
                 raise passing
@@ -152,7 +163,9 @@ class ClusterSleep(ClusterOrder):
             mine = [e for e in entries if e.phase == phase]
             if mine:
                 self.tell(context, PHASE_WORDS[phase], number + 1, self.steps)
-            self.each(context, phase, mine, lambda e: hands.sleep_object(e, str(snapshot.id)), PHASE_WORDS[phase])
+            self.each(
+                context, hands, phase, mine, lambda e: hands.sleep_object(e, str(snapshot.id)), PHASE_WORDS[phase]
+            )
         failed = context.state.get("failed") or {}
         if failed and "again" not in context.state:
             context.checkpoint(again=True)
@@ -221,7 +234,9 @@ class ClusterSleep(ClusterOrder):
         context.check_cancel()
         self.tell(context, PHASE_WORDS[Phase.NODES], 7, self.steps)
         pools = [e for e in entries if e.phase == Phase.NODES]
-        self.each(context, Phase.NODES, pools, lambda e: hands.sleep_object(e, str(snapshot.id)), "Close node pools")
+        self.each(
+            context, hands, Phase.NODES, pools, lambda e: hands.sleep_object(e, str(snapshot.id)), "Close node pools"
+        )
         world = read_world(hands.kube, hands.groups)
         groups, claims, staying = replan_nodes(world, services.scope_of(services.rules_of(cluster)))
         recorded = {g.key: g for g in map(GroupEntry.read, snapshot.groups)}
@@ -283,14 +298,16 @@ class ClusterWake(ClusterOrder):
         services.begin_wake(operation=context.operation, cluster=cluster)
         self._nodes(context, cluster, hands, snapshot, by_phase[Phase.NODES])
         self.tell(context, "Start the node scaler and the system", 2, self.steps)
-        self.each(context, Phase.NODE_SCALER, by_phase[Phase.NODE_SCALER], hands.wake_object, "Start the node scaler")
+        self.each(
+            context, hands, Phase.NODE_SCALER, by_phase[Phase.NODE_SCALER], hands.wake_object, "Start the node scaler"
+        )
         self._system(context, hands)
         self._waves(context, hands, by_phase[Phase.WORKLOADS])
         for number, phase in enumerate((Phase.CRON, Phase.SCALERS, Phase.GITOPS), 4):
             words = f"Undo: {PHASE_WORDS[phase].lower()}"
             if by_phase[phase]:
                 self.tell(context, words, number, self.steps)
-            self.each(context, phase, by_phase[phase], hands.wake_object, words)
+            self.each(context, hands, phase, by_phase[phase], hands.wake_object, words)
         steered = map(GroupEntry.read, snapshot.groups)
         self.all_of(context, [(group.key, partial(hands.unsteer, group)) for group in steered])
         if context.state.get("failed"):
@@ -327,7 +344,7 @@ class ClusterWake(ClusterOrder):
             order = str(context.operation.id)
             self.all_of(context, [(g.key, partial(hands.wake_group, g, after.get(g.key), order)) for g in groups])
             context.checkpoint(resized=True)
-        self.each(context, Phase.NODES, pools, hands.wake_object, "Open node pools")
+        self.each(context, hands, Phase.NODES, pools, hands.wake_object, "Open node pools")
         if context.state.get("joined"):
             return
         shrunk = [g for g in groups if g.key in after]
@@ -356,7 +373,7 @@ class ClusterWake(ClusterOrder):
         for number, wave in enumerate(waves[passed:], passed):
             mine = [e for e in entries if e.wave == wave]
             self.tell(context, f"Wake workloads, wave {number + 1} of {len(waves)}", 3, self.steps)
-            self.each(context, f"wave{wave}", mine, hands.wake_object, f"Wave {number + 1} of {len(waves)}")
+            self.each(context, hands, f"wave{wave}", mine, hands.wake_object, f"Wave {number + 1} of {len(waves)}")
             unready = waiting.unready(hands, mine)
             if unready:
                 self.wait(context, f"wave{number}", f"Wait for {', '.join(unready[:3])}", WAVE_SECONDS)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from accounts import vault
 from clusters.enums import Method
 from clusters.models import Cluster
+from clusters.orders.kube import AgentKube
 from clusters.providers.aws_groups import AwsNodeGroups
 from clusters.providers.groups import NodeGroups
 from clusters.providers.kube import HttpKube, KubeApi
@@ -20,19 +21,32 @@ from core.providers import AuthenticationFailed, InvalidRequest
 
 
 def reaches(cluster: Cluster) -> bool:
-    """Whether Curfew has a way of its own to the cluster's API server. An agent that reports is none."""
+    """Whether Curfew has a way of its own to the cluster's API server: to do anything there."""
     return bool(cluster.credentials) or cluster.method == Method.EKS
+
+
+def has_way(cluster: Cluster) -> bool:
+    """Whether sleep and placement have a way: Curfew's own, or an agent that carries out orders."""
+    return reaches(cluster) or by_agent(cluster)
+
+
+def by_agent(cluster: Cluster) -> bool:
+    """Whether its agent said that it carries out batches of calls."""
+    return "calls" in ((cluster.agent_can or {}).get("orders") or {}).get("verbs", ())
 
 
 @contextmanager
 def open_kube(cluster: Cluster) -> Iterator[KubeApi]:
     """The cluster's API server. Raises ProviderError."""
-    if not reaches(cluster):
+    if not has_way(cluster):
         raise InvalidRequest(
             "Curfew has no way to this cluster's API server.",
             code="no_access",
-            next_step="Connect it with a kubeconfig or through its EKS account.",
+            next_step="Install its agent with orders allowed, or connect it with a kubeconfig or its EKS account.",
         )
+    if not reaches(cluster):
+        yield AgentKube(cluster)
+        return
     try:
         with polling.opened(cluster) as api:
             yield HttpKube(api)

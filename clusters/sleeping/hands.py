@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from clusters.orders.kube import AgentKube
 from clusters.providers.groups import Group, GroupKind, NodeGroups, Sizes
 from clusters.providers.kube import KubeApi
 from clusters.sleeping.kinds import UNSET, Object
@@ -63,6 +64,30 @@ class Hands:
                 time.sleep(PAUSE_SECONDS * 2**attempt)
                 self.fence()
         raise AssertionError("unreachable")
+
+    def together(self, entries: Sequence[Entry], act: Callable[[Entry], Did]) -> dict[str, Did]:
+        """Where each call takes a while: look at all of them in one order and change them in another. Returns, by title,
+        what went through; whatever is left is done one by one, as anywhere else."""
+        kube = self.kube
+        if not isinstance(kube, AgentKube) or len(entries) < 2:
+            return {}
+        done: dict[str, Did] = {}
+        owed: list[tuple[str, Did]] = []
+        try:
+            kube.prefetch([(resource_of(e.kind), e.namespace, e.name) for e in entries])
+            with kube.together() as calls:
+                for entry in entries:
+                    before = len(calls)
+                    did = act(entry)
+                    if len(calls) == before:
+                        done[entry.title] = did
+                    else:
+                        owed.append((entry.title, did))
+            self.fence()
+            went = kube.flush(calls)
+        except ProviderError:
+            return done
+        return {**done, **{title: did for (title, did), ok in zip(owed, went, strict=True) if ok}}
 
     # objects
 

@@ -34,7 +34,7 @@ def request_look(*, actor: Actor, cluster_id: UUID) -> Operation:
     actor.require(steering.OPERATE, "have clusters looked at")
     with transaction.atomic():
         row = steering.locked(actor, cluster_id)
-        if not gateway.reaches(row):
+        if not gateway.has_way(row):
             raise InvalidState(services.no_way(row), code="no_access")
         active = operations.active_operation(RESOURCE, row.id)
         if active is not None:

@@ -104,7 +104,7 @@ def strip_of(*, actor: Actor, cluster: Cluster) -> SleepFacts:
     operation = rows.filter(status__in=ACTIVE).first()
     open_ones = SleepSnapshot.objects.visible_to(actor).filter(restored_at=None, handed_over_at=None)
     snapshot = open_ones.filter(cluster_id=cluster.id).first()
-    facts = SleepFacts(str(state_of(cluster, operation, snapshot)), gateway.reaches(cluster))
+    facts = SleepFacts(str(state_of(cluster, operation, snapshot)), gateway.has_way(cluster))
     if operation is not None and operation.kind in (services.SLEEP, services.WAKE):
         facts.operation, facts.steps = operation, steps_of(operation)
     if snapshot is not None:

@@ -103,11 +103,14 @@ def _under_way(row: Cluster, active: Operation, kind: str) -> Operation:
 
 def no_way(row: Cluster) -> str:
     """Why this cluster cannot be put to sleep."""
-    return f"Curfew only hears {row.name} through its agent. Connect it with a kubeconfig or through its EKS account."
+    return (
+        f"Curfew only hears {row.name} through its agent. Install the agent with orders allowed, or connect the cluster "
+        "with a kubeconfig or through its EKS account."
+    )
 
 
 def _refuse(row: Cluster, kind: str, snapshot: SleepSnapshot | None, actor: Actor) -> None:
-    if not gateway.reaches(row):
+    if not gateway.has_way(row):
         raise InvalidState(no_way(row), code="no_access")
     if row.maintenance_since is not None and actor.kind == ActorKind.SYSTEM:
         raise InvalidState(f"{row.name} is in maintenance: automated actions are paused.", code="maintenance")
@@ -291,6 +294,9 @@ def set_rules(
     facts = {**_clean(selective, groups, critical, keep), "to_zero": to_zero, "on_demand": on_demand}
     with transaction.atomic():
         row = steering.locked(actor, cluster_id)
+        if to_zero and not gateway.reaches(row):
+            words = "Curfew reaches this cluster through its agent alone, which must stay awake to wake it."
+            raise InvalidInput(errors={"to_zero": [words]})
         rules = rules_of(row)
         changed = {
             name: [getattr(rules, name), value] for name, value in facts.items() if getattr(rules, name) != value

@@ -83,7 +83,7 @@ def state_of(cluster: Cluster, operation: Operation | None, snapshot: SleepSnaps
         if snapshot.trouble or snapshot.asleep_at is None:
             return SleepState.TROUBLE
         return SleepState.CONTESTED if snapshot.contested_at else SleepState.ASLEEP
-    if not gateway.reaches(cluster):
+    if not gateway.has_way(cluster):
         return SleepState.LOST if cluster.state == State.LOST else SleepState.UNMANAGED
     return _NOT_ASLEEP[State(cluster.state)]
 

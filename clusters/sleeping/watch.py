@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from audit import services as audit
-from clusters.enums import RESOURCE
+from clusters.enums import RESOURCE, Method
 from clusters.models import Cluster
 from clusters.sleeping import contest, gateway, services
 from clusters.sleeping.contest import Answer, Fight
@@ -32,6 +32,8 @@ from operations import services as operations
 
 log = logging.getLogger(__name__)
 EVERY = timedelta(seconds=55)
+# Through an agent each look waits for its heartbeat and holds a worker meanwhile.
+EVERY_BY_AGENT = timedelta(minutes=5)
 MOST_FIGHTS = 2000
 
 
@@ -40,10 +42,12 @@ class Busy(Exception):
 
 
 def watch_due() -> int:
-    """Claim sleeping clusters that were not looked at for a minute and hand each to a worker; returns how many."""
+    """Claim sleeping clusters that were not looked at for a minute (five for those that only their agent reaches) and
+    hand each to a worker; returns how many."""
     now = clock.now()
     rows = SleepSnapshot.objects.all_orgs().filter(restored_at=None, handed_over_at=None, cluster__isnull=False)
-    due = rows.exclude(asleep_at=None).filter(Q(watched_at=None) | Q(watched_at__lt=now - EVERY))
+    soon = Q(watched_at__lt=now - EVERY) & ~Q(cluster__method=Method.AGENT, cluster__credentials="")
+    due = rows.exclude(asleep_at=None).filter(Q(watched_at=None) | soon | Q(watched_at__lt=now - EVERY_BY_AGENT))
     claimed = 0
     for mark, seen, cluster_id in list(due.order_by("watched_at").values_list("id", "watched_at", "cluster_id")[:500]):
         if rows.filter(id=mark, watched_at=seen).update(watched_at=now):

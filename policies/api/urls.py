@@ -7,6 +7,7 @@ from rest_framework.views import APIView
 
 from policies.api import views
 from policies.enforcing import views as enforcing
+from policies.placement import api as placement
 from policies.rightsizing import api as sizes
 
 
@@ -43,4 +44,6 @@ urlpatterns: list[URLPattern] = [
     ),
     *both(f"{SIZES}/size-changes", sizes.ChangesView, "cluster-size-changes"),
     *both(f"{SIZES}/size-changes/<uuid:change_id>/rollback", sizes.RollbackView, "cluster-size-rollback"),
+    *both("clusters/<uuid:cluster_id>/placement", placement.PlacementView, "cluster-placement"),
+    *both("clusters/<uuid:cluster_id>/unmanaged", placement.UnmanagedView, "cluster-unmanaged"),
 ]

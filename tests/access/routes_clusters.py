@@ -39,6 +39,8 @@ def _read(path: str) -> Route:
     return api("GET", path, viewer=200, operator=200, owner=200, stranger=404)
 
 
+NO_ORDER = "6f1c1f0e-0000-4000-8000-000000000000"
+
 ROUTES = [
     page("/clusters/"),
     page("/clusters/overview"),
@@ -69,6 +71,7 @@ ROUTES = [
     Route("GET", "/charts/index.yaml", 200, 200, 200, 200, 200),
     Route("GET", f"/charts/{install.chart().file_name}", 200, 200, 200, 200, 200),
     api("POST", "/api/agent/cluster/heartbeat", viewer=403, operator=403, owner=403, stranger=403),
+    api("POST", f"/api/agent/cluster/orders/{NO_ORDER}", viewer=403, operator=403, owner=403, stranger=403),
     api("POST", "/api/agent/cluster/snapshot", viewer=403, operator=403, owner=403, stranger=403),
     api("GET", "/api/clusters", viewer=200, operator=200, owner=200, stranger=200),
     api("POST", "/api/clusters", viewer=403, operator=403, owner=201, stranger=201, body={"name": "fresh"}),

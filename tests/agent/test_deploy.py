@@ -97,7 +97,70 @@ def test_manifest_and_chart_install_the_same() -> None:
     assert left["volumes"] == right["volumes"]
     for field in ("image", "args", "resources", "securityContext", "volumeMounts"):
         assert left["containers"][0][field] == right["containers"][0][field], field
-    assert {k: v for k, v in _env(charts).items() if k != "CURFEW_LOG_LEVEL"} == _env(ours)
+    assert {k: v for k, v in _env(charts).items() if k != "CURFEW_LOG_LEVEL"} == {
+        k: v for k, v in _env(ours).items() if v
+    }
+
+
+WEBHOOK = {"orders": {"publicKey": "a2V5"}, "webhook": {"enabled": True, "replicas": 2}}
+
+
+def _webhook_manifest() -> list[dict[str, Any]]:
+    text = manifest(
+        url="https://curfew.example", token="cfa_x", cluster_name="prod", image="curfew-agent:1", orders_key="a2V5",
+        orders=False, webhook=True,
+    )  # fmt: skip
+    return [obj for obj in yaml.safe_load_all(text) if obj]
+
+
+@pytest.mark.parametrize(
+    "objects", [_webhook_manifest(), Chart(CHART).render({**GIVEN, **WEBHOOK})], ids=["manifest", "chart"]
+)
+def test_the_webhook_never_blocks_and_may_do_no_more_than_it_must(objects: list[dict[str, Any]]) -> None:
+    (hook,) = _find(objects, "MutatingWebhookConfiguration", "curfew-agent-placement")["webhooks"]
+    assert (hook["failurePolicy"], hook["timeoutSeconds"], hook["sideEffects"]) == ("Ignore", 2, "None")
+    (away,) = hook["namespaceSelector"]["matchExpressions"]
+    assert (away["key"], away["operator"]) == ("kubernetes.io/metadata.name", "NotIn")
+    assert set(away["values"]) == {"curfew", "kube-system", "kube-public", "kube-node-lease"}
+    assert hook["rules"][0]["operations"] == ["CREATE"]
+    everywhere = _granted(_find(objects, "ClusterRole", "curfew-agent-webhook"))
+    assert everywhere == {
+        Permission("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "get"),
+        Permission("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "patch"),
+        Permission("", "namespaces", "get"),
+        Permission("", "pods", "list"),
+        Permission("", "pods", "create", "eviction"),
+    }
+    for name, wanted in (
+        ("curfew-agent-webhook", {"secrets", "configmaps"}),
+        ("curfew-agent-placement", {"configmaps"}),
+    ):
+        role = _find(objects, "Role", name)
+        assert {p.resource for p in _granted(role)} == wanted
+        assert {p.verb for p in _granted(role)} == {"get", "patch"}
+        assert all(rule["resourceNames"] for rule in role["rules"])
+    assert not [o for o in objects if o["metadata"]["name"] == "curfew-agent-orders"]
+    env = _env(objects)
+    assert (env["CURFEW_ORDERS_KEY"], env["CURFEW_PLACEMENT_CONFIG"]) == ("a2V5", "curfew-agent-placement")
+    assert env.get("CURFEW_ALLOW_ORDERS", "0") == "0"
+
+
+def test_manifest_and_chart_install_the_same_webhook() -> None:
+    def plain(objects: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
+        found = {}
+        for one in objects:
+            obj = json.loads(re.sub(r'"app.kubernetes.io/instance": "[^"]*",? ?', "", json.dumps(one, sort_keys=True)))
+            if obj["kind"] != "Deployment":
+                obj["metadata"].pop("labels", None)
+            found[obj["kind"], obj["metadata"]["name"]] = obj
+        return {key: obj for key, obj in found.items() if key[1] in {"curfew-agent-webhook", "curfew-agent-placement"}}
+
+    ours, charts = plain(_webhook_manifest()), plain(Chart(CHART).render({**GIVEN, **WEBHOOK}))
+    spec = charts["Deployment", "curfew-agent-webhook"]["spec"]["template"]["spec"]
+    assert (spec.pop("imagePullSecrets"), spec.pop("priorityClassName")) == ([], "")
+    assert spec["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
+    assert ours == charts
+    assert len(ours) == 12
 
 
 @pytest.mark.parametrize("objects", [_manifest(), Chart(CHART).render(GIVEN)], ids=["manifest", "chart"])
@@ -206,7 +269,7 @@ def test_the_agent_imports_nothing_but_itself_and_the_standard_library() -> None
                     assert (
                         top in sys.stdlib_module_names
                         or top == "agent"
-                        or (top == "cryptography" and file.name == "orders.py")
+                        or (top == "cryptography" and file.name in {"orders.py", "certs.py"})
                     ), (file, name)
                     if "wire" in file.parts:
                         assert not name.startswith("agent.") or name.startswith("agent.wire"), (file, name)

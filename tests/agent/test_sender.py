@@ -175,9 +175,14 @@ def test_standing_by_and_taking_over() -> None:
 
 
 class NoOrders:
+    busy = False
+
     def __init__(self) -> None:
         self.taken: list[Any] = []
         self.told_count = 0
+
+    def able(self) -> dict[str, Any]:
+        return {"allowed": False, "verbs": []}
 
     def results(self) -> list[dict[str, str]]:
         return [{"id": "1", "status": "refused", "detail": "", "at": ""}]
@@ -189,10 +194,18 @@ class NoOrders:
         self.taken.append(raw)
 
 
+class NoRules:
+    def report(self) -> dict[str, Any]:
+        return {}
+
+    def take(self, raw: Any) -> None:
+        assert raw is None
+
+
 def _heartbeat(made: Sender, store: Store, *answers: Any) -> tuple[Heartbeat, Script]:
     script = Script(*answers)
     facts = {"cluster": {"uid": "u"}, "api_server": {"reachable": True}}
-    return Heartbeat(script, store, Samples(), made, NoOrders(), lambda: dict(facts)), script  # type: ignore[arg-type]
+    return Heartbeat(script, store, Samples(), made, NoOrders(), NoRules(), lambda: dict(facts)), script  # type: ignore[arg-type]
 
 
 def test_a_heartbeat_obeys_and_reports() -> None:

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.fakes import kube_objects
+from tests.fakes.kube_admission import Admission
 from tests.fakes.kube_http import Asked, Fault, Listener, handler, read_object
 from tests.fakes.kube_patch import apply, own, patched
 from tests.fakes.kube_store import Kind, KubeStore, Object, Refusal, dump, selects
@@ -49,6 +50,7 @@ class FakeKube:
         self.faults: list[Fault] = []
         self.denied: list[dict[str, str]] = []
         self.log: list[str] = []
+        self.admission = Admission(self)
         self.watchers = 0
         self.epoch = 0
         self._server: Listener | None = None
@@ -189,6 +191,7 @@ class FakeKube:
         obj = read_object(asked.body)
         if asked.kind.namespaced:
             obj.setdefault("metadata", {})["namespace"] = asked.namespace
+        obj = self.admission.mutated(asked.kind, asked.namespace, obj)
         own({"metadata": {}}, obj, manager)
         return obj if asked.query.get("dryRun") else self.store.create(obj, kind=asked.kind).obj
 
