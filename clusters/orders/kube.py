@@ -96,6 +96,15 @@ class AgentKube:
     def evict(self, namespace: str, name: str, *, uid: str) -> bool:
         raise _cannot("evict pods")
 
+    def can_resize(self) -> bool:
+        return False
+
+    def resize(self, namespace: str, name: str, containers: Sequence[Mapping[str, Any]]) -> bool:
+        raise _cannot("resize pods")
+
+    def time_service(self, namespace: str, target: str, path: str) -> float | None:
+        raise _cannot("call services")
+
     def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
         call = self._call("DELETE", resource, namespace, name, uid=uid)
         return self._maybe(call, f"delete {resource.plural}") is not None

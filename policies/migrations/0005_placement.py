@@ -7,63 +7,110 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0001_initial'),
-        ('clusters', '0002_placement'),
-        ('policies', '0004_rightsizing'),
+        ("accounts", "0001_initial"),
+        ("clusters", "0002_placement"),
+        ("policies", "0004_rightsizing"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='PlacementState',
+            name="PlacementState",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('way', models.CharField(choices=[('auto', 'Automatic'), ('webhook', 'Webhook only'), ('patch', 'Patch templates'), ('off', 'Not at all')], default='auto', max_length=10)),
-                ('fallback_minutes', models.PositiveIntegerField(default=10)),
-                ('used', models.CharField(blank=True, max_length=10)),
-                ('rules', models.JSONField(default=dict)),
-                ('notes', models.JSONField(default=list)),
-                ('since', models.DateTimeField(null=True)),
-                ('synced', models.CharField(blank=True, max_length=64)),
-                ('synced_at', models.DateTimeField(null=True)),
-                ('cluster', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='clusters.cluster')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "way",
+                    models.CharField(
+                        choices=[
+                            ("auto", "Automatic"),
+                            ("webhook", "Webhook only"),
+                            ("patch", "Patch templates"),
+                            ("off", "Not at all"),
+                        ],
+                        default="auto",
+                        max_length=10,
+                    ),
+                ),
+                ("fallback_minutes", models.PositiveIntegerField(default=10)),
+                ("used", models.CharField(blank=True, max_length=10)),
+                ("rules", models.JSONField(default=dict)),
+                ("notes", models.JSONField(default=list)),
+                ("since", models.DateTimeField(null=True)),
+                ("synced", models.CharField(blank=True, max_length=64)),
+                ("synced_at", models.DateTimeField(null=True)),
+                (
+                    "cluster",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="clusters.cluster"
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.organization"
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
-                'base_manager_name': 'plain',
+                "abstract": False,
+                "base_manager_name": "plain",
             },
             managers=[
-                ('objects', django.db.models.manager.Manager()),
-                ('plain', django.db.models.manager.Manager()),
+                ("objects", django.db.models.manager.Manager()),
+                ("plain", django.db.models.manager.Manager()),
             ],
         ),
         migrations.CreateModel(
-            name='PlacedWorkload',
+            name="PlacedWorkload",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('kind', models.CharField(max_length=20)),
-                ('namespace', models.CharField(max_length=63)),
-                ('name', models.CharField(max_length=253)),
-                ('memory', models.JSONField()),
-                ('done', models.JSONField(default=list)),
-                ('standing', models.CharField(choices=[('placed', 'Placed'), ('kept', 'Changed by somebody else: left as it is'), ('contested', 'Contested'), ('failed', 'Failed')], default='placed', max_length=10)),
-                ('words', models.CharField(blank=True, max_length=300)),
-                ('placed_at', models.DateTimeField()),
-                ('softened_until', models.DateTimeField(null=True)),
-                ('reverted', models.JSONField(default=list)),
-                ('cluster', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='clusters.cluster')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.organization')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("kind", models.CharField(max_length=20)),
+                ("namespace", models.CharField(max_length=63)),
+                ("name", models.CharField(max_length=253)),
+                ("memory", models.JSONField()),
+                ("done", models.JSONField(default=list)),
+                (
+                    "standing",
+                    models.CharField(
+                        choices=[
+                            ("placed", "Placed"),
+                            ("kept", "Changed by somebody else: left as it is"),
+                            ("contested", "Contested"),
+                            ("failed", "Failed"),
+                        ],
+                        default="placed",
+                        max_length=10,
+                    ),
+                ),
+                ("words", models.CharField(blank=True, max_length=300)),
+                ("placed_at", models.DateTimeField()),
+                ("softened_until", models.DateTimeField(null=True)),
+                ("reverted", models.JSONField(default=list)),
+                (
+                    "cluster",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="clusters.cluster"
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.organization"
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
-                'base_manager_name': 'plain',
-                'constraints': [models.UniqueConstraint(fields=('cluster', 'kind', 'namespace', 'name'), name='policies_placed_once')],
+                "abstract": False,
+                "base_manager_name": "plain",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("cluster", "kind", "namespace", "name"), name="policies_placed_once"
+                    )
+                ],
             },
             managers=[
-                ('objects', django.db.models.manager.Manager()),
-                ('plain', django.db.models.manager.Manager()),
+                ("objects", django.db.models.manager.Manager()),
+                ("plain", django.db.models.manager.Manager()),
             ],
         ),
     ]
