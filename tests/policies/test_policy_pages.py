@@ -166,8 +166,9 @@ def test_exemptions_take_their_savings_away(alice: Persona, policy: Policy, repo
     bound = client.post(
         url, {"document": {"consolidation": on, "exemptions": {"namespaces": spaces}}}, format="json"
     ).json()
-    assert float(free["cards"]["consolidation"]["monthly_savings"]) > 0
-    assert float(bound["cards"]["consolidation"]["monthly_savings"]) == 0
+    saved = [float(one["cards"]["consolidation"]["monthly_savings"]) for one in (free, bound)]
+    assert saved[1] < saved[0]  # a node without pods of its own may still go
+    assert ", moving 0 pods" in bound["cards"]["consolidation"]["words"]
     assert bound["cards"]["exemptions"]["words"].startswith("8 of 8 workloads are Unmanaged")
 
 
