@@ -6,12 +6,13 @@ store. Close codes: 4401 not signed in, 4403 no longer allowed, 4404 no such tas
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import async_to_sync
-from channels.generic.websocket import JsonWebsocketConsumer
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from accounts import selectors as accounts
 from core.actor import Actor
@@ -22,51 +23,66 @@ from taskrunner.services.claiming import log_group
 
 RECHECK_SECONDS = 60.0
 CODES = {401: 4401, 403: 4403, 404: 4404}
+TOLD = frozenset({"log", "metrics", "changed"})
 
 
-class TaskSocket(JsonWebsocketConsumer):
-    """Base: who looks, asked again every minute."""
+class TaskSocket(AsyncJsonWebsocketConsumer):
+    """Base: who looks, asked again every minute. What all viewers are told was encoded once, by whoever told it."""
 
     joined = ""
     checked_at = 0.0
 
-    def connect(self) -> None:
-        self.accept()
-        if self.allowed():
-            self.joined = self.group()
-            async_to_sync(self.channel_layer.group_add)(self.joined, self.channel_name)
-            self.hello()
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """What is told comes for every viewer at once and touches no database: without a look after its connections."""
+        if message["type"] in TOLD:
+            await getattr(self, message["type"])(message)
+        else:
+            await super().dispatch(message)
 
-    def disconnect(self, code: int) -> None:
+    async def connect(self) -> None:
+        await self.accept()
+        if await self.allowed():
+            self.joined = await database_sync_to_async(self.group)()
+            await self.channel_layer.group_add(self.joined, self.channel_name)
+            await self.send_json(await database_sync_to_async(self.hello)())
+
+    async def disconnect(self, code: int) -> None:
         if self.joined:
-            async_to_sync(self.channel_layer.group_discard)(self.joined, self.channel_name)
+            await self.channel_layer.group_discard(self.joined, self.channel_name)
 
     def actor(self) -> Actor | None:
         actor = accounts.actor_of_session(self.scope["session"])
         return actor if actor is not None and actor.org_id is not None else None
 
-    def allowed(self) -> bool:
+    async def allowed(self) -> bool:
         """Whether the viewer may still look; closes the socket when not."""
         if time.monotonic() - self.checked_at < RECHECK_SECONDS:
             return True
-        actor = self.actor()
-        if actor is None:
-            self.close(code=4401)
-            return False
-        try:
-            self.check(actor)
-        except CurfewError as refused:
-            self.close(code=CODES.get(refused.status, 4403))
+        code = await database_sync_to_async(self._refusal)()
+        if code:
+            await self.close(code=code)
             return False
         self.checked_at = time.monotonic()
         return True
+
+    def _refusal(self) -> int:
+        """The close code for a viewer that may not look; 0 for one that may."""
+        actor = self.actor()
+        if actor is None:
+            return 4401
+        try:
+            self.check(actor)
+        except CurfewError as refused:
+            return CODES.get(refused.status, 4403)
+        return 0
 
     def check(self, actor: Actor) -> None:
         """Raises a CurfewError when the actor may not look."""
         selectors.get_task(actor=actor, task_id=self.task_id)
 
-    def hello(self) -> None:
-        """Said first."""
+    def hello(self) -> dict[str, Any]:
+        """What is said first."""
+        return {"type": "hello"}
 
     @property
     def task_id(self) -> UUID:
@@ -76,42 +92,42 @@ class TaskSocket(JsonWebsocketConsumer):
     def group(self) -> str:
         return log_group(self.task_id)
 
-    def receive_json(self, content: Any, **kwargs: Any) -> None:
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """The page pings; nothing else is read."""
-        if self.allowed():
-            self.send_json({"type": "pong"})
+        if await self.allowed():
+            await self.send_json({"type": "pong"})
 
-    def log(self, event: dict[str, Any]) -> None:
+    async def log(self, event: dict[str, Any]) -> None:
         """The log grew."""
 
-    def changed(self, event: dict[str, Any]) -> None:
+    async def metrics(self, event: dict[str, Any]) -> None:
+        """The task's figures changed."""
+
+    async def changed(self, event: dict[str, Any]) -> None:
         """Something of the organization changed."""
 
 
 class LogSocket(TaskSocket):
-    """`{type: "log", stream, first_line, lines, text}`; text null means: read it from the store."""
+    """`{type: "log", fence, stream, first_line, lines, text}`; text null means: read it from the store."""
 
-    def hello(self) -> None:
-        self.send_json({"type": "hello"})
-
-    def log(self, event: dict[str, Any]) -> None:
-        if self.allowed():
-            self.send_json({key: event[key] for key in ("type", "fence", "stream", "first_line", "lines", "text")})
+    async def log(self, event: dict[str, Any]) -> None:
+        if await self.allowed():
+            await self.send(text_data=event["encoded"])
 
 
 class TaskMetricsSocket(TaskSocket):
     """`{type: "metrics", samples}` when the task's figures changed."""
 
-    def hello(self) -> None:
+    def hello(self) -> dict[str, Any]:
         actor = self.actor()
-        if actor is not None:
-            task = selectors.get_task(actor=actor, task_id=self.task_id)
-            rows = selectors.task_history(task=task)
-            self.send_json({"type": "metrics", "samples": shapes.samples_shape(rows)})
+        if actor is None:
+            return {"type": "metrics", "samples": []}
+        task = selectors.get_task(actor=actor, task_id=self.task_id)
+        return {"type": "metrics", "samples": shapes.samples_shape(selectors.task_history(task=task))}
 
-    def metrics(self, event: dict[str, Any]) -> None:
-        if self.allowed():
-            self.send_json({"type": "metrics", "samples": [event["sample"]]})
+    async def metrics(self, event: dict[str, Any]) -> None:
+        if await self.allowed():
+            await self.send_json({"type": "metrics", "samples": [event["sample"]]})
 
 
 class TelemetrySocket(TaskSocket):
@@ -124,9 +140,7 @@ class TelemetrySocket(TaskSocket):
         actor = self.actor()
         return group_name(actor.org_id) if actor is not None and actor.org_id is not None else "nobody"
 
-    def hello(self) -> None:
-        self.send_json({"type": "hello"})
-
-    def changed(self, event: dict[str, Any]) -> None:
-        if event.get("topic") == "workers" and self.allowed():
-            self.send_json({"type": "telemetry", "workers": event["ids"]})
+    async def changed(self, event: dict[str, Any]) -> None:
+        ids = json.loads(event["text"])["changes"].get("workers")
+        if ids is not None and await self.allowed():
+            await self.send_json({"type": "telemetry", "workers": ids})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 import zstandard
@@ -70,7 +71,7 @@ def append_log(*, worker: Worker, task_id: UUID, fence: int, stream: str, offset
             "lines": log.lines,
             "text": fresh.decode("utf-8", "replace") if len(fresh) <= TAIL_BYTES else None,
         }
-        tell(task_id, hint)
+        tell(task_id, {"type": "log", "encoded": json.dumps(hint)})  # once for all who watch
         said = progressing.read(fresh)
         if said:
             note_progress(task=task, percent=said[0], words=said[1])
