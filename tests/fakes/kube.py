@@ -49,6 +49,7 @@ class FakeKube:
         self.bookmark_seconds = bookmark_seconds
         self.faults: list[Fault] = []
         self.denied: list[dict[str, str]] = []
+        self.read_log: Callable[[str, str, dict[str, str]], bytes] = lambda namespace, pod, query: b""
         self.log: list[str] = []
         self.admission = Admission(self)
         self.watchers = 0
@@ -177,6 +178,9 @@ class FakeKube:
             return self._evict(asked)
         if asked.sub == "scale":
             return self._scale(asked, manager)
+        if asked.sub == "log":
+            self.store.get(asked.kind, asked.namespace, asked.name)
+            return 200, self.read_log(asked.namespace, asked.name, asked.query)
         if asked.method == "GET":
             return (
                 (200, self.store.get(asked.kind, asked.namespace, asked.name).obj) if asked.name else self._list(asked)
