@@ -16,10 +16,12 @@ from clusters.models import Cluster
 from clusters.orders import delivery
 from clusters.packed import unpack
 from clusters.providers.kube import Object, Resource, error_of
+from core import clock
 from core.providers import BadAnswer, InvalidRequest, NotFound, ProviderError, TimedOut, Unreachable
 
 ANSWER_SECONDS = 25.0
 PAUSE = 0.1
+READS = frozenset({"GET", "LIST"})
 Place = tuple[str, str, str, str]  # group, plural, namespace, name
 Calls = list[dict[str, Any]]
 Answers = list[bool]
@@ -186,7 +188,19 @@ class AgentKube:
         raise error_of(int(status), error if isinstance(error, dict) else {}, what)
 
     def _ask(self, calls: Calls) -> Calls:
-        """One order: written, waited for, read. Raises ProviderError."""
+        """One order: written, waited for, read; reads alone are asked for once more when their answer was lost and
+        the agent lives. Raises ProviderError."""
+        began = clock.now()
+        try:
+            return self._ask_once(calls)
+        except TimedOut:
+            self._cluster.refresh_from_db(fields=["heard_at"])
+            lives = self._cluster.heard_at is not None and self._cluster.heard_at >= began
+            if not lives or any(call["method"] not in READS for call in calls):
+                raise
+            return self._ask_once(calls)
+
+    def _ask_once(self, calls: Calls) -> Calls:
         order = delivery.ask(self._cluster, calls)
         until = time.monotonic() + ANSWER_SECONDS
         while True:
