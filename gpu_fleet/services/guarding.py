@@ -9,6 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from core import clock
 from core.actor import Actor
@@ -37,7 +38,7 @@ def guard_standbys() -> int:
     """Bring every standby a step nearer to what it should be; returns how many changes were ordered."""
     rows = list(
         Standby.objects.all_orgs()
-        .filter(machine__gone_at=None)
+        .filter(Q(machine__gone_at=None) | Q(spare__gone_at=None, spare__rental__isnull=False))
         .select_related("machine", "machine__rental", "machine__account", "spare", "spare__rental", "spare__account")
     )
     if not rows:
@@ -64,6 +65,8 @@ def _system(row: Standby) -> Actor:
 def _guard(row: Standby, active: Mapping[UUID, Operation], probe: loss.Probe | None) -> bool:
     spare, machine = row.spare, row.machine
     spare_busy = spare is None or spare.id in active
+    if machine.gone_at is not None:
+        return row.holder != Side.CPU and _give_up(row, spare_busy, "Its machine was destroyed")
     if not row.enabled:
         return _give_up(row, spare_busy, "Its standby is off")
     if row.holder == Side.CPU:

@@ -35,9 +35,10 @@ from gpu_fleet.enums import (
     SNAPSHOT,
     WAKE,
     Desired,
+    Side,
     SnapshotState,
 )
-from gpu_fleet.models import Machine, Rental, Snapshot
+from gpu_fleet.models import Machine, Rental, Snapshot, Standby
 from gpu_fleet.providers.registry import GPU_PROVIDERS
 from gpu_fleet.services.settings import settings_of
 from gpu_fleet.services.states import forget_error, locked, settle, tell_pages
@@ -231,6 +232,8 @@ def request_destroy(
     machine = find_machine(actor=actor, machine_id=machine_id)
     if name != machine.name:
         raise InvalidInput(errors={"name": [f"Type the machine's name, {machine.name}, to destroy it."]})
+    if Standby.objects.for_org(machine.organization_id).filter(machine=machine, holder=Side.CPU).exists():
+        raise InvalidState("Its standby serves. Bring the GPU machine back first.", code="serving")
     return _asked(actor, machine, DESTROY, reason, idempotency_key, "hand", {})
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from accounts.models import CloudAccount
+from core.errors import InvalidState
 from costs.models import Interval
 from gpu_fleet import services
+from gpu_fleet.enums import Side
 from gpu_fleet.models import Machine, Standby
 from operations import runner
 from tests.campaigns.gpu_failover import FAULTS, Killed, Rig, one_loss, summed, verdict
@@ -106,3 +108,17 @@ def _idle(rig: Rig) -> bool:
     from operations.models import Operation
 
     return not Operation.objects.all_orgs().filter(status__in=["queued", "running"]).exists()
+
+
+def test_a_machine_that_is_destroyed_takes_its_standby_with_it(rig: Rig, alice: Persona) -> None:
+    machine, spare = rig.machine, rig.standby.spare
+    assert Machine.objects.all_orgs().get(id=spare.id).rental_id is not None
+    services.request_destroy(actor=alice.actor, machine_id=machine.id, name=machine.name)
+    rig.until("the standby's end", lambda: Machine.objects.all_orgs().get(id=spare.id).rental_id is None)
+    assert Machine.objects.all_orgs().get(id=machine.id).gone_at is not None
+
+
+def test_a_machine_whose_standby_serves_is_not_destroyed(rig: Rig, alice: Persona) -> None:
+    Standby.objects.all_orgs().update(holder=Side.CPU)
+    with pytest.raises(InvalidState, match="serves"):
+        services.request_destroy(actor=alice.actor, machine_id=rig.machine.id, name=rig.machine.name)
