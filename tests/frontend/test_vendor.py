@@ -78,16 +78,3 @@ def test_lock_file_names_no_address_to_download_from() -> None:
     assert all("resolved" not in entry for entry in entries)
     assert all(entry["integrity"].startswith("sha512-") for entry in entries)
     assert not re.search(r"regist", (ROOT / "package-lock.json").read_text(), re.IGNORECASE)
-
-
-def test_every_icon_that_a_template_names_is_listed() -> None:
-    named = re.compile(r"""{% icon "([a-z0-9-]+)"|icon_name="([a-z0-9-]+)\"""")
-    templates = list((frontend.ROOT / "templates").rglob("*.html"))
-    assert len(templates) > 50
-    unlisted = {
-        f"{template.relative_to(frontend.ROOT)}: {first or second}"
-        for template in templates
-        for first, second in named.findall(template.read_text())
-        if (first or second) not in frontend.ICONS
-    }
-    assert unlisted == set()
