@@ -23,12 +23,7 @@ from launcher.console import Failure, SetupLog, say
 
 STEPS = ("lint", "unit", "pg", "e2e")
 FAST_RUNS = "not e2e"
-SQLITE_ALONE = (
-    "tests/start/test_up.py",  # these two start SQLite servers of their own
-    "tests/start/test_embedded.py",
-    "tests/gpu_fleet/test_standby_docker.py",  # minutes of real machines, which no database makes different
-    "tests/gpu_fleet/test_hibernate_cycles.py",
-)
+EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
 NO_TESTS_COLLECTED = 5
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+|no tests ran) in ([\d.]+)s(?: \([\d:]+\))? ?=*$")
@@ -189,7 +184,9 @@ class Suite:
             return
         try:
             with servers.stack() as running:
-                self.pytest("pg", "pytest on PostgreSQL and Redis", FAST_RUNS, running.environment(), skip=SQLITE_ALONE)
+                self.pytest(
+                    "pg", "pytest on PostgreSQL and Redis", FAST_RUNS, running.environment(), skip=EMBEDDED_ONLY
+                )
         except servers.StackUnavailable as reason:
             self.outcomes.append(Outcome("pg", "pytest on PostgreSQL and Redis", problem=str(reason)))
 
