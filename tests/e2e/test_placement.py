@@ -1,4 +1,4 @@
-"""Placement in a real browser: the sandbox's cluster under a policy, what is asked, what is Unmanaged, the way chosen."""
+"""Placement in a real browser: a cluster under a policy, what is asked of it, what is Unmanaged, the way chosen."""
 
 from __future__ import annotations
 
@@ -27,14 +27,10 @@ DOCUMENT = {
 def test_the_placement_of_a_cluster(open_browser: Callable[..., Any]) -> None:
     page = open_browser()
     sign_up(page, "Placers", "ada@placers.test")
-    page.goto("/welcome/method")
-    page.get_by_role("button", name="Sandbox by keys").click()
-    page.wait_for_url("**/welcome/done/**")
-    until(page, SAYS, ["main", "Found: 12 cloud nodes"], timeout=30_000)
-    found = page.evaluate("fetch('/api/clusters').then(r => r.json())")["results"]
-    assert found, "the sandbox brings clusters"
-    cluster = found[0]["id"]
     page.goto("/policies/")
+    status, made = page.evaluate(CALL, ["/api/clusters", {"name": "larkspur-dev"}])
+    assert status == 201, made
+    cluster = made["id"]
     status, policy = page.evaluate(CALL, ["/api/policies", {"name": "Spot first", "document": DOCUMENT}])
     assert status == 201, policy
     status, told = page.evaluate(
