@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError
 from django.db.models import Count, Min, Q, Sum
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -32,8 +32,6 @@ class TaskCollector(Collector):
             yield from list(_workers())
         except DatabaseError:
             return
-        finally:
-            close_old_connections()
 
 
 def _tasks() -> Iterator[Any]:

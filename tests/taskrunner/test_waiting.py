@@ -24,10 +24,22 @@ from tests.personas import Persona
 def no_connection_stays() -> Iterator[None]:
     yield
     waiting._pool.submit(connections.close_all).result()
+    asyncio.run(sync_to_async(connections.close_all)())
+
+
+@pytest.fixture
+def handler() -> Iterator[ThreadedHandler]:
+    """The web server's handler with one thread, whose connection goes with the test."""
+    made = ThreadedHandler(1)
+    yield made
+    made._pool.submit(connections.close_all).result()
 
 
 def wait(worker: Worker, seconds: float = 20.0) -> asyncio.Task[list[services.Claim]]:
-    return asyncio.create_task(waiting.wait(worker, _begun(worker), 1, seconds))
+    async def call() -> list[services.Claim]:
+        return await waiting.wait(worker, await sync_to_async(_begun)(worker), 1, seconds)
+
+    return asyncio.create_task(call())
 
 
 def _begun(worker: Worker):
@@ -81,7 +93,7 @@ class TestTheRoom:
 
         async def play() -> None:
             older = wait(workers[0])
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.2)
             newer = wait(workers[0], 0.3)
             with pytest.raises(Conflict) as refused:
                 await asyncio.wait_for(older, 2)
@@ -111,8 +123,8 @@ class TestTheRoom:
 
         async def play() -> None:
             older = wait(workers[0])
-            await asyncio.sleep(0)
-            _begun(workers[0])
+            await asyncio.sleep(0.2)
+            await sync_to_async(_begun)(workers[0])
             await sync_to_async(submit)()
             with pytest.raises(Conflict):
                 await asyncio.wait_for(older, 10)
@@ -124,12 +136,11 @@ class TestTheRoom:
 class TestOverHttp:
     """The web server's own handler with one thread: more calls than threads wait, and a page is answered meanwhile."""
 
-    def test_waiting_leaves_the_only_thread_to_others(self, transactional_db, alice, submit, monkeypatch):
+    def test_waiting_leaves_the_only_thread_to_others(self, transactional_db, handler, alice, submit, monkeypatch):
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         _, enrolment = accounts.create_enrolment_token(actor=alice.actor, kind="worker", name="test")
         facts = {"cpu": 1000, "memory": 1024}
         tokens = [services.register(enrolment=enrolment, facts={"name": f"w{n}", **facts})[1] for n in range(5)]
-        handler = ThreadedHandler(1)
 
         async def play() -> None:
             calls = [asyncio.create_task(ask(handler, token, "?wait=20&most=4")) for token in tokens]
@@ -151,13 +162,11 @@ class TestOverHttp:
                 call.cancel()
 
         asyncio.run(play())
-        handler._pool.submit(connections.close_all).result()
 
-    def test_who_goes_away_waits_no_longer(self, transactional_db, alice, monkeypatch):
+    def test_who_goes_away_waits_no_longer(self, transactional_db, handler, alice, monkeypatch):
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         _, enrolment = accounts.create_enrolment_token(actor=alice.actor, kind="worker", name="test")
         worker, token = services.register(enrolment=enrolment, facts={"name": "w", "cpu": 1000, "memory": 1024})
-        handler = ThreadedHandler(1)
 
         async def play() -> None:
             gone = asyncio.Event()
@@ -170,7 +179,6 @@ class TestOverHttp:
             assert rooms[alice.organization.id].calls == {}
 
         asyncio.run(play())
-        handler._pool.submit(connections.close_all).result()
 
     @pytest.mark.django_db
     def test_a_call_too_many_is_sent_away_but_still_gets_what_is_there(self, alice, submit, monkeypatch):
