@@ -59,6 +59,24 @@ def fits(kind: MachineType, query: Query) -> bool:
     return named and kind.gpus >= query.min_gpus and kind.vram_mb >= query.min_vram_mb
 
 
+def offer_in(kind: MachineType, zone: str, hourly: Decimal | None, query: Query) -> Offer:
+    """A machine type in a zone as an offer; `hourly` None where no price is known."""
+    host = f"{kind.name}@{zone}"
+    return Offer(
+        offer_id=host,
+        host_id=host,
+        gpu_name=kind.gpu_name,
+        gpu_count=kind.gpus,
+        vram_mb=kind.vram_mb,
+        hourly=hourly,
+        location=zone,
+        cpu_cores=kind.cores,
+        ram_mb=kind.ram_mb,
+        disk_gb=query.disk_gb,
+        interruptible=query.interruptible,
+    )
+
+
 def sorted_offers(offers: Iterable[Offer], query: Query) -> list[Offer]:
     """Cheapest first, unknown prices last; with a bound on the price an unknown one does not fit."""
     most = query.max_hourly

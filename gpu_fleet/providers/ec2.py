@@ -17,7 +17,7 @@ from accounts.providers.aws import AwsConnection, utc
 from accounts.providers.aws_errors import aws_errors, need
 from core.providers import CapacityUnavailable, InvalidRequest, NotFound, ProviderError
 from gpu_fleet.providers.base import Offer, Order, Query, Rental, RentalState, Rented
-from gpu_fleet.providers.catalogue import EC2, MachineType, fits, sorted_offers
+from gpu_fleet.providers.catalogue import EC2, fits, offer_in, sorted_offers
 
 LABEL, HOST = "curfew:machine", "curfew:machine-host"
 GROUP = "curfew-machines"
@@ -71,30 +71,13 @@ class Ec2GpuProvider:
             }
         spot = self._spot_prices(sorted(kinds)) if query.interruptible else {}
         offers = [
-            self._offer(
+            offer_in(
                 kinds[name], zone, spot.get((name, zone)) if query.interruptible else self._prices.get(name), query
             )
             for name, zone in pairs
             if name in kinds and query.location.lower() in zone.lower()
         ]
         return sorted_offers(offers, query)
-
-    @staticmethod
-    def _offer(kind: MachineType, zone: str, hourly: Decimal | None, query: Query) -> Offer:
-        host = f"{kind.name}@{zone}"
-        return Offer(
-            offer_id=host,
-            host_id=host,
-            gpu_name=kind.gpu_name,
-            gpu_count=kind.gpus,
-            vram_mb=kind.vram_mb,
-            hourly=hourly,
-            location=zone,
-            cpu_cores=kind.cores,
-            ram_mb=kind.ram_mb,
-            disk_gb=query.disk_gb,
-            interruptible=query.interruptible,
-        )
 
     def _spot_prices(self, names: list[str]) -> dict[tuple[str, str], Decimal]:
         from datetime import UTC, datetime

@@ -19,7 +19,7 @@ from accounts.providers.gcp import GcpConnection
 from accounts.providers.gcp_errors import from_status, gcp_errors
 from core.providers import CapacityUnavailable, Conflict, InvalidRequest, NotFound, ProviderError
 from gpu_fleet.providers.base import Offer, Order, Query, Rental, RentalState, Rented
-from gpu_fleet.providers.catalogue import GCE, MachineType, fits, sorted_offers
+from gpu_fleet.providers.catalogue import GCE, fits, offer_in, sorted_offers
 
 LABEL, HOST = "curfew-machine", "curfew-machine-host"
 IMAGES = {
@@ -92,25 +92,10 @@ class GceProvider:
                     row.name
                     for row in self._client("MachineTypesClient").list(project=project, zone=zone, **self._call)
                 }
-            offers += [self._offer(kinds[name], zone, query) for name in kinds if name in there]
-        return sorted_offers(offers, query)
-
-    def _offer(self, kind: MachineType, zone: str, query: Query) -> Offer:
-        host = f"{kind.name}@{zone}"
-        return Offer(
-            offer_id=host,
-            host_id=host,
-            gpu_name=kind.gpu_name,
-            gpu_count=kind.gpus,
-            vram_mb=kind.vram_mb,
             # the price book knows on-demand prices; what spot costs today is not known
-            hourly=None if query.interruptible else self._prices.get(kind.name),
-            location=zone,
-            cpu_cores=kind.cores,
-            ram_mb=kind.ram_mb,
-            disk_gb=query.disk_gb,
-            interruptible=query.interruptible,
-        )
+            prices = {} if query.interruptible else self._prices
+            offers += [offer_in(kinds[name], zone, prices.get(name), query) for name in kinds if name in there]
+        return sorted_offers(offers, query)
 
     def rent(self, orders: Sequence[Order]) -> list[Rented]:
         """Insert all, then follow their operations together."""
