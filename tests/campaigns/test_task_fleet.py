@@ -33,6 +33,6 @@ def test_a_small_fleet_loses_and_repeats_nothing(tmp_path: Path) -> None:
         "partitions",
         "answers_lost",
         "leases_taken_back",
-        "stale_refused",
+        "late_answered_409",  # what an old lease still had to say, refused for its fence
     ):
         assert summary[what], f"{what}: never happened, so nothing was tried"
