@@ -91,6 +91,11 @@ def facts() -> SandboxFacts:
     return fresh
 
 
+def has_begun_anew() -> bool:
+    """True when the sandbox that runs now holds nothing of the one before. Raises Unreachable or BadAnswer."""
+    return bool(_ask("GET", "/_sandbox/health").get("new", True))
+
+
 def launch_stack(*, external_id: str, number: str, again: bool = True) -> dict[str, str]:
     """Play the customer who launches the CloudFormation stack; returns role_arn, role_name, account_id and region."""
     key = (facts().platform["access_key_id"], number, external_id)

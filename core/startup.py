@@ -76,12 +76,14 @@ def remember_migrated(data: Path) -> None:
 class Sandbox:
     """The sandbox AWS cloud: a child process on one port, restarted when it dies, ended with us.
 
-    Its output goes to `log`. The child also ends by itself when this process is killed.
+    Its output goes to `log`, what it holds to `state`, so that the next one goes on where it ended. The child also ends
+    by itself when this process is killed.
     """
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, state: Path) -> None:
         self.port = port
         self.log = log
+        self.state = state
         self.process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
         self._stopping = threading.Event()
@@ -111,7 +113,7 @@ class Sandbox:
 
     def _spawn(self) -> None:
         self.process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-u", "-m", SANDBOX_MODULE, "--port", str(self.port), "--seed"],
+            [sys.executable, "-u", "-m", SANDBOX_MODULE, "--port", str(self.port), "--state", self.state, "--seed"],
             cwd=settings.BASE_DIR,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -6,6 +6,7 @@
   its principal.
 - Faults on demand: `POST /_faults [{"action", "code", "status", "times", "match", "delay", "body"}]`.
 - Prices, spot prices and spot placement scores.
+- `changed` is called before the answer to whatever may have changed something is given.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Layer:
     routes: dict[tuple[str, str], Callable[[Any], Any]] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     changes: dict[str, int] = field(default_factory=dict)
+    changed: Callable[[], None] = lambda: None
+    only_for: set[str] | None = None  # while it is being filled: the access keys that are answered
     _due: dict[tuple[str, str, str], tuple[float, str]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -75,18 +78,39 @@ class Layer:
         self.settle()
         own = self._own(request)
         if own is not None:
+            if request.method != "GET":
+                self.changed()
             return cast("Iterable[bytes]", own(environ, start_response))
         body = request.get_data(cache=False)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         call = _call(request, body)
-        answer = self._fault(call) or self._instead(call)
+        answer = self._not_yet(call) or self._fault(call) or self._instead(call)
         if answer is not None:
             return cast("Iterable[bytes]", answer(environ, start_response))
         before = self._states(call)
         result = self.app(environ, start_response)
         self._begin(call, before)
+        if not _only_reads(call, request.method):
+            self.changed()
         return result
+
+    def quiet(self) -> threading.RLock:
+        """Nothing settles or begins while this is held."""
+        return self._lock
+
+    def go_on(self) -> None:
+        """Give every machine that was on its way when the sandbox ended its seconds anew."""
+        from moto.ec2.models import ec2_backends
+
+        targets, at = {"pending": "running", "stopping": "stopped"}, time.monotonic() + self.transition_seconds
+        with self._lock:
+            for account, regions in ec2_backends.items():
+                for region, backend in regions.items():
+                    for reservation in backend.reservations.values():
+                        for instance in reservation.instances:
+                            if instance.state in targets:
+                                self._due[(account, region, instance.id)] = (at, targets[instance.state])
 
     def settle(self) -> None:
         """Let every transition that is due take effect."""
@@ -98,6 +122,11 @@ class Layer:
                     instance = find_instance(*key)
                     if instance is not None and instance.state in {"pending", "stopping"}:
                         _set(instance, target)
+
+    def _not_yet(self, call: Call) -> Any:
+        if self.only_for is None or call.access_key in self.only_for:
+            return None
+        return api_error(call.service, "ServiceUnavailable", "The sandbox is being filled.", 503)
 
     def _own(self, request: Any) -> Any:
         """Answer the sandbox's own addresses; pages of other origins may not use them."""
@@ -207,6 +236,12 @@ class Layer:
                     time.monotonic() + self.transition_seconds,
                     target,
                 )
+
+
+def _only_reads(call: Call, method: str) -> bool:
+    if call.action:
+        return call.action.startswith(("Describe", "Get", "List", "AssumeRole", "Simulate"))
+    return method in {"GET", "HEAD"}
 
 
 def _call(request: Any, body: bytes) -> Call:

@@ -43,6 +43,7 @@ class Sandbox:
     """The sandbox's content. `address` is where it is served, known once it listens."""
 
     address: str = ""
+    new: bool = True  # False when it went on from a file
     keys: dict[tuple[str, str], Keys] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -79,6 +80,10 @@ class Sandbox:
                 key = backend.create_access_key(user_name=name)
                 self.keys[(account, name)] = Keys(account, key.access_key_id, key.secret_access_key)
             return self.keys[(account, name)]
+
+    def admin_keys(self) -> set[str]:
+        """Return the access keys that the sandbox itself uses."""
+        return {keys.access_key_id for (_, name), keys in self.keys.items() if name == ADMIN}
 
     def client(self, service: str, account: str, *, region: str = REGION) -> Any:
         """Return a boto3 client with all rights in a customer's account, over HTTP like anybody else's."""

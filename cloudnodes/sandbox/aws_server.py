@@ -1,9 +1,9 @@
 """Run the sandbox cloud: `python -m cloudnodes.sandbox.aws_server --port 0 --seed`.
 
 Writes its port as the first line once it answers. Listens on 127.0.0.1 only, keeps everything in
-memory and ends when its parent does. Its own addresses beside AWS's API:
+memory (with `--state FILE` in a file too, from which it goes on) and ends when its parent does. Its own addresses beside AWS's API:
 
-- `GET /_sandbox/credentials`: keys to try Curfew with; `GET /_sandbox/health`
+- `GET /_sandbox/credentials`: keys to try Curfew with; `GET /_sandbox/health`: with `new`, false when it goes on
 - `POST /_sandbox/role {"external_id", "account_id"?, "role_name"?}`: the customer launches the
   CloudFormation stack; `DELETE` with the same body deletes it
 - `POST /_sandbox/seed`: make the machines that are missing
@@ -23,6 +23,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
@@ -30,8 +31,9 @@ os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 from cloudnodes.sandbox import aws_clusters
 from cloudnodes.sandbox.aws_layer import Layer, respond
 from cloudnodes.sandbox.aws_seed import CUSTOMERS, Sandbox
+from cloudnodes.sandbox.aws_state import State
 
-PARENT_POLL_SECONDS = 1.0
+PARENT_POLL_SECONDS = 0.3
 
 
 def build(*, transition_seconds: float = 4.0) -> tuple[Layer, Sandbox]:
@@ -43,7 +45,7 @@ def build(*, transition_seconds: float = 4.0) -> tuple[Layer, Sandbox]:
     layer = Layer(DomainDispatcherApplication(create_backend_app), transition_seconds=transition_seconds)
     layer.routes.update(
         {
-            ("GET", "/_sandbox/health"): lambda request: respond({"status": "ok"}),
+            ("GET", "/_sandbox/health"): lambda request: respond({"status": "ok", "new": sandbox.new}),
             ("GET", "/_sandbox/credentials"): lambda request: respond(sandbox.credentials()),
             ("POST", "/_sandbox/seed"): lambda request: respond(sandbox.seed()),
             ("POST", "/_sandbox/role"): lambda request: _role(sandbox, request),
@@ -111,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, default=0, help="0 lets the system choose (default)")
     parser.add_argument("--seed", action="store_true", help="fill it with GPU nodes")
+    parser.add_argument("--state", type=Path, help="a file that keeps what it holds")
     parser.add_argument(
         "--transition-seconds", type=float, default=4.0, help="how long starting and stopping take (default 4)"
     )
@@ -130,11 +133,20 @@ def main(arguments: list[str] | None = None) -> int:
     layer, sandbox = build(transition_seconds=options.transition_seconds)
     server = make_server("127.0.0.1", options.port, layer, threaded=True, request_handler=Quiet)
     sandbox.address = f"http://127.0.0.1:{server.server_port}"
+    layer.only_for = set()
     threading.Thread(target=server.serve_forever, daemon=True, name="sandbox").start()
-    sandbox.prepare()
-    _same_ids_after_a_restart()
+    state = State(options.state, layer, sandbox) if options.state else None
+    sandbox.new = state is None or not state.load()
+    if sandbox.new:
+        sandbox.prepare()
+        _same_ids_after_a_restart()
+    layer.only_for = sandbox.admin_keys()
     if options.seed:
         sandbox.seed()
+    layer.only_for = None
+    if state:
+        state.save()
+        layer.changed = state.save
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
     try:

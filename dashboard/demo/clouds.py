@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from accounts import sandbox
 from accounts import services as accounts_services
 from accounts.models import CloudAccount, Organization
 from cloudnodes import gateway, services
@@ -68,7 +69,14 @@ def instances_of(account: CloudAccount) -> dict[str, Instance]:
 
 
 def wake_after_restart(account: CloudAccount) -> int:
-    """The sandbox forgets at its end what was awake: start again what the rows say. Returns how many were started."""
+    """Start again what the rows say, when the sandbox has begun anew (its file did not fit) and everything in it sleeps.
+
+    Returns how many were started."""
+    try:
+        if not sandbox.has_begun_anew():
+            return 0
+    except ProviderError:  # not up yet: this runs once more when it is
+        return 0
     there = instances_of(account)
     nodes = list(
         CloudNode.objects.for_org(account.organization_id)

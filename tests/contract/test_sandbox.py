@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from tests.fakes.aws import ROOT, SandboxAws
 
@@ -115,6 +117,58 @@ def test_it_ends_when_its_parent_is_killed() -> None:
     if alive:
         os.kill(int(pid), signal.SIGKILL)
     assert not alive
+
+
+def _post(url: str, body: dict[str, Any]) -> Any:
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_killed_in_the_middle_of_a_start_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    state = tmp_path / "sandbox.state"
+    where = {"account_id": "111111111111", "region": "us-east-1"}
+    with SandboxAws(state=state, transition_seconds=1.0) as first:
+        port, keys = int(first.url.rpartition(":")[2]), first.credentials()
+        made = _post(f"{first.url}/_sandbox/instance", {**where, "instance_type": "m5.large", "tags": {"Name": "one"}})
+        _post(f"{first.url}/_sandbox/role", {"external_id": "an-external-id"})
+        ids = [made["instance_id"]]
+        answer = _ec2(first.url, keys["accounts"][0]).start_instances(InstanceIds=ids)
+        assert answer["StartingInstances"][0]["CurrentState"]["Name"] == "pending"
+        os.kill(first.pid, signal.SIGKILL)
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    with SandboxAws(state=state, port=port, transition_seconds=1.0) as second:
+        assert second.credentials() == keys
+        ec2 = _ec2(second.url, keys["accounts"][0])
+        assert _state(ec2, ids) in {"pending", "running"}
+        ec2.get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig={"Delay": 1, "MaxAttempts": 5})
+        with urllib.request.urlopen(f"{second.url}/_sandbox/changes", timeout=5) as changes:
+            assert json.load(changes) == {f"StartInstances/{ids[0]}": 1}
+        role = "arn:aws:iam::111111111111:role/CurfewAccess"
+        sts = _client("sts", second.url, keys["platform"])
+        sts.assume_role(RoleArn=role, RoleSessionName="again", ExternalId="an-external-id")
+    state.write_bytes(state.read_bytes()[:-1000])
+    with SandboxAws(state=state, port=port) as third, pytest.raises(ClientError, match="InvalidInstanceID"):
+        _state(_ec2(third.url, third.credentials()["accounts"][0]), ids)
+
+
+def _client(service: str, url: str, keys: dict[str, str]) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=keys["access_key_id"],
+        aws_secret_access_key=keys["secret_access_key"],
+    )
+
+
+def _ec2(url: str, keys: dict[str, str]) -> Any:
+    return _client("ec2", url, keys)
+
+
+def _state(ec2: Any, ids: list[str]) -> str:
+    return str(ec2.describe_instances(InstanceIds=ids)["Reservations"][0]["Instances"][0]["State"]["Name"])
 
 
 def _alive(pid: int) -> bool:

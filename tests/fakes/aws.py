@@ -16,10 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 class SandboxAws:
     """Run `cloudnodes.sandbox.aws_server` while the block lasts. `url` is its address."""
 
-    def __init__(self, *, seed: bool = False, transition_seconds: float = 0.4) -> None:
+    def __init__(
+        self, *, seed: bool = False, transition_seconds: float = 0.4, port: int = 0, state: Path | None = None
+    ) -> None:
         self._arguments = [
             "--port",
-            "0",
+            str(port),
+            *(["--state", str(state)] if state else []),
             "--transition-seconds",
             str(transition_seconds),
             *(["--seed"] if seed else []),

@@ -39,7 +39,7 @@ def test_it_answers_is_restarted_when_it_dies_and_ends_with_us(
 ) -> None:
     monkeypatch.setattr(startup, "SANDBOX_RESTART_SECONDS", 0.05)
     port = runlock.bind_only("127.0.0.1", 0)
-    with startup.Sandbox(port, tmp_path / "logs" / "sandbox.log") as sandbox:
+    with startup.Sandbox(port, tmp_path / "logs" / "sandbox.log", tmp_path / "sandbox.state") as sandbox:
         assert sandbox.wait_ready(60)
         assert answers(port)
         first = sandbox.process
@@ -60,7 +60,7 @@ from pathlib import Path
 import django
 django.setup()
 from core.startup import Sandbox
-with Sandbox(int(sys.argv[1]), Path(sys.argv[2])) as sandbox:
+with Sandbox(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[2] + ".state")) as sandbox:
     print(sandbox.wait_ready(60), flush=True)
     time.sleep(60)
 """

@@ -34,6 +34,7 @@ from launcher.console import say, step
 GRACE_SECONDS = 1
 STOP_SECONDS = 4.7
 SANDBOX_HOST = "127.0.0.1"
+SANDBOX_PORT_TRIES = 12
 LOG_BYTES, LOG_FILES = 10 * 1024**2, 5
 
 
@@ -97,7 +98,11 @@ class Command(BaseCommand):
 
     def _prepare(self, data: Path, stack: ExitStack, *, demo: bool) -> list[str]:
         """Sandbox, database, sweeps and example data; returns what the demo wants to be printed."""
-        sandbox = stack.enter_context(Sandbox(_sandbox_port(), data / "logs" / "sandbox.log")) if demo else None
+        sandbox = (
+            stack.enter_context(Sandbox(_sandbox_port(), data / "logs" / "sandbox.log", data / "sandbox.state"))
+            if demo
+            else None
+        )
         first = not is_migrated(data)
         if first:
             with step("Bringing the database up to date"):
@@ -184,7 +189,7 @@ def _seed() -> list[str]:
 
 
 def _seed_again(sandbox: Sandbox) -> None:
-    """Once the sandbox has started anew, with everything in it asleep, wake what the demo had awake."""
+    """Add what is missing; should the sandbox have begun anew, with everything asleep, wake what the demo had awake."""
     try:
         if sandbox.wait_ready():
             _seed()
@@ -197,10 +202,14 @@ def _seed_again(sandbox: Sandbox) -> None:
 def _sandbox_port() -> int:
     """The stored sandbox port when it is free, else another one for this run."""
     port = urlsplit(settings.CURFEW_SANDBOX_AWS_ENDPOINT).port
-    try:
-        port = runlock.bind_only(SANDBOX_HOST, port or 0)
-    except OSError:
-        port = runlock.bind_only(SANDBOX_HOST, 0)
+    for left in reversed(range(SANDBOX_PORT_TRIES)):
+        try:
+            port = runlock.bind_only(SANDBOX_HOST, port or 0)
+            break
+        except OSError:  # the sandbox of a server that was killed ends by itself within half a second
+            if not left:
+                port = runlock.bind_only(SANDBOX_HOST, 0)
+            time.sleep(0.1)
     endpoint = f"http://{SANDBOX_HOST}:{port}"
     os.environ["CURFEW_SANDBOX_AWS_ENDPOINT"] = endpoint
     settings.CURFEW_SANDBOX_AWS_ENDPOINT = endpoint
