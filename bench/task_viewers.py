@@ -1,10 +1,11 @@
 """A task that prints, and those who watch: from the line at the agent to every browser, and a tab's memory.
 
     python -m bench.task_viewers                   # 100 viewers, 5,000 lines a second for 20 s
-    python -m bench.task_viewers --lines 1000000   # a real browser shows them all; its heap afterwards
+    python -m bench.task_viewers --lines 1000000   # a real browser follows, then loads them all; its heap afterwards
 
 The agent's part is played over its own HTTP. A viewer is a WebSocket that reads what every open page reads; each line
-begins with the moment at which it was handed over, so that nothing but one clock is compared.
+begins with the moment at which it was handed over, so that nothing but one clock is compared. The viewers and the writer
+are this process, on the same processors as the server; what each of the two used stands beside the figure.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import argparse
 import asyncio
 import gzip
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -95,6 +98,7 @@ class Viewer:
         address = f"{self.url.replace('http', 'ws', 1)}/ws/tasks/{self.task}/stream"
         headers = {"Cookie": self.cookie}
         async with connect(address, additional_headers=headers, origin=self.url, max_size=None) as socket:  # type: ignore[arg-type]
+            await socket.recv()  # hello: from here on the socket tells of what is printed
             ready.release()
             while not stop.is_set():
                 try:
@@ -127,7 +131,13 @@ class Viewer:
                 return
 
 
-async def _watch(url: str, cookie: str, agent: Agent, options: argparse.Namespace) -> dict[str, object]:
+def _cpu(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _watch(url: str, cookie: str, agent: Agent, server: int, options: argparse.Namespace) -> dict[str, object]:
     stop, ready = asyncio.Event(), asyncio.Semaphore(0)
     viewers = [Viewer(url, cookie, agent.task, agent.fence) for _ in range(options.viewers)]
     async with httpx.AsyncClient(base_url=url, headers={"Cookie": cookie}, timeout=60) as http:
@@ -135,12 +145,13 @@ async def _watch(url: str, cookie: str, agent: Agent, options: argparse.Namespac
         for _ in viewers:
             await asyncio.wait_for(ready.acquire(), 60)
         shipped: list[int] = []
-        began = time.time()
+        began, served, own = time.time(), _cpu(server), time.process_time()
         await asyncio.to_thread(_print, agent, options.rate, options.seconds, shipped)
         took = time.time() - began
         deadline = time.time() + 30
         while min(v.lines for v in viewers) < shipped[0] and time.time() < deadline:  # noqa: ASYNC110  many counters
             await asyncio.sleep(0.05)
+        served, own = _cpu(server) - served, time.process_time() - own
         stop.set()
         await asyncio.gather(*watching)
     behind = [viewer for viewer in viewers if viewer.lines < shipped[0]]
@@ -150,13 +161,15 @@ async def _watch(url: str, cookie: str, agent: Agent, options: argparse.Namespac
         "lines": shipped[0],
         "lines_per_second": round(shipped[0] / took),
         "line_to_viewer_seconds": summary(late),
+        "cores_of_server": round(served / took, 2),
+        "cores_of_viewers_and_writer": round(own / took, 2),
         "viewers_without_every_line": len(behind),
         "lines_read_from_the_store": sum(viewer.fetched for viewer in viewers),
     }
 
 
 def _heap(url: str, cookies: Mapping[str, str], agent: Agent, lines: int) -> dict[str, object]:
-    """A real tab that is open while `lines` lines are printed; its heap after a collection."""
+    """A real tab that is open while `lines` lines are printed and then loads all of them; its heap after a collection."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -187,12 +200,21 @@ def _heap(url: str, cookies: Mapping[str, str], agent: Agent, lines: int) -> dic
             timeout=900_000,
         )
         shown = time.time() - began
+        began = time.time()
+        page.click("[data-log-whole]")
+        page.wait_for_function(
+            "n => document.querySelector('[data-log-pos]').textContent.endsWith(` of ${n.toLocaleString('en-US')}`)",
+            arg=lines,
+            timeout=900_000,
+        )
+        loaded = time.time() - began
         after = _used(tools)
         browser.close()
     return {
         "lines": lines,
         "printed_seconds": round(printed, 1),
-        "shown_seconds": round(shown, 1),
+        "newest_line_shown_seconds": round(shown, 1),
+        "all_lines_loaded_seconds": round(loaded, 1),
         "heap_mb_before": round(before / 1e6, 1),
         "heap_mb": round(after / 1e6, 1),
     }
@@ -217,7 +239,7 @@ def main() -> None:
         if options.lines:
             found = _heap(curfew.base_url, dict(browser.http.cookies), agent, options.lines)
         else:
-            found = asyncio.run(_watch(curfew.base_url, browser.cookie, agent, options))
+            found = asyncio.run(_watch(curfew.base_url, browser.cookie, agent, curfew.parts["web"].pid, options))
     report("task_viewers", **found)
 
 

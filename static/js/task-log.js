@@ -3,9 +3,14 @@
 import { $, $$, onContent, say } from "./dom.js";
 
 const PAGE = 1000;
+const LARGE_PAGE = 10000; // of a whole log
+const FAR = 5000; // a viewer that follows and is further behind than this goes on at the end
+const MOST_HELD = 1_000_000; // lines in this tab while it follows; who wants more downloads
 const LONGEST_WAIT = 20000;
 const started = new WeakSet();
-const clock = (at) => new Date(at).toLocaleTimeString([], { hour12: false });
+const times = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+let last = ["", ""]; // lines come in batches of one moment
+const clock = (at) => { if (at !== last[0]) { last = [at, times.format(new Date(at))]; } return last[1]; };
 
 class Feed {
   constructor(log) {
@@ -15,12 +20,13 @@ class Feed {
     this.wait = 500;
     this.connect();
     document.body.addEventListener("live:poll", () => this.readOn());
-    const whole = $("[data-log-whole]", log);
-    if (whole && Number(log.dataset.first) > 1) {
-      whole.hidden = false;
-      whole.addEventListener("click", () => { whole.hidden = true; this.readAll(); });
-    }
+    this.whole = $("[data-log-whole]", log);
+    this.whole?.addEventListener("click", () => { this.whole.hidden = true; this.readAll(); });
+    this.offerWhole();
   }
+  get first() { return Number(this.log.dataset.first || 1); }
+  get following() { return this.log.dataset.follow !== "off"; }
+  offerWhole() { if (this.whole && this.first > 1) { this.whole.hidden = false; } }
   connect() {
     const url = new URL(`/ws${this.log.dataset.socket}stream`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
@@ -40,6 +46,7 @@ class Feed {
       if (message.text !== null && message.first_line === this.lines) {
         this.append([{ stream: message.stream, text: closed(message.text), time: clock(Date.now()) }]);
         this.lines = message.lines;
+        if (this.following && this.lines - this.first > MOST_HELD) { this.beginAt(this.lines - PAGE); return this.fetchOn(); }
         return undefined;
       }
       return message.lines > this.lines ? this.fetchOn() : undefined;
@@ -48,32 +55,38 @@ class Feed {
   append(pieces) { this.log.dispatchEvent(new CustomEvent("log:append", { detail: pieces })); }
   queue(step) { this.busy = this.busy.then(step).catch(() => this.tell("The log could not be read; trying again")); return this.busy; }
   readOn() { return this.queue(() => this.fetchOn()); }
-  async page(first) {
+  async page(first, count) {
     const url = new URL(this.log.dataset.url, location.href);
     url.searchParams.set("first", first);
-    url.searchParams.set("count", PAGE);
+    url.searchParams.set("count", count);
     if (this.log.dataset.attempt) { url.searchParams.set("attempt", this.log.dataset.attempt); }
     const answer = await fetch(url, { headers: { Accept: "application/json" } });
     if (!answer.ok) { throw new Error(String(answer.status)); }
     return answer.json();
   }
-  async fetchOn() {
+  async fetchOn(count = PAGE) {
     if (!this.log.dataset.attempt) { return; }
     for (;;) {
-      const found = await this.page(this.lines);
+      const found = await this.page(this.lines, count);
+      if (count === PAGE && this.following && found.total_lines - this.lines > FAR) {
+        this.beginAt(found.total_lines - PAGE);
+        continue;
+      }
       this.append(found.lines.map(piece));
       this.lines += found.lines.length;
       if (!found.lines.length || this.lines >= found.total_lines) { return; }
     }
   }
+  /** Forget what is shown; what follows begins after `lines` lines of the store. */
+  beginAt(lines) {
+    this.lines = lines;
+    this.log.dataset.first = lines + 1;
+    this.log.dispatchEvent(new CustomEvent("log:reset", { detail: { first: lines + 1 } }));
+    this.offerWhole();
+  }
   /** Everything from the first line on, page by page. */
   readAll() {
-    return this.queue(async () => {
-      this.log.dataset.first = "1";
-      this.lines = 0;
-      this.log.dispatchEvent(new CustomEvent("log:reset", { detail: { first: 1 } }));
-      await this.fetchOn();
-    });
+    return this.queue(() => { this.beginAt(0); return this.fetchOn(LARGE_PAGE); });
   }
 }
 const closed = (text) => (text.endsWith("\n") ? text : `${text}\n`);

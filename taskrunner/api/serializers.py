@@ -77,7 +77,7 @@ class LogQuerySerializer(serializers.Serializer):
 
     stream = serializers.ChoiceField(required=False, choices=["stdout", "stderr"])
     first = serializers.IntegerField(required=False)
-    count = serializers.IntegerField(required=False, min_value=1, max_value=2000)
+    count = serializers.IntegerField(required=False, min_value=1, max_value=10_000)
     offset = serializers.IntegerField(required=False, min_value=0)
     search = serializers.CharField(required=False, trim_whitespace=False)
     regex = serializers.BooleanField(required=False)

@@ -16,9 +16,10 @@ from taskrunner.enums import Stream
 from taskrunner.models import Attempt, LogPiece, LogStream, Task
 from taskrunner.storage import bucket
 
-MOST_LINES = 2000
+MOST_LINES = 10_000
 MOST_HITS = 500
 LONGEST_LINE = 8192
+MOST_TEXT = 4 * 1024 * 1024  # characters of one answer; lines that are left are asked for next
 _NAMES = {Stream.STDOUT.value: "stdout", Stream.STDERR.value: "stderr"}
 _EMPTY = LogStream()
 
@@ -104,11 +105,15 @@ def _split(data: bytes) -> list[bytes]:
 
 
 def log_lines(*, attempt: Attempt | None, first: int = 0, count: int = 500, stream: str = "") -> LogView:
-    """`count` lines from number `first` on, of both streams or of one. A negative `first` counts from the end."""
+    """`count` lines from number `first` on, of both streams or of one; fewer of a log with very long lines.
+
+    A negative `first` counts from the end.
+    """
     log = _log(attempt)
     count = max(1, min(count, MOST_LINES))
     start = max(0, log.lines + first if first < 0 else first)
     lines: list[LogLine] = []
+    size = 0
     shelf = _Shelf()
     rows = LogPiece.objects.filter(attempt=attempt, number__gte=_piece_at(attempt, start))
     if stream:
@@ -117,7 +122,8 @@ def log_lines(*, attempt: Attempt | None, first: int = 0, count: int = 500, stre
         for offset, text in enumerate(_split(_unpacked(piece, shelf))):
             if piece.first_line + offset >= start:
                 lines.append(_line(piece, offset, text))
-                if len(lines) == count:
+                size += len(lines[-1].text)
+                if len(lines) == count or size >= MOST_TEXT:
                     return _view(log, lines)
     return _view(log, lines)
 

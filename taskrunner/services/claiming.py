@@ -19,7 +19,7 @@ from core import clock, encryption, hooks
 from core.actor import Actor, ActorKind
 from core.errors import Conflict, InvalidInput, NotFound
 from core.live import publish
-from taskrunner.enums import HELD, LEASE_SECONDS, Status, WorkerState
+from taskrunner.enums import HELD, LEASE_SECONDS, Status
 from taskrunner.models import Attempt, Sample, Task, Worker
 from taskrunner.services import taking
 from taskrunner.services.submitting import TOPIC
@@ -60,15 +60,9 @@ def claim_some(*, worker: Worker, most: int, call: UUID | None = None, begins: b
     One claim of a worker at a time; claims of different workers pass each other. A call that `begins` ends the earlier
     ones, since an agent that was killed still has one waiting here: they get Conflict `superseded` at their next look.
     """
-    with transaction.atomic():
-        held, limited = taking.hold_worker(worker, call, begins=begins)
-        if held is None or held.wanted != WorkerState.OPEN:
-            return []
-        if call is not None and held.claim_call != call:
-            raise Conflict("Another call of this worker asks for tasks now.", code="superseded")
-        tasks = taking.take(held, min(most, MOST_A_CALL), clock.now(), limited=limited)
-        if tasks:
-            publish(worker.organization_id, TOPIC, [task.id for task in tasks])
+    tasks = taking.take(worker, min(most, MOST_A_CALL), clock.now(), call=call, begins=begins)
+    if tasks:
+        publish(worker.organization_id, TOPIC, [task.id for task in tasks])
     return [_opened(task) for task in tasks]
 
 

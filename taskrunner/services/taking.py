@@ -1,7 +1,7 @@
-"""How queued tasks become a worker's, in the fewest statements: one way for PostgreSQL, one for every database.
+"""How queued tasks become a worker's: in one call on PostgreSQL, by steps on every database and under limits of people.
 
-Both run in the caller's transaction, which holds the worker's row: claims of one worker come one after the other and
-each sees what the one before reserved. Claims of different workers pass each other.
+Both hold the worker's row for one transaction: claims of one worker come one after the other and each sees what the one
+before reserved. Claims of different workers pass each other.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, models
-from django.db.models import Count, Exists, F, QuerySet, Sum
+from django.db import connection, transaction
+from django.db.models import Count, F, QuerySet, Sum
 
+from core.errors import Conflict
 from taskrunner import placing
-from taskrunner.enums import FIRST_LEASE_SECONDS, HELD, Status
+from taskrunner.enums import FIRST_LEASE_SECONDS, HELD, Status, WorkerState
 from taskrunner.models import Attempt, Quota, Task, Worker
 from taskrunner.placing import Resources
 
@@ -24,28 +25,17 @@ LOOKED_AT = 50
 RESOURCES = ("cpu", "memory", "storage", "gpus")
 
 
-def hold_worker(worker: Worker, call: UUID | None, *, begins: bool) -> tuple[Worker | None, bool]:
-    """The worker as it is now, its row locked, and whether limits are set; a call that begins is written down."""
-    if connection.vendor == "postgresql":
-        named = [worker.id, worker.organization_id]
-        sql, values = (_BEGIN_SQL(), [call, *named]) if begins else (_HOLD_SQL(), named)
-        with connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            row = cursor.fetchone()
-        return (_load(Worker, row[:-1]), row[-1]) if row else (None, False)
-    rows = Worker.objects.for_org(worker.organization_id).filter(id=worker.id)
-    if begins:
-        rows.update(claim_call=call)
-    limited = Exists(Quota.objects.for_org(worker.organization_id))
-    held: Worker | None = rows.annotate(limited=limited).select_for_update(no_key=True).first()
-    return held, held is not None and held.limited  # type: ignore[attr-defined]
+def take(worker: Worker, most: int, now: datetime, *, call: UUID | None, begins: bool) -> list[Task]:
+    """Give the worker up to `most` tasks, each with a new fence, its attempt written down. Raises Superseded."""
+    tasks = _take_at_once(worker, most, now, call, begins) if connection.vendor == "postgresql" else None
+    return _take_by_steps(worker, most, now, call, begins) if tasks is None else tasks
 
 
-def take(worker: Worker, most: int, now: datetime, *, limited: bool) -> list[Task]:
-    """Give the worker up to `most` tasks, each with a new fence, its attempt written down."""
-    if connection.vendor == "postgresql" and not limited:
-        return _take_at_once(worker, most, now)
-    return _take_by_steps(worker, most, now, limited=limited)
+class Superseded(Conflict):
+    """Another call of the worker has begun since."""
+
+    def __init__(self) -> None:
+        super().__init__("Another call of this worker asks for tasks now.", code="superseded")
 
 
 def held_resources(worker: Worker) -> Resources:
@@ -61,141 +51,75 @@ def held_resources(worker: Worker) -> Resources:
 # ---- PostgreSQL ----
 
 
-_OF_A_WORKER = (
-    "id", "organization", "name", "labels", *RESOURCES, "wanted", "idle_since", "claim_call", "host_mounts",
-)  # fmt: skip
-
-
 @cache
-def _fields(model: type[models.Model]) -> list[tuple[str, str, Any]]:
-    """Column, attribute and how its value is read, of what a claim needs of the row."""
-    needed = _OF_A_WORKER if model is Worker else None
+def _fields() -> list[tuple[str, str, Any]]:
+    """Column, attribute and how its value is read, of a task."""
     return [
         (str(field.column), field.attname, getattr(field, "from_db_value", None))
-        for field in model._meta.concrete_fields
-        if needed is None or field.name in needed
+        for field in Task._meta.concrete_fields
     ]
 
 
-def _columns(model: type[models.Model], alias: str) -> str:
-    return ", ".join(f'{alias}."{column}"' for column, _, _ in _fields(model))
+@cache
+def _claim_sql() -> str:
+    columns = ", ".join(f'(c.task)."{column}"' for column, _, _ in _fields())
+    return f"SELECT c.verdict, c.mounts, {columns} FROM taskrunner_claim(%s, %s, %s, %s, %s, %s, %s) c"  # noqa: S608
 
 
-def _load(model: Any, row: Sequence[Any]) -> Any:
-    """The instance of a row that was read in the order of `_columns`; its other fields are read when asked for."""
-    fields = _fields(model)
-    return model.from_db(
+def _take_at_once(worker: Worker, most: int, now: datetime, call: UUID | None, begins: bool) -> list[Task] | None:
+    """By the function of migration 0005; None when limits of people are set."""
+    lease = now + timedelta(seconds=FIRST_LEASE_SECONDS)
+    values = [worker.id, worker.organization_id, call, begins, most, now, lease]
+    with connection.cursor() as cursor:
+        cursor.execute(_claim_sql(), values)
+        rows = cursor.fetchall()
+    if rows and rows[0][0] == "superseded":
+        raise Superseded
+    if rows and rows[0][0] == "limited":
+        return None
+    tasks = [_load(row[2:]) for row in rows]
+    for task, row in zip(tasks, rows, strict=True):
+        worker.host_mounts = Worker._meta.get_field("host_mounts").from_db_value(row[1], None, connection)
+        task.worker = worker
+    return sorted(tasks, key=lambda task: (-task.priority, task.queued_at, task.id))
+
+
+def _load(row: Sequence[Any]) -> Task:
+    fields = _fields()
+    return Task.from_db(
         connection.alias,
         [attribute for _, attribute, _ in fields],
         [read(value, None, connection) if read else value for (_, _, read), value in zip(fields, row, strict=True)],
     )
 
 
-_LIMITED = "EXISTS (SELECT 1 FROM taskrunner_quota q WHERE q.organization_id = w.organization_id)"
-
-
-@cache
-def _HOLD_SQL() -> str:  # noqa: N802  a constant that needs the models
-    return (
-        f"SELECT {_columns(Worker, 'w')}, {_LIMITED} FROM taskrunner_worker w"  # noqa: S608  no values in it
-        " WHERE w.id = %s AND w.organization_id = %s FOR NO KEY UPDATE OF w"
-    )
-
-
-@cache
-def _BEGIN_SQL() -> str:  # noqa: N802
-    return (
-        "UPDATE taskrunner_worker w SET claim_call = %s WHERE w.id = %s AND w.organization_id = %s"  # noqa: S608
-        f" RETURNING {_columns(Worker, 'w')}, {_LIMITED}"
-    )
-
-
-# The first tasks by priority and age that each fit and that fit together. What another claim has locked is passed over.
-# `free` is read after the worker's row was locked, so nothing is reserved on it beside us.
-_TAKE = """
-WITH free AS MATERIALIZED (
-    SELECT %(cpu)s - coalesce(sum(cpu), 0) AS cpu, %(memory)s - coalesce(sum(memory), 0) AS memory,
-        greatest(0, %(storage)s - coalesce(sum(storage), 0)) AS storage,
-        greatest(0, %(gpus)s - coalesce(sum(gpus), 0)) AS gpus
-    FROM taskrunner_task WHERE worker_id = %(worker)s AND status IN ('claimed', 'running')
-), candidate AS MATERIALIZED (
-    SELECT id, cpu, memory, storage, gpus, priority, queued_at FROM taskrunner_task
-    WHERE organization_id = %(organization)s AND status = 'queued'
-        AND not_before <= %(now)s AND cancel_requested_at IS NULL
-        AND cpu <= (SELECT cpu FROM free) AND memory <= (SELECT memory FROM free)
-        AND storage <= (SELECT storage FROM free) AND gpus <= (SELECT gpus FROM free)
-        AND (SELECT cpu > 0 AND memory > 0 FROM free)
-        AND %(labels)s::jsonb @> labels
-    ORDER BY priority DESC, queued_at, id LIMIT %(most)s
-    FOR NO KEY UPDATE SKIP LOCKED
-), chosen AS MATERIALIZED (
-    SELECT id FROM (
-        SELECT id, sum(cpu) OVER w AS cpu, sum(memory) OVER w AS memory,
-            sum(storage) OVER w AS storage, sum(gpus) OVER w AS gpus
-        FROM candidate WINDOW w AS (ORDER BY priority DESC, queued_at, id)
-    ) together, free
-    WHERE together.cpu <= free.cpu AND together.memory <= free.memory
-        AND together.storage <= free.storage AND together.gpus <= free.gpus
-), taken AS (
-    UPDATE taskrunner_task t SET fence = t.fence + 1, attempt = t.attempt + 1, status = 'claimed',
-        worker_id = %(worker)s, claimed_at = %(now)s, lease_expires_at = %(lease)s, started_at = NULL,
-        reason = %(reason)s, exit_code = NULL, exit_class = '', progress = NULL, progress_words = ''
-    WHERE t.id = ANY (ARRAY(SELECT id FROM chosen)) RETURNING {columns}
-), noted AS (
-    INSERT INTO taskrunner_attempt (task_id, number, worker_id, worker_label, claimed_at, exit_class, reason)
-    SELECT id, fence, %(worker)s, %(label)s, %(now)s, '', '' FROM taken
-), busy AS (
-    UPDATE taskrunner_worker SET idle_since = NULL
-    WHERE id = %(worker)s AND idle_since IS NOT NULL AND EXISTS (SELECT 1 FROM taken)
-)
-SELECT * FROM taken ORDER BY priority DESC, queued_at, id
-"""
-
-
-@cache
-def _take_sql() -> str:
-    return _TAKE.format(columns=_columns(Task, "t"))
-
-
-def _take_at_once(worker: Worker, most: int, now: datetime) -> list[Task]:
-    labels = Worker._meta.get_field("labels").get_db_prep_value(worker.labels, connection)
-    values = {
-        **{name: getattr(worker, name) for name in RESOURCES},
-        "worker": worker.id,
-        "organization": worker.organization_id,
-        "labels": labels,
-        "most": most,
-        "now": now,
-        "lease": now + timedelta(seconds=FIRST_LEASE_SECONDS),
-        "reason": _reason(worker),
-        "label": worker.name,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_take_sql(), values)
-        tasks = [_load(Task, row) for row in cursor.fetchall()]
-    for task in tasks:
-        task.worker = worker
-    return tasks
-
-
-def _reason(worker: Worker) -> str:
-    return f"Starting on {worker.name}"
-
-
 # ---- every database, and limits of people ----
 
 
-def _take_by_steps(worker: Worker, most: int, now: datetime, *, limited: bool) -> list[Task]:
-    tasks = _choose(worker, most, now, limited=limited)
-    if not tasks:
-        return []
+def _take_by_steps(worker: Worker, most: int, now: datetime, call: UUID | None, begins: bool) -> list[Task]:
+    with transaction.atomic():
+        rows = Worker.objects.for_org(worker.organization_id).filter(id=worker.id)
+        if begins:
+            rows.update(claim_call=call)
+        held = rows.select_for_update(no_key=True).first()
+        if held is None or held.wanted != WorkerState.OPEN:
+            return []
+        if call is not None and held.claim_call != call:
+            raise Superseded
+        tasks = _choose(held, most, now)
+        if tasks:
+            _give(held, tasks, now)
+        return tasks
+
+
+def _give(worker: Worker, tasks: list[Task], now: datetime) -> None:
     changes: dict[str, Any] = {
         "status": Status.CLAIMED,
         "worker": worker,
         "claimed_at": now,
         "lease_expires_at": now + timedelta(seconds=FIRST_LEASE_SECONDS),
         "started_at": None,
-        "reason": _reason(worker),
+        "reason": f"Starting on {worker.name}",
         "exit_code": None,
         "exit_class": "",
         "progress": None,
@@ -212,10 +136,9 @@ def _take_by_steps(worker: Worker, most: int, now: datetime, *, limited: bool) -
     )
     if worker.idle_since is not None:
         Worker.objects.for_org(worker.organization_id).filter(id=worker.id).update(idle_since=None)
-    return tasks
 
 
-def _choose(worker: Worker, most: int, now: datetime, *, limited: bool) -> list[Task]:
+def _choose(worker: Worker, most: int, now: datetime) -> list[Task]:
     free = worker.capacity - held_resources(worker)
     if free.cpu <= 0 or free.memory <= 0:
         return []
@@ -227,17 +150,16 @@ def _choose(worker: Worker, most: int, now: datetime, *, limited: bool) -> list[
         storage__lte=max(0, free.storage),
         gpus__lte=max(0, free.gpus),
     ).order_by("-priority", "queued_at", "id")
-    limits = _Limits(worker.organization_id) if limited else None
+    limits = _Limits(worker.organization_id)
     chosen: list[Task] = []
     for task in _looked_at(rows):
-        if placing.fits(task.wish, free, worker.labels) and (limits is None or limits.allow(task)):
+        if placing.fits(task.wish, free, worker.labels) and limits.allow(task):
             own = _locked(queued, task)
             if own is None:
                 continue
             chosen.append(own)
             free = free - own.resources
-            if limits is not None:
-                limits.count(own)
+            limits.count(own)
             if len(chosen) == most:
                 break
     return chosen
