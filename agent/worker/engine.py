@@ -1,7 +1,8 @@
 """Containers of tasks on this machine's Docker engine, through the docker SDK.
 
 No privileges beyond an ordinary process: all capabilities dropped, `no-new-privileges`, a limit of processes, memory
-without extra swap, a network of the task's own (or none), no host mounts but those that the platform's admin allowed.
+without extra swap, a network on which no task reaches another (or none), no host mounts but those that the platform's admin
+allowed; where this machine is told so, a root file system that cannot be written.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ LABEL = "dev.curfew.task"
 FENCE = "dev.curfew.fence"
 WORKER = "dev.curfew.worker"
 FACTS = "dev.curfew.facts"
+NETWORK = "curfew-tasks"
+APART = "com.docker.network.bridge.enable_icc"
 MOST_PROCESSES = 512
 # The driver `local` keeps bytes as they were written (json-file replaces what is no UTF-8); one file, never rotated.
 LOG_CONFIG = {"max-size": "1000g", "max-file": "1", "compress": "false"}
 _GONE = 404
+_TAKEN = 409
 
 
 class ImageUnavailable(Exception):
@@ -86,12 +90,16 @@ class Order:
 
 
 class Engine:
-    """The Docker engine. `networks` off is for an engine without bridges: containers then use the host's network."""
+    """The Docker engine. `networks` off is for an engine without bridges: containers then use the host's network.
 
-    def __init__(self, address: str = "", *, worker: str = "", networks: bool = True) -> None:
+    `read_only` gives containers a root that cannot be written, with `/tmp` in memory.
+    """
+
+    def __init__(self, address: str = "", *, worker: str = "", networks: bool = True, read_only: bool = False) -> None:
         self.client = docker.DockerClient(base_url=address, timeout=120) if address else docker.from_env(timeout=120)
         self.worker = worker
         self.networks = networks
+        self.read_only = read_only
 
     def version(self) -> str:
         """Name and version. Raises DockerException when the engine does not answer."""
@@ -148,11 +156,28 @@ class Engine:
         }
         if not order.network:
             options["network_mode"] = "none"
-        elif not self.networks:
-            options["network_mode"] = "host"
+        else:
+            options |= {"network": self._network()} if self.networks else {"network_mode": "host"}
+        if self.read_only:
+            options |= {"read_only": True, "tmpfs": {"/tmp": "rw,nosuid,nodev,size=64m"}}  # noqa: S108  in the container
         if order.gpus:
             options["device_requests"] = [DeviceRequest(count=order.gpus, capabilities=[["gpu"]])]
         return options
+
+    def _network(self) -> str:
+        """The network of all tasks: out to the world, but not to each other. Raises CannotStart when it is not so."""
+        try:
+            network = self.client.networks.get(NETWORK)
+        except NotFound:
+            try:
+                self.client.networks.create(NETWORK, driver="bridge", options={APART: "false"}, labels={WORKER: ""})
+            except APIError as refused:
+                if refused.status_code != _TAKEN:  # another task made it in this moment
+                    raise
+            network = self.client.networks.get(NETWORK)
+        if (network.attrs.get("Options") or {}).get(APART) != "false":
+            raise CannotStart(f"The network {NETWORK} of this machine lets containers reach each other; remove it.")
+        return NETWORK
 
     def start(self, container: str) -> None:
         """Start it; harmless when it runs or has ended. Raises CannotStart."""

@@ -10,11 +10,13 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -32,6 +34,8 @@ BEAT_SECONDS = 15.0
 CLAIM_WAIT = 20.0
 CLAIM_MOST = 8
 LEASE_SECONDS = 45.0
+SECTOR = 512  # bytes, whatever the disk's own
+_WHOLE_DISK = re.compile(r"sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--docker", default=environment("DOCKER"), help="address of the Docker engine")
     parser.add_argument("--no-networks", action="store_true", help="the engine has no bridges (tests)")
+    parser.add_argument("--read-only", action="store_true", help="containers cannot write but to /tmp")
     parser.add_argument("--cpu", type=int, default=0, help="millicores to offer; all by default")
     parser.add_argument("--memory", type=int, default=0, help="MiB to offer; all but 512 by default")
     parser.add_argument("--gpus", type=int, default=None)
@@ -77,37 +82,73 @@ def _gpus() -> tuple[int, str]:
     return count, name
 
 
+def _gpu_load() -> float | None:
+    """Mean load of the GPUs in percent; None without a driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        loads = [float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) for handle in handles]
+    except ImportError:
+        return None
+    except pynvml.NVMLError:
+        return None
+    return sum(loads) / len(loads) if loads else None
+
+
 class Usage:
-    """What the machine uses: CPU in percent of a core, memory and disk in MiB; from /proc where there is one."""
+    """What the machine uses, from /proc where there is one: CPU in percent of a core, memory and disk in MiB, bytes/s
+    of its network cards and its disks; from NVML the mean load of its GPUs in percent."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._before = self._jiffies()
+    def __init__(self, folder: Path, proc: Path = Path("/proc")) -> None:
+        self.folder, self.proc = folder, proc
+        self._before = self._counters()
 
-    @staticmethod
-    def _jiffies() -> tuple[float, float]:
-        try:
-            words = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
-        except OSError:
-            return 0.0, 0.0
-        numbers = [float(w) for w in words]
-        return sum(numbers), numbers[3] + numbers[4]
+    def _counters(self) -> dict[str, float]:
+        """Numbers that only rise; absent ones are left out."""
+        found = {"at": time.monotonic()}
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            numbers = [float(word) for word in self._words("stat")[0][1:]]
+            found |= {"jiffies": sum(numbers[:8]), "idle": numbers[3] + numbers[4]}
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            cards = [
+                row for row in self._words("net/dev")[2:] if not row[0].startswith(("lo", "veth", "br-", "docker"))
+            ]
+            found |= {
+                "network_in": sum(float(row[1]) for row in cards), "network_out": sum(float(row[9]) for row in cards)
+            }  # fmt: skip
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            disks = [row for row in self._words("diskstats") if _WHOLE_DISK.fullmatch(row[2])]
+            found |= {
+                "disk_read": sum(float(row[5]) for row in disks) * SECTOR,
+                "disk_write": sum(float(row[9]) for row in disks) * SECTOR,
+            }
+        return found
+
+    def _words(self, name: str) -> list[list[str]]:
+        lines = (self.proc / name).read_text(encoding="ascii").splitlines()
+        return [line.replace(":", " ").split() for line in lines]
 
     def look(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        now, before = self._jiffies(), self._before
+        now, before = self._counters(), self._before
         self._before = now
-        if now[0] > before[0]:
-            share = 1 - (now[1] - before[1]) / (now[0] - before[0])
-            found["cpu"] = max(0.0, share) * 100 * (os.cpu_count() or 1)
+        if now.get("jiffies", 0) > before.get("jiffies", float("inf")):
+            share = 1 - (now["idle"] - before["idle"]) / (now["jiffies"] - before["jiffies"])
+            found["cpu"] = min(1.0, max(0.0, share)) * 100 * (os.cpu_count() or 1)
+        span = now["at"] - before["at"]
+        for name in ("network_in", "network_out", "disk_read", "disk_write"):
+            if span > 0 and now.get(name, -1) >= before.get(name, float("inf")):
+                found[name] = (now[name] - before[name]) / span
         with contextlib.suppress(OSError, ValueError, KeyError):
-            lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-            facts = {line.split(":")[0]: float(line.split()[1]) for line in lines}
+            facts = {row[0]: float(row[1]) for row in self._words("meminfo")}
             found["memory"] = (facts["MemTotal"] - facts["MemAvailable"]) / 1024
         with contextlib.suppress(OSError):
             disk = shutil.disk_usage(self.folder)
             found["storage"] = disk.used / 1024 / 1024
-        return found
+        load = _gpu_load()
+        return found if load is None else {**found, "gpu": load}
 
 
 class WorkerAgent:
@@ -178,7 +219,8 @@ class WorkerAgent:
             json.dump({"token": self.token, "worker": self.worker}, file)
 
     def run(self) -> int:
-        engine = Engine(self.options.docker, networks=not self.options.no_networks)
+        options = self.options
+        engine = Engine(options.docker, networks=not options.no_networks, read_only=options.read_only)
         version = engine.version()
         self.join(version)
         engine.worker = self.worker

@@ -119,4 +119,4 @@ def planted() -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(planted()))
+    sys.stdout.write(json.dumps(planted()) + "\n")
