@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from core import clock
 from taskrunner.enums import HELD, Status
-from taskrunner.models import Task
+from taskrunner.models import Task, Worker
 from taskrunner.selectors import LogView, WorkerLine
 
 # status -> (css state of the badge, icon)
@@ -52,6 +53,34 @@ def seconds(task: Task) -> int | None:
     if task.started_at is None:
         return None
     return max(0, int(((task.finished_at or clock.now()) - task.started_at).total_seconds()))
+
+
+def topology(lines: Sequence[WorkerLine]) -> list[dict[str, Any]]:
+    """Where workers connect from: each network with its workers, by address; clusters apart, unknown places last."""
+    networks: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        node = {"line": line, "badge": health(line), "is_lost": line.health == "lost"}
+        networks.setdefault(_network(line.worker), []).append(node)
+    return [
+        {"icon": _PLACES[rank], "name": name, "nodes": nodes, "is_lost": all(node["is_lost"] for node in nodes)}
+        for (rank, name), nodes in sorted(networks.items())
+    ]
+
+
+_PLACES = ("network", "hexagons", "server-2")
+
+
+def _network(worker: Worker) -> tuple[int, str]:
+    if worker.sleepable_kind == "cluster":
+        return 1, "Clusters, reached by Curfew"
+    try:
+        address = ip_address(worker.address)
+    except ValueError:
+        return 2, "Not heard of yet"
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    if mapped.is_loopback:
+        return 0, "This machine"
+    return 0, str(ip_network(f"{mapped}/{24 if mapped.version == 4 else 64}", strict=False))
 
 
 def log_rows(view: LogView) -> list[dict[str, Any]]:

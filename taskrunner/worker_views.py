@@ -32,6 +32,7 @@ def worker_list(request: HttpRequest) -> HttpResponse:
     context = {
         "page_title": "Workers",
         "cards": _cards(lines),
+        "topology": viewing.topology(lines),
         "busiest": max((line.running for line in lines), default=0),
         "may_manage": actor.can(WORKERS_MANAGE),
         "may_enrol": actor.can("agents.manage"),

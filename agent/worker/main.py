@@ -86,12 +86,12 @@ def _gpu_load() -> float | None:
     """Mean load of the GPUs in percent; None without a driver."""
     try:
         import pynvml
-
+    except ImportError:
+        return None
+    try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
         loads = [float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) for handle in handles]
-    except ImportError:
-        return None
     except pynvml.NVMLError:
         return None
     return sum(loads) / len(loads) if loads else None

@@ -70,7 +70,12 @@ class BeatView(WorkerAgentView):
         """A sign of life with figures; the answer says whether to take tasks."""
         given = read(s.BeatSerializer, request.data)
         worker = self.worker(request)
-        answer = services.beat(worker=worker, usage=given.get("usage", {}), capacity=given.get("capacity"))
+        answer = services.beat(
+            worker=worker,
+            usage=given.get("usage", {}),
+            capacity=given.get("capacity"),
+            address=request.META.get("REMOTE_ADDR", ""),
+        )
         return Response(answer)
 
 

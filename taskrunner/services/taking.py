@@ -6,6 +6,7 @@ before reserved. Claims of different workers pass each other.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -79,7 +80,7 @@ def _take_at_once(worker: Worker, most: int, now: datetime, call: UUID | None, b
         return None
     tasks = [_load(row[2:]) for row in rows]
     for task, row in zip(tasks, rows, strict=True):
-        worker.host_mounts = Worker._meta.get_field("host_mounts").from_db_value(row[1], None, connection)
+        worker.host_mounts = json.loads(row[1])  # as they are now; the caller's worker may be older
         task.worker = worker
     return sorted(tasks, key=lambda task: (-task.priority, task.queued_at, task.id))
 

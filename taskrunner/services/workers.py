@@ -84,11 +84,13 @@ def _facts(given: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def beat(*, worker: Worker, usage: Mapping[str, Any], capacity: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A sign of life with figures. The answer says what is wanted of the worker."""
+def beat(
+    *, worker: Worker, usage: Mapping[str, Any], capacity: Mapping[str, Any] | None = None, address: str = ""
+) -> dict[str, Any]:
+    """A sign of life with figures, from an address. The answer says what is wanted of the worker."""
     now = clock.now()
     kept = figures(usage)
-    fields: dict[str, Any] = {"seen_at": now, "usage": kept}
+    fields: dict[str, Any] = {"seen_at": now, "usage": kept, **({"address": address[:64]} if address else {})}
     if capacity:
         known = _facts({"name": worker.name, "labels": worker.labels, **capacity})
         fields |= {name: known[name] for name in (*_MOST, "gpu_model", "engine", "agent_version") if name in capacity}
