@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any, overload
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -37,6 +38,7 @@ CAUSES: dict[str, str] = {
     "outside": "Outside Curfew",
 }
 ZERO = Decimal(0)
+HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,24 +284,55 @@ def causes_of(sums: selectors.Sums) -> list[Cause]:
     return sorted(rows, key=lambda c: -c.saved)
 
 
-def still_to_come(intervals: Iterable[Interval], now: datetime, end: datetime) -> Decimal | None:
-    """What the intervals that are open now cost from now to `end` if nothing changes; None when `end` has passed."""
-    if end <= now:
-        return None
-    return sum((ledger.amount(i.price, now, end) for i in intervals if i.ended_at is None), ZERO)
-
-
 def hours_of_day(intervals: Sequence[Interval], start: datetime, end: datetime, now: datetime) -> list[Hour]:
-    """The day in its 23, 24 or 25 hours."""
+    """The day in its 23, 24 or 25 hours (23.5 where the clocks change by half an hour)."""
+    until = min(end, max(start, now))
+    count = -(-(end - start) // HOUR)
+    spent, kept = _ByHour(start, count), _ByHour(start, count)
+    rate = ZERO
+    for interval in intervals:
+        price, awake = interval.price, interval.awake_price
+        part = ledger.overlap(interval.started_at, interval.ended_at, start, until)
+        if price is None:
+            continue
+        if interval.ended_at is None:
+            rate += price
+        if part is None:
+            continue
+        spent.add(price, *part)
+        if interval.phase == Phase.ASLEEP and awake is not None:
+            kept.add(awake - price, *part)
     hours = []
-    left = start
-    while left < end:
-        right = min(left + timedelta(hours=1), end)
-        past = selectors.sum_intervals(intervals, left, min(right, max(left, now)))
-        planned = still_to_come(intervals, max(left, now), right) if right > now else None
-        hours.append(Hour(left, past.spent, past.saved, planned or ZERO))
-        left = right
+    for number, (one, other) in enumerate(zip(spent.sums(), kept.sums(), strict=True)):
+        left = start + number * HOUR
+        right = min(left + HOUR, end)
+        planned = ledger.amount(rate, max(left, now), right) if right > now else ZERO
+        hours.append(Hour(left, one, other, planned))
     return hours
+
+
+class _ByHour:
+    """Money per hour of a day, added up in one step an interval however many hours it lasts."""
+
+    def __init__(self, start: datetime, count: int) -> None:
+        self.start = start
+        self.parts = [ZERO] * count  # of hours that an interval does not fill
+        self.changes = [ZERO] * (count + 1)  # of the price of those that it does
+
+    def add(self, price: Decimal, left: datetime, right: datetime) -> None:
+        first = (left - self.start) // HOUR
+        last = (right - self.start - timedelta.resolution) // HOUR
+        if first == last:
+            self.parts[first] += ledger.amount(price, left, right)
+            return
+        self.parts[first] += ledger.amount(price, left, self.start + (first + 1) * HOUR)
+        self.parts[last] += ledger.amount(price, self.start + last * HOUR, right)
+        self.changes[first + 1] += price
+        self.changes[last] -= price
+
+    def sums(self) -> list[Decimal]:
+        whole = accumulate(self.changes[:-1])
+        return [part + price for part, price in zip(self.parts, whole, strict=True)]
 
 
 def awake_hours(
