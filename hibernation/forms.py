@@ -20,11 +20,11 @@ WARNINGS = (
     (120, "2 hours before"),
 )
 _CLOCKS = re.compile(r"([01]?\d|2[0-3])(?::([0-5]\d))?\s*[-–]\s*([01]?\d|2[0-4])(?::([0-5]\d))?")
-_HOURS = re.compile(r"([01]?\d|2[0-3])(?::00)?\s*[-–]\s*([01]?\d|2[0-4])(?::00)?")
+_HALVES = re.compile(r"([01]?\d|2[0-3])(?::(00|30))?\s*[-–]\s*([01]?\d|2[0-4])(?::(00|30))?")
 
 
 class ScheduleForm(forms.Form):
-    """Name, zone and week of a schedule. `week` is seven strings of 24 digits joined by commas, as the paint grid
+    """Name, zone and week of a schedule. `week` is seven strings of 24 or 48 digits joined by commas, as the paint grid
     writes it; without scripts `day_0` to `day_6` name hours such as `9-18, 20-22` instead."""
 
     name = forms.CharField(max_length=120, label="Name")
@@ -56,10 +56,13 @@ class ScheduleForm(forms.Form):
         grid = engine.ALWAYS_ASLEEP
         for day in range(7):
             for text in filter(None, (part.strip() for part in str(self.data.get(f"day_{day}", "")).split(","))):
-                match = _HOURS.fullmatch(text)
-                if not match or int(match[1]) >= int(match[2]):
-                    raise engine.InvalidSchedule(f"{text!r} is no stretch of hours such as 9-18.", field="week")
-                grid = grid.paint([day], int(match[1]) * 60, int(match[2]) * 60, awake=True)
+                match = _HALVES.fullmatch(text)
+                start, end = _minutes(match) if match else (0, 0)
+                if not start < end <= 1440:
+                    raise engine.InvalidSchedule(
+                        f"{text!r} is no stretch of hours or half hours such as 9-18 or 8:30-17.", field="week"
+                    )
+                grid = grid.paint([day], start, end, awake=True)
         return grid.to_json()
 
     def refuse(self, error: InvalidInput) -> None:
@@ -97,9 +100,13 @@ def read_hours(text: str) -> list[tuple[int, int]]:
         match = _CLOCKS.fullmatch(part)
         if not match:
             raise engine.InvalidSchedule(f"{part!r} is no stretch of hours such as 9-18 or 20:30-02:00.", field="hours")
-        start, end = int(match[1]) * 60 + int(match[2] or 0), int(match[3]) * 60 + int(match[4] or 0)
+        start, end = _minutes(match)
         found.append((start, end if end > start else end + 1440))
     return found
+
+
+def _minutes(match: re.Match[str]) -> tuple[int, int]:
+    return int(match[1]) * 60 + int(match[2] or 0), int(match[3]) * 60 + int(match[4] or 0)
 
 
 def read_resources(data: QueryDict, name: str) -> list[tuple[str, UUID]]:

@@ -15,6 +15,7 @@ urlpatterns = [
     path("hibernation/resource/<str:kind>/<uuid:resource_id>/switch", views.switch_one, name="switch-one"),
     path("hibernation/snooze/<str:token>", snooze_views.snooze, name="snooze"),
     path("hibernation/<uuid:schedule_id>/", views.detail, name="detail"),
+    path("hibernation/<uuid:schedule_id>/preview", views.preview, name="preview"),
     path("hibernation/<uuid:schedule_id>/switch", views.switch, name="switch"),
     path("hibernation/<uuid:schedule_id>/resources", views.resources, name="resources"),
     path("hibernation/<uuid:schedule_id>/holidays", views.holidays, name="holidays"),

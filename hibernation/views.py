@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -137,22 +138,32 @@ def _learned(request: HttpRequest, rate: Decimal | None) -> selectors.Learned | 
 def _paint(
     grid: engine.Grid, zone: str, viewer: str, rate: Decimal | None, saved: engine.Grid | None = None
 ) -> dict[str, Any]:
-    """The paint grid: rows of cells, and both clocks' hours. `week` is None for half hours, which it cannot paint."""
-    hourly = grid.with_hours()
+    """The paint grid: rows of cells (24 or 48 a day), and both clocks' hours."""
     now = clock.now()
     ahead = _offset(viewer) - _offset(zone)
     local = now.astimezone(ZoneInfo(zone))
     return {
-        "rows": [(d, DAYS[d], list(enumerate(row)), row.count("1")) for d, row in enumerate(hourly.rows)],
+        "rows": [(d, DAYS[d], _cells(row), _hours(row.count("1") * 24 / len(row))) for d, row in enumerate(grid.rows)],
+        "cells": len(grid.rows[0]),
         "hours": [(f"{h:02d}", f"{(h * 60 + ahead) // 60 % 24:02d}") for h in range(24)],
-        "by_hand": [(d, name, words) for d, (name, words) in enumerate(hourly.describe())],
-        "week": ",".join(hourly.rows) if hourly.cell_minutes == 60 else None,
+        "by_hand": [(d, name, words) for d, (name, words) in enumerate(grid.describe())],
+        "week": ",".join(grid.rows),
         "rate": rate,
-        "saved": ",".join(saved.with_hours().rows) if saved and saved.with_hours() != hourly else "",
+        "saved": ",".join(saved.rows) if saved and saved != grid else "",
         "presets": PAINT_PRESETS,
         "zone_words": f"{zone}, UTC{local:%z}",
         "differs": ahead != 0,
     }
+
+
+def _cells(row: str) -> list[tuple[int, str, str]]:
+    """Number, clock and paint of each cell of a day."""
+    minutes = 1440 // len(row)
+    return [(n, f"{n * minutes // 60:02d}:{n * minutes % 60:02d}", v) for n, v in enumerate(row)]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:g}"
 
 
 def _offset(zone: str) -> int:
@@ -182,6 +193,8 @@ def detail(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
     context = {
         "page_title": found.schedule.name,
         "d": found,
+        "run": found.run,
+        "schedule": found.schedule,
         "form": form,
         "paint": _paint(grid, found.schedule.zone, _timezone(request), found.rate, found.plan.grid),
         "learned": learned,
@@ -197,6 +210,29 @@ def detail(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         "currency": CURRENCY,
     }
     return render_page(request, "hibernation/detail.html", context, status=422 if form.errors else 200)
+
+
+@signed_in
+@require_POST
+def preview(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """The days ahead, and the thirty behind, by the week that the form holds; nothing is saved."""
+    actor = _actor(request)
+    row = selectors.get_schedule(actor=actor, schedule_id=schedule_id)
+    form = ScheduleForm({**request.POST.dict(), "name": row.name})
+    form.full_clean()
+    try:
+        run = selectors.dry_run(
+            actor=actor,
+            schedule_id=row.id,
+            timezone=_timezone(request),
+            grid=form.cleaned_data.get("grid") or row.grid,
+            zone=form.cleaned_data.get("zone") or row.zone,
+            prewarm=bool(form.cleaned_data.get("prewarm")),
+            enabled=bool(form.cleaned_data.get("enabled")),
+        )
+    except engine.InvalidSchedule:
+        return HttpResponse(status=204)  # what is typed is not whole yet: the preview stays as it is
+    return render(request, "hibernation/partials/_days14.html", {"run": run, "currency": CURRENCY, "schedule": row})
 
 
 def _durations(found: selectors.Detail) -> list[tuple[str, str, Decimal | None]]:

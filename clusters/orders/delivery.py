@@ -130,12 +130,13 @@ def outgoing(cluster: Cluster, beat: Beat) -> dict[str, Any]:
             body = {"cluster": cluster.uid, "rules": {**rules.rules, "version": rules.version}}
             added["placement"] = keys.signed(cluster, placement.CONTEXT, body)
     if cluster.orders_wanted_at is not None:
-        added |= _orders_for(cluster)
+        added |= _orders_for(cluster, deliver=bool(beat.cluster_uid))
     return added
 
 
-def _orders_for(cluster: Cluster) -> dict[str, Any]:
-    """Orders that wait, oldest first, and a closer rhythm while somebody waits."""
+def _orders_for(cluster: Cluster, *, deliver: bool) -> dict[str, Any]:
+    """Orders that wait, oldest first, and a closer rhythm while somebody waits. An agent that has just begun and does
+    not know its cluster yet would refuse them, for good: for that one they wait."""
     now = clock.now()
     assert cluster.orders_wanted_at is not None
     if now - cluster.orders_wanted_at > ATTENTIVE:
@@ -143,6 +144,8 @@ def _orders_for(cluster: Cluster) -> dict[str, Any]:
             id=cluster.id, orders_wanted_at=cluster.orders_wanted_at
         ).update(orders_wanted_at=None)
         return {}
+    if not deliver:
+        return {"closer": BUSY_INTERVAL}
     waiting = AgentOrder.objects.for_org(cluster.organization_id).filter(
         cluster_id=cluster.id, answered_at=None, expires_at__gt=now
     )

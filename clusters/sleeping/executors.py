@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from clusters.models import Cluster
+from clusters.providers.groups import Sizes
 from clusters.sleeping import gateway, services, waiting
 from clusters.sleeping.hands import Did, Hands
 from clusters.sleeping.kinds import PHASE_WORDS, Phase
@@ -38,6 +39,7 @@ WAVE_SECONDS = 300.0
 CHECKPOINT_EVERY = 10
 BATCH = 20
 MOST_FAILURES_KEPT = 50
+MOST_STEPS_KEPT = 40
 MOST_IN_A_ROW = 3
 
 
@@ -140,7 +142,11 @@ class ClusterOrder(BaseExecutor):
         context.checkpoint(notes=list(dict.fromkeys(notes)))
 
     def tell(self, context: RunContext, step: str, done: int, total: int) -> None:
+        """Name the step, and note when it began."""
         if (context.operation.step, context.operation.steps_done) != (step, done):
+            begun: list[list[Any]] = list(context.state.get("begun") or [])
+            if len(begun) < MOST_STEPS_KEPT and step not in {words for _, words in begun}:
+                context.checkpoint(begun=[*begun, [clock.now().isoformat(), step]])
             context.progress(round(95 * done / total), step, done=done, total=total)
 
     @staticmethod
@@ -312,6 +318,7 @@ class ClusterWake(ClusterOrder):
         self.all_of(context, [(group.key, partial(hands.unsteer, group)) for group in steered])
         if context.state.get("failed"):
             raise self._unfinished(context)
+        waiting.refuse_short(context, hands, self._shrunk(snapshot))
         return {"snapshot": str(snapshot.id), "objects": len(entries), **self.summary(context)}
 
     def finished(self, operation: Operation) -> None:
@@ -337,9 +344,8 @@ class ClusterWake(ClusterOrder):
     ) -> None:
         """Bounds and sizes first, then wait until machines have joined and are ready."""
         self.tell(context, "Bring nodes back", 0, self.steps)
-        decision = Decision.read(snapshot.decision) or Decision()
-        after = {step.key: step.after for step in decision.groups}
         groups = [GroupEntry.read(raw) for raw in snapshot.groups]
+        after = self._after(snapshot)
         if not context.state.get("resized"):
             order = str(context.operation.id)
             self.all_of(context, [(g.key, partial(hands.wake_group, g, after.get(g.key), order)) for g in groups])
@@ -347,7 +353,7 @@ class ClusterWake(ClusterOrder):
         self.each(context, hands, Phase.NODES, pools, hands.wake_object, "Open node pools")
         if context.state.get("joined"):
             return
-        shrunk = [g for g in groups if g.key in after]
+        shrunk = self._shrunk(snapshot)
         self.since(context, "nodes")
         missing = waiting.missing_nodes(hands, shrunk)
         if missing:
@@ -356,6 +362,15 @@ class ClusterWake(ClusterOrder):
             self.wait(context, "nodes", f"Wait for {count} node{'s' if count != 1 else ''} to join", NODES_SECONDS)
             waiting.refuse_none(context, hands, shrunk, missing)
         context.checkpoint(joined=True)
+
+    @staticmethod
+    def _after(snapshot: SleepSnapshot) -> dict[str, Sizes]:
+        decision = Decision.read(snapshot.decision) or Decision()
+        return {step.key: step.after for step in decision.groups}
+
+    def _shrunk(self, snapshot: SleepSnapshot) -> list[GroupEntry]:
+        after = self._after(snapshot)
+        return [group for group in map(GroupEntry.read, snapshot.groups) if group.key in after]
 
     def _system(self, context: RunContext, hands: Hands) -> None:
         """Name service, network, certificates and webhooks answer before workloads are asked to start."""

@@ -5,7 +5,7 @@ Nodes are planned twice: for the preview, and again when the workloads are down,
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from clusters.providers.groups import Group, GroupKind, Sizes
@@ -36,11 +36,13 @@ from clusters.sleeping.world import (
     Step,
     Why,
     World,
+    foreign_group,
     group_key,
     instance_of,
     is_node_scaler,
     place_of,
     uid_of,
+    unslept,
 )
 
 STATEFUL_ORDER, USUAL_ORDER = 0, 10
@@ -251,7 +253,7 @@ def plan_nodes(
         name = place_of(machine)[1]
         group = homes.get(name)
         if group is None:
-            staying.setdefault(name, Reason(Why.UNKNOWN, "Curfew does not know what keeps this node at its size"))
+            staying.setdefault(name, Reason(Why.UNKNOWN, unslept(machine)))
         elif group in still:
             staying.setdefault(name, still[group])
         else:
@@ -364,7 +366,15 @@ def _wake_after(key: Key, obj: Object, workloads: Mapping[Key, Object]) -> list[
 
 
 def _notes(world: World, homes: Mapping[str, str]) -> Iterable[str]:
-    loose = sum(1 for n in world.of("Node") if place_of(n)[1] not in homes)
+    homeless = [n for n in world.of("Node") if place_of(n)[1] not in homes]
+    foreign = Counter(group for n in homeless if (group := foreign_group(n)))
+    for group, count in sorted(foreign.items()):
+        yield (
+            f"{count} node{'s' if count != 1 else ''} of {group} {'keep' if count != 1 else 'keeps'} running and "
+            "costing money: Curfew resizes Auto Scaling groups, EKS node groups and Karpenter's pools, not AKS and GKE "
+            "pools. What runs there sleeps all the same; where the pool has an autoscaler, that removes its empty nodes."
+        )
+    loose = len(homeless) - foreign.total()
     if loose:
         yield (
             f"{loose} node{'s belong' if loose != 1 else ' belongs'} to no group that Curfew can change: "

@@ -63,6 +63,14 @@ class StepLine:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A sleep or wake that was ordered, and the seconds that each of its steps took."""
+
+    operation: Operation
+    steps: list[tuple[str, float]]
+
+
 @dataclass(slots=True)
 class SleepFacts:
     """Everything for the page and for the strip on the cluster's own page."""
@@ -87,7 +95,7 @@ class SleepFacts:
     notes: list[str] = field(default_factory=list)
     rules: SleepRules | None = None
     fights: list[SleepFight] = field(default_factory=list)
-    history: list[Operation] = field(default_factory=list)
+    history: list[Past] = field(default_factory=list)
 
     @property
     def may_sleep(self) -> bool:
@@ -144,7 +152,8 @@ def page_of(*, actor: Actor, cluster: Cluster) -> SleepFacts:
         fights = SleepFight.objects.visible_to(actor).filter(snapshot_id=facts.snapshot.id)
         facts.fights = list(fights.order_by("-seen_at", "-id")[:MOST_FIGHTS])
     past = Operation.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id=cluster.id)
-    facts.history = list(past.filter(kind__in=[services.SLEEP, services.WAKE]).order_by("-created_at")[:MOST_PAST])
+    orders = past.filter(kind__in=[services.SLEEP, services.WAKE]).order_by("-created_at")[:MOST_PAST]
+    facts.history = [Past(order, durations_of(order)) for order in orders]
     return facts
 
 
@@ -193,4 +202,12 @@ def steps_of(operation: Operation) -> list[StepLine]:
     ]
 
 
-__all__ = ["SleepFacts", "page_of", "stays_of", "steps_of", "strip_of"]
+def durations_of(operation: Operation) -> list[tuple[str, float]]:
+    """The steps that an order took, with the seconds from the first begin of each to that of the next; the last one
+    to the order's end, or until now."""
+    begun = [(datetime.fromisoformat(at), str(words)) for at, words in operation.state.get("begun") or ()]
+    ends = [at for at, _ in begun[1:]] + [operation.finished_at or clock.now()]
+    return [(words, (end - at).total_seconds()) for (at, words), end in zip(begun, ends, strict=True)]
+
+
+__all__ = ["Past", "SleepFacts", "durations_of", "page_of", "stays_of", "steps_of", "strip_of"]

@@ -238,7 +238,10 @@ def _price_asleep(actor: Actor, row: Cluster, snapshot: SleepSnapshot, left: Col
 
 
 def begin_wake(*, operation: Operation, cluster: Cluster) -> None:
-    """The nodes are about to come back: from now on it costs money again."""
+    """The nodes are about to come back: from now on it costs money again, and what is awake is nobody's fight. When the
+    wake does not end well the cluster is half asleep, and may be woken or put to sleep again."""
+    snapshots = SleepSnapshot.objects.for_org(cluster.organization_id).filter(restored_at=None, handed_over_at=None)
+    snapshots.filter(cluster_id=cluster.id).update(asleep_at=None)
     actor = Actor.system("sleeper", cluster.organization_id)
     steering.mark_awake(actor=actor, cluster_id=cluster.id, cause=str(operation.payload.get("cause", "hand")))
 

@@ -167,6 +167,23 @@ def _steer(hands: Hands, group: Group, remedy: Mapping[str, Any]) -> None:
     hands.groups.steer(group, **remedy)
 
 
+def refuse_short(context: RunContext, hands: Hands, groups: Sequence[GroupEntry]) -> None:
+    """Everything is awake that could be. Machines that the provider would not start are trouble all the same, in its
+    words."""
+    tried: Mapping[str, list[str]] = context.state.get("tried") or {}
+    missing = missing_nodes(hands, [g for g in groups if g.key in tried])
+    if not missing:
+        return
+    count = sum(missing.values())
+    names = ", ".join(g.name for g in groups if g.key in missing)
+    raise OperationFailed(
+        f"{count} node{'s' if count != 1 else ''} of {names} did not join; everything else is awake. "
+        f"The provider says: {tried[next(iter(missing))][-1]}",
+        code="no_capacity",
+        next_step="Wake it again when there is capacity, or change the group's types and zones.",
+    )
+
+
 def refuse_none(context: RunContext, hands: Hands, groups: Sequence[GroupEntry], missing: Mapping[str, int]) -> None:
     """The time is over. With no node at all nothing can run: say why, in the provider's words."""
     nodes = [n for n in hands.kube.list(RESOURCES["Node"]) if is_ready(n)]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from clusters.providers.groups import Group, GroupKind, Sizes
-from clusters.sleeping.kinds import Object, labels_of
+from clusters.sleeping.kinds import Object, labels_of, spec_of
 
 Key = tuple[str, str, str]  # kind, namespace, name
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
@@ -32,6 +32,11 @@ NODE_SCALERS = frozenset({"cluster-autoscaler", "aws-cluster-autoscaler"})
 APP_LABELS = ("app.kubernetes.io/name", "k8s-app", "app")
 NODE_GROUP_LABEL = "eks.amazonaws.com/nodegroup"
 NODE_POOL_LABEL = "karpenter.sh/nodepool"
+FOREIGN_GROUPS = {
+    "kubernetes.azure.com/agentpool": "the AKS agent pool",
+    "agentpool": "the AKS agent pool",
+    "cloud.google.com/gke-nodepool": "the GKE node pool",
+}
 
 
 class Why(StrEnum):
@@ -183,6 +188,27 @@ def app_of(labels: Mapping[str, str]) -> set[str]:
 def instance_of(node: Object) -> str:
     """The cloud's id of a node's machine, "" when its provider id names none."""
     return str((node.get("spec") or {}).get("providerID") or "").rpartition("/")[2]
+
+
+def foreign_group(node: Object) -> str:
+    """`the AKS agent pool NAME` or `the GKE node pool NAME`: groups whose size Curfew does not change; "" for others."""
+    labels = labels_of(node)
+    for label, words in FOREIGN_GROUPS.items():
+        if labels.get(label):
+            return f"{words} {labels[label]}"
+    return ""
+
+
+def unslept(node: Object) -> str:
+    """Why a node of no group that sleeps goes on running."""
+    if group := foreign_group(node):
+        return (
+            f"it belongs to {group}: Curfew changes the size of Auto Scaling groups, EKS node groups and Karpenter's "
+            "pools only, so it runs on and costs money"
+        )
+    if str(spec_of(node).get("providerID") or "").startswith("aws:"):
+        return "no Auto Scaling group or EKS node group of an AWS account that is connected for this cluster holds it"
+    return "Curfew does not know what keeps this node at its size"
 
 
 def is_node_scaler(obj: Object) -> bool:

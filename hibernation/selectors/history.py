@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from django.core.paginator import Page, Paginator
 
+from clusters.sleeping.selectors import durations_of
 from core.actor import Actor
 from hibernation.enums import PERMISSION_VIEW
 from hibernation.models import Decision
@@ -19,11 +20,12 @@ PAGE_SIZES = (25, 50, 100)
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
     """A decision; `operation` is None when none was given or it is no longer kept. `seconds` it took, None while it
-    goes on."""
+    goes on; `steps` are those that it named, with the seconds of each."""
 
     decision: Decision
     operation: Operation | None
     seconds: float | None
+    steps: list[tuple[str, float]] = field(default_factory=list)
 
     @property
     def state(self) -> str:
@@ -73,4 +75,4 @@ def _row(decision: Decision, operation: Operation | None) -> HistoryRow:
     took = None
     if operation and operation.finished_at and operation.started_at:
         took = (operation.finished_at - operation.started_at).total_seconds()
-    return HistoryRow(decision, operation, took)
+    return HistoryRow(decision, operation, took, durations_of(operation) if operation else [])

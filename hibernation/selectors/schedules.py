@@ -96,6 +96,23 @@ class Day:
     is_today: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a schedule would do if it were saved and switched on: the days ahead, priced by what follows it, and the last
+    thirty. Potential money; None when no price is known."""
+
+    zone: str
+    days: list[Day]
+    would_have: WouldHave | None
+    rate: Decimal | None
+    enabled: bool = True
+    unsaved: bool = False
+
+    @property
+    def potential(self) -> Decimal | None:
+        return None if self.rate is None else sum((d.saved or Decimal(0) for d in self.days), Decimal(0))
+
+
 @dataclass(slots=True)
 class Detail:
     """One schedule with what follows it. Rates are USD an hour; None when no price is known."""
@@ -110,10 +127,9 @@ class Detail:
     rate: Decimal | None
     unpriced: int
     saved: Decimal | None
-    days: list[Day]
+    run: DryRun
     history: list[HistoryRow]
     awake_hours: float
-    would_have: WouldHave | None = None
     wake_seconds: float | None = None
     by_hand: int = 0
     protected: list[SleepableView] = field(default_factory=list)
@@ -125,11 +141,6 @@ class Detail:
     def differ(self) -> list[Follower]:
         """Those that are not as the schedule wants, although it tried."""
         return [f for f in self.followers if f.assignment.trouble]
-
-    @property
-    def potential(self) -> Decimal | None:
-        """What the next fourteen days would save; None when no price is known."""
-        return None if self.rate is None else sum((d.saved or Decimal(0) for d in self.days), Decimal(0))
 
 
 def get_schedule(*, actor: Actor, schedule_id: UUID) -> Schedule:
@@ -228,18 +239,47 @@ def get_detail(*, actor: Actor, schedule_id: UUID, timezone: str) -> Detail:
         rate=rate,
         unpriced=unpriced,
         saved=saved_this_month(actor, members, timezone).get(row.id),
-        days=days_ahead(plan, now, timezone, rate),
+        run=_dry_run(actor, plan, mine, rate, timezone),
         history=with_operations(
             actor, list(Decision.objects.visible_to(actor).filter(schedule=row).order_by("-at")[:HISTORY])
         ),
         awake_hours=plan.grid.awake_hours(),
-        would_have=would_have_saved(actor=actor, plan=replace(plan, enabled=True), views=mine),
         wake_seconds=statistics.median(learned) if learned else None,
         by_hand=_by_hand(actor, row, timezone),
         protected=[v for v in views if v.protections],
         asleep_now=sum(v.state == SleepState.ASLEEP for v in mine),
         gone=len(members[row.id]) - len(mine),
     )
+
+
+def _dry_run(
+    actor: Actor, plan: engine.Schedule, views: Collection[SleepableView], rate: Decimal | None, timezone: str
+) -> DryRun:
+    on = replace(plan, enabled=True)
+    return DryRun(
+        zone=plan.zone,
+        days=days_ahead(on, clock.now(), timezone, rate),
+        would_have=would_have_saved(actor=actor, plan=on, views=views),
+        rate=rate,
+        enabled=plan.enabled,
+    )
+
+
+def dry_run(
+    *, actor: Actor, schedule_id: UUID, timezone: str, grid: list[str], zone: str, prewarm: bool, enabled: bool
+) -> DryRun:
+    """What one schedule would do with another week, which is not saved. Raises InvalidSchedule."""
+    row = get_schedule(actor=actor, schedule_id=schedule_id)
+    row.grid, row.zone, row.prewarm, row.enabled = grid, zone, prewarm, enabled
+    views = _followers_of(actor, row)
+    return replace(_dry_run(actor, row.plan(), views, hourly_saving(views)[0], timezone), unsaved=True)
+
+
+def _followers_of(actor: Actor, row: Schedule) -> list[SleepableView]:
+    by_kind: dict[str, list[UUID]] = defaultdict(list)
+    for kind, resource_id in row.assignments.values_list("resource_kind", "resource_id"):
+        by_kind[kind].append(resource_id)
+    return [v for kind, ids in by_kind.items() for v in sleepable.kind_named(kind).list(actor, ids)]
 
 
 def _by_hand(actor: Actor, row: Schedule, timezone: str) -> int:
@@ -336,10 +376,7 @@ def hourly_saving(views: Iterable[SleepableView]) -> tuple[Decimal | None, int]:
 def preview_of(*, actor: Actor, schedule_id: UUID, viewer_zone: str, days: int) -> list[Day]:
     """The days ahead of one schedule, priced by what follows it. Raises InvalidInput for an unknown viewer's zone."""
     row = get_schedule(actor=actor, schedule_id=schedule_id)
-    by_kind: dict[str, list[UUID]] = defaultdict(list)
-    for assignment in row.assignments.all():
-        by_kind[assignment.resource_kind].append(assignment.resource_id)
-    views = [v for kind, ids in by_kind.items() for v in sleepable.kind_named(kind).list(actor, ids)]
+    views = _followers_of(actor, row)
     return days_ahead(row.plan(), clock.now(), viewer_zone, hourly_saving(views)[0], days)
 
 

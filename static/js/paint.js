@@ -1,24 +1,26 @@
-// The 24 x 7 paint grid: mouse, touch and keyboard, presets, copy day, undo and redo.
+// The paint grid of a week, in hours or half hours: mouse, touch and keyboard, presets, copy day, undo and redo.
 // <form data-paint-form><div data-paint data-rate="5.20" data-currency="USD" hx-morph-skip> .cell[data-d][data-h][data-v] …
-// <input type="hidden" name="week" data-paint-field>: seven strings of 24 digits, Monday first, joined by commas.
+// <input type="hidden" name="week" data-paint-field>: seven strings of 24 or 48 digits, Monday first, joined by commas.
 import { onContent } from "./dom.js";
 
 const DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -24], End: [0, 24] };
+const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -48], End: [0, 48] };
 const two = (n) => String(n).padStart(2, "0");
 const off = "0".repeat(24);
 const full = "1".repeat(24);
 const span = (from, to) => "0".repeat(from) + "1".repeat(to - from) + "0".repeat(24 - to);
 const week = (weekday, weekend) => [...Array(5).fill(weekday), weekend, weekend];
 const PRESETS = { office: week(span(8, 19), off), weekend: week(full, off), long: week(span(6, 23), off), always: week(full, full), never: week(off, off) };
+const doubled = (row) => row.replace(/./g, "$&$&");
+const halved = (row) => row.replace(/(.)(.)/g, (_, a, b) => (a === "1" || b === "1" ? "1" : "0")); // awake where a half is
+const resized = (rows, size) => rows.map((row) => (row.length === size ? row : size === 48 ? doubled(row) : halved(row)));
 const started = new WeakSet();
 
 class Painter {
   constructor(grid) {
     this.grid = grid;
     this.form = grid.closest("[data-paint-form]");
-    this.cells = Array.from({ length: 7 }, () => []);
-    grid.querySelectorAll(".cell").forEach((cell) => { this.cells[+cell.dataset.d][+cell.dataset.h] = cell; });
+    this.find();
     this.saved = grid.dataset.saved ? grid.dataset.saved.split(",") : this.read(); // differs where a learned week is shown
     this.undone = [];
     this.done = [];
@@ -32,8 +34,36 @@ class Painter {
 
   part(name) { return this.form.querySelector(`[data-${name}]`); }
   put(name, text) { const place = this.part(name); if (place) { place.textContent = text; } }
+  find() {
+    this.cells = Array.from({ length: 7 }, () => []);
+    this.grid.querySelectorAll(".cell").forEach((cell) => { this.cells[+cell.dataset.d][+cell.dataset.h] = cell; });
+    this.size = this.cells[0].length;
+    this.hours = 24 / this.size; // of one cell
+  }
+  /** Give every day so many cells. */
+  cut(size) {
+    if (size === this.size) { return; }
+    this.cells.forEach((row) => {
+      const first = row[0];
+      row.slice(1).forEach((cell) => cell.remove());
+      for (let h = size - 1; h > 0; h -= 1) {
+        const cell = first.cloneNode();
+        cell.tabIndex = -1;
+        cell.dataset.h = h;
+        first.after(cell);
+      }
+    });
+    this.cells.forEach((row, d) => { row[0].tabIndex = d ? -1 : 0; });
+    this.grid.dataset.cells = size;
+    this.grid.setAttribute("aria-label", `Weekly schedule, 7 days by ${size === 48 ? "48 half hours" : "24 hours"}`);
+    this.form.querySelectorAll('[name="cells"]').forEach((radio) => { radio.checked = +radio.value === size; });
+    this.find();
+  }
   read() { return this.cells.map((row) => row.map((cell) => cell.dataset.v).join("")); }
-  write(days) { days.forEach((text, d) => Array.from(text).forEach((v, h) => { this.cells[d][h].dataset.v = v; })); }
+  write(days) {
+    this.cut(days[0].length);
+    days.forEach((text, d) => Array.from(text).forEach((v, h) => { this.cells[d][h].dataset.v = v; }));
+  }
   brush() { return this.form.querySelector('[name="brush"]:checked')?.value ?? "toggle"; }
   next(cell) { const brush = this.brush(); return brush === "toggle" ? (cell.dataset.v === "1" ? "0" : "1") : brush; }
   at(cell) { return [+cell.dataset.d, +cell.dataset.h]; }
@@ -55,13 +85,13 @@ class Painter {
     this.cells.forEach((row, d) => {
       let hours = 0;
       row.forEach((cell, h) => {
-        const follows = h < 23 ? row[h + 1] : this.cells[(d + 1) % 7][0];
+        const follows = h < this.size - 1 ? row[h + 1] : this.cells[(d + 1) % 7][0];
         const on = cell.dataset.v === "1";
         const warms = warm && !on && follows.dataset.v === "1";
         cell.toggleAttribute("data-warm", warms);
-        hours += on ? 1 : 0;
+        hours += on ? this.hours : 0;
         warmed += warms ? 0.5 : 0;
-        cell.setAttribute("aria-label", `${DAYS[d]} ${two(h)}:00, ${on ? "awake" : warms ? "asleep, pre-warm from half past" : "asleep"}`);
+        cell.setAttribute("aria-label", `${DAYS[d]} ${this.clock(h)}, ${on ? "awake" : warms ? (this.size === 48 ? "asleep, pre-warm" : "asleep, pre-warm from half past") : "asleep"}`);
         cell.setAttribute("aria-selected", String(on));
       });
       awake += hours;
@@ -72,7 +102,7 @@ class Painter {
     this.put("paint-total", `${hours} of 168 hours awake, ${168 - hours} asleep.`);
     this.put("paint-hours", `${hours} h/week`);
     this.put("paint-saves", rate === null ? "no price" : `${money.format(((168 - hours) * rate * 52) / 12)}/mo`);
-    const changed = this.read().join() !== this.saved.join();
+    const changed = resized(this.read(), 48).join() !== resized(this.saved, 48).join();
     const bar = this.part("unsaved");
     if (bar) { bar.hidden = !changed; }
     if (changed) { this.form.dataset.changed = "yes"; } else { delete this.form.dataset.changed; }
@@ -85,6 +115,7 @@ class Painter {
       if (tell) { field.dispatchEvent(new Event("change", { bubbles: true })); }
     }
   }
+  clock(h) { return `${two(Math.floor(h * this.hours))}:${(h * this.hours) % 1 ? "30" : "00"}`; }
   begin() { this.before = this.read(); }
   commit(words) {
     if (this.before && this.before.join() !== this.read().join()) { this.done.push(this.before); this.undone = []; }
@@ -108,14 +139,14 @@ class Painter {
       cell.dataset.v = this.stroke.v;
       this.anchor = this.at(cell);
     });
-    document.addEventListener("pointermove", (event) => {
-      if (!this.stroke) { return; }
+    const stretch = (event) => {
       const cell = document.elementFromPoint(event.clientX, event.clientY)?.closest?.(".cell");
       if (!cell || !this.grid.contains(cell)) { return; }
       this.write(this.stroke.base);
       this.box(this.stroke.from, this.at(cell), (one) => { one.dataset.v = this.stroke.v; });
-    });
-    document.addEventListener("pointerup", () => { if (this.stroke) { this.stroke = null; this.commit("Painted"); } });
+    };
+    document.addEventListener("pointermove", (event) => { if (this.stroke) { stretch(event); } });
+    document.addEventListener("pointerup", (event) => { if (this.stroke) { stretch(event); this.stroke = null; this.commit("Painted"); } });
     document.addEventListener("pointercancel", () => { if (this.stroke) { this.write(this.stroke.base); this.stroke = null; this.commit(); } });
     // on a touch screen the Auto brush leaves dragging to the scroller; the two others take it
     this.form.querySelectorAll('[name="brush"]').forEach((radio) => radio.addEventListener("change", () => { this.grid.dataset.brush = this.brush(); }));
@@ -129,8 +160,9 @@ class Painter {
   move(event, [d, h]) {
     event.preventDefault();
     const [down, right] = MOVES[event.key];
+    if (h === 0 && right === -1 && !event.shiftKey) { this.grid.querySelector(`[data-copy="${d}"]`)?.focus(); return; }
     if (!event.shiftKey) { this.anchor = null; this.unrange(); } else if (!this.anchor || !this.range().length) { this.anchor = [d, h]; }
-    const to = [Math.min(6, Math.max(0, d + down)), Math.min(23, Math.max(0, h + right))];
+    const to = [Math.min(6, Math.max(0, d + down)), Math.min(this.size - 1, Math.max(0, h + right))];
     this.focus(this.cells[to[0]][to[1]]);
     if (event.shiftKey) { this.unrange(); this.box(this.anchor, to, (one) => one.classList.add("is-range")); }
   }
@@ -139,13 +171,15 @@ class Painter {
     const v = this.next(cell);
     const some = this.range();
     if (some.length) { some.forEach((one) => { one.dataset.v = v; }); } else { cell.dataset.v = v; }
-    this.commit(`${some.length || 1} hours ${v === "1" ? "awake" : "asleep"}`);
+    this.commit(`${(some.length || 1) * this.hours} hours ${v === "1" ? "awake" : "asleep"}`);
     this.unrange();
     this.anchor = null;
   }
   keys() {
     this.grid.addEventListener("keydown", (event) => {
       const cell = event.target.closest(".cell");
+      const copy = event.target.closest("[data-copy]");
+      if (copy && event.key === "ArrowRight") { event.preventDefault(); this.focus(this.cells[+copy.dataset.copy][0]); }
       if (!cell) { return; }
       if (MOVES[event.key]) { this.move(event, this.at(cell)); }
       else if (event.key === " " || event.key === "Enter") { event.preventDefault(); this.fill(cell); }
@@ -162,6 +196,13 @@ class Painter {
     this.part("undo")?.addEventListener("click", () => this.undo());
     this.part("redo")?.addEventListener("click", () => this.redo());
     this.part("prewarm")?.addEventListener("change", () => this.refresh());
+    this.form.querySelectorAll('[name="cells"]').forEach((radio) => radio.addEventListener("change", () => {
+      this.begin();
+      this.unrange();
+      this.anchor = null;
+      this.write(resized(this.before, +radio.value));
+      this.commit(radio.value === "48" ? "In half hours" : "In whole hours; an hour is awake where one of its halves is");
+    }));
     this.part("paint-reset")?.addEventListener("click", () => { this.begin(); this.write(this.saved); this.commit("Reset"); });
     this.form.addEventListener("click", (event) => {
       const copy = event.target.closest("[data-copy]");
@@ -175,7 +216,7 @@ class Painter {
         this.commit(`Copied ${DAYS[d]} to the days below`);
       } else if (preset && PRESETS[preset.dataset.preset]) {
         this.begin();
-        this.write(PRESETS[preset.dataset.preset]);
+        this.write(resized(PRESETS[preset.dataset.preset], this.size));
         this.commit(preset.textContent.trim());
         preset.closest("details")?.removeAttribute("open");
       }

@@ -58,6 +58,7 @@ ROUTES = [
     _post("/hibernation/new", 403, 403, 302, 302, PAINTED),
     page("/hibernation/{schedule}/", stranger=404),
     _post("/hibernation/{schedule}/", 403, 403, 302, 404, PAINTED),
+    _post("/hibernation/{schedule}/preview", 200, 200, 200, 404, PAINTED),
     _post("/hibernation/{schedule}/switch", 403, 302, 302, 404, {"order": "wake", "for": "1h"}),
     _post("/hibernation/{schedule}/resources", 403, 403, 302, 404, {"remove": "cloud_node:{scheduled}"}),
     _post("/hibernation/{schedule}/holidays", 403, 403, 302, 404, {"country": "DE"}),

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 # Killed before and after the change; refused twice; done without an answer; lost without an answer.
+ROOT = Path(__file__).resolve().parents[2]
 MODES = ("kill_before", "kill_after", "conflict", "error", "no_answer", "lost")
 ORDERS = ("sleep", "wake")
 READ_SECONDS, SILENCE_SECONDS = 2.0, 2.6
@@ -86,8 +88,8 @@ class Breaker:
 class Nursery:
     """A process that forks workers: each a process of its own, with its own connections, ready at once."""
 
-    def __init__(self, kube: str, aws: str) -> None:
-        command = [sys.executable, "-m", "tests.campaigns.hibernate_crash", "--worker", kube, aws]
+    def __init__(self, module: str, kube: str, aws: str) -> None:
+        command = [sys.executable, "-m", module, "--worker", kube, aws]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._line() == "ready"
 
@@ -114,7 +116,7 @@ class Nursery:
 
 
 def nursery(kube_url: str, aws_url: str) -> None:
-    """The other side of `Nursery`."""
+    """The other side of `Nursery`; without an address of the API server it goes through the cluster's agent."""
     _setup()
     from django.db import connections
 
@@ -159,7 +161,8 @@ def _lead_to(kube_url: str, aws_url: str) -> None:
             yield kube.HttpKube(api)
 
     kube.TIMEOUTS = (3.0, READ_SECONDS)
-    gateway.open_kube = open_kube
+    if kube_url:  # else the agent's own way is taken
+        gateway.open_kube = open_kube
     gateway.open_groups = lambda cluster: AwsNodeGroups(connection, region=REGION, cluster=fleet.NAME)
     executors.WAIT_SECONDS = 0.0
     hands.PAUSE_SECONDS = 0.01
@@ -199,6 +202,8 @@ def _setup() -> None:
 class Campaign:
     """One fleet, one database, and nights."""
 
+    module = "tests.campaigns.hibernate_crash"
+
     def __init__(self, workloads: int, seed: int) -> None:
         from tests.clusters.sleeping import fleet
         from tests.clusters.sleeping.aws import MotoCloud
@@ -212,7 +217,7 @@ class Campaign:
         fleet.build(self.kube, self.cloud, count=workloads, asgs=3 if small else 6, managed=1 if small else 2)
         self.cluster = self._database()
         self.objects, self.groups = self.kube.picture(), self.cloud.state()
-        self.nursery = Nursery(self.kube.url, self.cloud.url)
+        self.nursery = Nursery(self.module, self.kube.url, self.cloud.url)
         self._hook()
         self.findings: list[str] = []
         self.kills = 0
@@ -244,7 +249,7 @@ class Campaign:
 
         def before(line: str) -> None:
             mode = self.breaker.meet(line)
-            if mode in STATUS or mode in ("kill_before", "lost"):
+            if mode in STATUS or mode in ("kill_before", "lost", "agent_before"):
                 status, reason = STATUS.get(mode, (500, "Killed"))
                 raise Refusal(status, reason, "made to fail")
 
@@ -280,9 +285,17 @@ class Campaign:
         operation = request(actor=self.actor, cluster_id=self.cluster.id)
         while not self.nursery.work(str(operation.id), self.breaker):
             self.kills += 1
+            self.bury()
         ended = Operation.objects.all_orgs().get(id=operation.id)
         if ended.status != "succeeded" or ended.result.get("failed"):
             self.findings.append(f"{order}: {ended.status} {ended.error} {ended.result}")
+
+    def bury(self) -> None:
+        """After a worker was killed, before its successor begins."""
+
+    def summary(self) -> dict[str, Any]:
+        """What this campaign tells beyond the usual."""
+        return {}
 
     def _asleep(self) -> None:
         """The night did happen: nothing runs that may sleep."""
@@ -343,10 +356,11 @@ def run(
     most: int,
     modes: Sequence[str] = MODES,
     say: Any = lambda line: None,
+    made: type[Campaign] = Campaign,
 ) -> dict[str, Any]:
     """The whole campaign; `most` points (0: all), drawn at random when there are more."""
     began = time.monotonic()
-    campaign = Campaign(workloads, seed)
+    campaign = made(workloads, seed)
     try:
         points = campaign.points(modes)
         writes = len(points) // len(modes)
@@ -360,7 +374,7 @@ def run(
             for finding in campaign.findings[found:]:
                 say(f"  {finding}")
         return {
-            "campaign": "hibernate_crash",
+            "campaign": campaign.module.rpartition(".")[2],
             "objects": len(campaign.objects),
             "groups": len(campaign.groups),
             "writes_of_a_night": writes,
@@ -368,6 +382,7 @@ def run(
             "met": len(campaign.breaker.met),
             "by_way": dict(Counter(mode for _, mode in campaign.breaker.met)),
             "worker_processes_killed": campaign.kills,
+            **campaign.summary(),
             "nights": len(nights),
             "seed": seed,
             "seconds": round(time.monotonic() - began),
@@ -380,6 +395,25 @@ def run(
 def _say(stream: IO[str], text: str) -> None:
     stream.write(text + "\n")
     stream.flush()
+
+
+def report(options: argparse.Namespace, made: type[Campaign] = Campaign) -> int:
+    """Run what the options ask for, print the summary; the exit code."""
+    summary = run(
+        options.workloads,
+        options.per_cycle,
+        options.seed,
+        options.points,
+        options.modes,
+        say=lambda line: _say(sys.stderr, line),
+        made=made,
+    )
+    shutil.rmtree(os.environ["CURFEW_DATA"], ignore_errors=True)
+    text = json.dumps(summary, indent=1)
+    _say(sys.stdout, text)
+    if options.out:
+        options.out.write_text(text)
+    return 1 if summary["findings"] else 0
 
 
 def main() -> int:
@@ -395,22 +429,9 @@ def main() -> int:
     if options.worker:
         nursery(*options.worker)
         return 0
-    folder = tempfile.mkdtemp(prefix="curfew-crash-")
-    os.environ["CURFEW_DATA"] = folder
+    os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-crash-")
     _setup()
-    summary = run(
-        options.workloads,
-        options.per_cycle,
-        options.seed,
-        options.points,
-        options.modes,
-        say=lambda line: _say(sys.stderr, line),
-    )
-    text = json.dumps(summary, indent=1)
-    _say(sys.stdout, text)
-    if options.out:
-        options.out.write_text(text)
-    return 1 if summary["findings"] else 0
+    return report(options)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Short forms of the campaigns of a cluster's night; the long ones are `python -m tests.campaigns.hibernate_crash` and
-`hibernate_plans`."""
+"""Short forms of the campaigns of a cluster's night; the long ones are `python -m tests.campaigns.hibernate_crash`,
+`hibernate_agent` and `hibernate_plans`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,25 +44,31 @@ def test_the_judge_sees_what_a_blind_planner_does(name: str, blind: object, monk
     assert hibernate_plans.run(400, seed=7)["violations"] > 0
 
 
+def summary_of(campaign: str, out: Path, *options: str) -> dict[str, Any]:
+    """Run a campaign as a process of its own, since its database is a file that killed workers share."""
+    command = [sys.executable, "-m", f"tests.campaigns.{campaign}", *options, "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    summary: dict[str, Any] = json.loads(out.read_text())
+    assert summary["findings"] == []
+    return summary
+
+
 @pytest.mark.slow
 @pytest.mark.integration
 def test_nights_that_are_broken_at_random_writes_leave_no_trace(tmp_path: Path) -> None:
-    """A process of its own: its database is a file that killed workers share."""
-    out = tmp_path / "summary.json"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.campaigns.hibernate_crash",
-        "--workloads",
-        "8",
-        "--points",
-        "8",
-        "--out",
-        out,
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    summary = json.loads(out.read_text())
-    assert summary["findings"] == []
+    summary = summary_of("hibernate_crash", tmp_path / "summary.json", "--workloads", "8", "--points", "8")
     assert summary["met"] == 8
     assert summary["worker_processes_killed"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_killed_workers_and_killed_agents_leave_no_trace(tmp_path: Path) -> None:
+    """Through the agent's signed orders: SIGKILL of the worker that waits, and of the agent that carries out."""
+    kills = ["kill_after", "agent_before", "agent_after"]
+    options = ["--workloads", "2", "--points", "5", "--per-cycle", "5", "--modes", *kills]
+    summary = summary_of("hibernate_agent", tmp_path / "summary.json", *options)
+    assert summary["met"] == 5
+    assert summary["worker_processes_killed"] > 0
+    assert summary["agent_processes_killed"] > 0

@@ -186,7 +186,7 @@ def test_what_it_would_have_saved(follow: Follow, office: Schedule, alice: Perso
     view = follow(AWAKE, asleep_hourly_cost=Decimal("0.5"))
     time.to(MONDAY + timedelta(days=7))
     interval(alice, view, "awake", MONDAY, None)
-    found = selectors.get_detail(actor=alice.actor, schedule_id=office.id, timezone="UTC").would_have
+    found = selectors.get_detail(actor=alice.actor, schedule_id=office.id, timezone="UTC").run.would_have
     assert found is not None
     assert (found.days, found.awake_hours, found.asleep_hours) == (7, 168, 168 - 45)
     assert found.saved == (168 - 45) * Decimal("1.5")

@@ -66,6 +66,45 @@ def test_without_scripts_hours_are_typed(alice: Persona, client_of: Callable, ti
     assert set("".join(row.grid[2:])) == {"0"}
 
 
+def test_half_hours_are_saved_and_shown(alice: Persona, client_of: Callable, time: Time) -> None:
+    client = client_of(alice)
+    halves = ",".join("".join(cell * 2 for cell in row) for row in OFFICE)
+    painted = "0" * 17 + "1" * 19 + "0" * 12
+    made = client.post("/hibernation/new", {**PAINTED, "week": ",".join([painted, *halves.split(",")[1:]])})
+    row = Schedule.objects.for_org(alice.organization).get()
+    assert row.grid == [painted, *halves.split(",")[1:]]
+    page = client.get(made["Location"]).content.decode()
+    assert page.count('role="gridcell" tabindex') == 7 * 48
+    assert 'aria-label="Mon 08:30, awake"' in page
+    assert '<span class="sum" role="gridcell" data-sum="0">9.5 h</span>' in page
+    days = {"day_0": "8:30-18", **{f"day_{d}": "9-18" for d in range(1, 7)}}
+    client.post(made["Location"], {**PAINTED, **days})
+    row.refresh_from_db()
+    assert (row.grid[0], row.grid[6]) == (painted, "0" * 18 + "1" * 18 + "0" * 12)
+
+
+def test_a_week_is_tried_dry_before_it_is_saved(
+    follow: Callable, office: Schedule, alice: Persona, client_of: Callable, time: Time
+) -> None:
+    """The fourteen days ahead by what is painted, also of a schedule that is switched off."""
+    follow(SleepState.AWAKE)
+    client, url = client_of(alice), f"/hibernation/{office.id}/"
+    services.save_schedule(
+        actor=alice.actor, schedule_id=office.id, name="Office", zone="UTC", grid=OFFICE, enabled=False
+    )
+    page = client.get(url).content.decode()
+    assert "if it were switched on" in page
+    assert "09:00–18:00" in page
+    late = ["0" * 20 + "1111"] * 7
+    shown = client.post(f"{url}preview", {**PAINTED, "zone": "UTC", "week": ",".join(late)}).content.decode()
+    assert "as painted, not saved yet" in shown
+    assert "20:00–00:00" in shown
+    assert "09:00–18:00" not in shown
+    assert client.post(f"{url}preview", {**PAINTED, "week": "1,2"}).status_code in (200, 204)
+    office.refresh_from_db()
+    assert (office.grid, office.enabled) == (OFFICE, False)
+
+
 def test_two_schedules_do_not_share_a_name(alice: Persona, office: Schedule, client_of: Callable) -> None:
     answer = client_of(alice).post("/hibernation/new", {**PAINTED, "name": "office"})
     assert (answer.status_code, "Another schedule has this name" in answer.content.decode()) == (422, True)
@@ -92,11 +131,11 @@ def test_the_preview_counts_hours_and_dollars(
     follow(SleepState.AWAKE)
     found = selectors.get_detail(actor=alice.actor, schedule_id=office.id, timezone="Asia/Tokyo")
     assert found.rate == 2
-    assert [(d.here, d.yours, d.saved) for d in found.days[4:6]] == [
+    assert [(d.here, d.yours, d.saved) for d in found.run.days[4:6]] == [
         ("09:00–18:00", "18:00–03:00", 30),
         ("asleep all day", "", 48),
     ]
-    assert found.potential == 2 * (14 * 24 - 10 * 9)
+    assert found.run.potential == 2 * (14 * 24 - 10 * 9)
 
 
 def test_why_is_it_still_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -211,3 +212,16 @@ def test_an_order_is_for_one_cluster_and_its_token(agent: Agent, alice: Persona,
     for odd in (b"", b"[]", b'{"results": 1}', b"[" * 100_000):
         assert delivery.take_answer(token=agent.token, order_id=order, body=odd, gzip=False)[0] == 400
     assert AgentOrder.objects.all_orgs().get(id=order).answered_at is None
+
+
+def test_an_agent_that_has_just_begun_is_not_handed_orders_that_it_would_refuse(agent: Agent) -> None:
+    """It says who its cluster is as soon as the API server has told; until then orders wait, and it is asked to hurry."""
+    from clusters.orders import delivery
+
+    agent.beat()
+    order = delivery.ask(row_of(agent), [{"method": "GROUPS"}])
+    body = {"format": 1, "session": "new", "at": clock.now().isoformat(), "sequence": 0, "cluster": {"uid": ""}}
+    _, answer = cluster_services.record_heartbeat(token=agent.token, body=json.dumps(body).encode())
+    assert (answer.get("orders"), answer["intervals"]["heartbeat"]) == ([], 1)
+    agent.beat()
+    assert AgentOrder.objects.all_orgs().get(id=order).status == "done"

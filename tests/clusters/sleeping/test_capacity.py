@@ -10,7 +10,7 @@ import pytest
 
 from clusters.models import Cluster
 from clusters.providers.groups import Group, GroupKind, LaunchFailure, Sizes
-from clusters.sleeping import executors, services, waiting
+from clusters.sleeping import executors, services, waiting, watch
 from clusters.sleeping.models import SleepSnapshot
 from operations.models import Operation
 from tests.clusters.sleeping import fleet
@@ -102,6 +102,9 @@ def test_trouble_speaks_the_providers_words(
     snapshot = SleepSnapshot.objects.all_orgs().get()
     assert snapshot.restored_at is None, "what must be restored is kept"
     assert FULL in snapshot.trouble
+    left = cloud.state()
+    assert watch.watch_cluster(cluster_id=cluster.id) == [], "its own half-done wake is nobody's fight"
+    assert (watch.watch_due(), cloud.state()) == (0, left)
     kube.living = True
     cloud.failures.clear()
     again = services.request_wake(actor=alice.actor, cluster_id=cluster.id)
@@ -109,3 +112,48 @@ def test_trouble_speaks_the_providers_words(
     assert ended(again)[0] == "succeeded"
     assert (kube.picture(), cloud.state()) == before
     assert Operation.objects.all_orgs().filter(status="succeeded").count() == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.integration
+def test_one_node_that_stays_does_not_hide_that_the_others_are_missing(
+    cluster: Cluster,
+    kube: LivingKube,
+    cloud: MotoCloud,
+    alice: Persona,
+    work: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What can run is woken; the wake ends as trouble in the provider's words, and a later one ends well."""
+    cloud.prepare(fleet.NAME)
+    cloud.asg("system", 1, 1, 1)
+    cloud.asg("workers", 1, 2, 3)
+    kube.create(fleet.deployment("coredns", "kube-system", replicas=1, nodeSelector=fleet.SYSTEM))
+    kube.create(fleet.deployment("web", replicas=2, nodeSelector={"group": "workers"}))
+    kube.live()
+    before = kube.picture(), cloud.state()
+    services.request_sleep(actor=alice.actor, cluster_id=cluster.id)
+    work()
+    assert len(kube.all("nodes")) == 1
+    for name in ("NODES_SECONDS", "WAVE_SECONDS"):
+        monkeypatch.setattr(executors, name, 0.3)
+    kube.living = False
+    cloud.failures["workers"] = [{"StatusCode": "Failed", "StatusMessage": FULL, "StartTime": "2099-01-01T00:00:00Z"}]
+    wake = services.request_wake(actor=alice.actor, cluster_id=cluster.id)
+    work()
+    status, error, _ = ended(wake)
+    assert status == "failed"
+    assert "2 nodes of workers did not join; everything else is awake" in error
+    assert FULL in error
+    assert (kube.picture(), cloud.state()) == before, "everything is restored but what the provider lacks"
+    assert SleepSnapshot.objects.all_orgs().get().trouble == error
+    kube.living = True
+    sleep = services.request_sleep(actor=alice.actor, cluster_id=cluster.id)
+    work()
+    assert ended(sleep)[0] == "succeeded", "half awake, it may sleep again"
+    assert cloud.state()["workers"]["sizes"] == (0, 0, 0)
+    cloud.failures.clear()
+    again = services.request_wake(actor=alice.actor, cluster_id=cluster.id)
+    work()
+    assert ended(again)[0] == "succeeded"
+    assert SleepSnapshot.objects.all_orgs().get().restored_at is not None

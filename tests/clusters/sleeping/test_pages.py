@@ -14,8 +14,10 @@ from django.test import Client
 from clusters.models import Cluster, ClusterNode
 from clusters.sleeping import services
 from clusters.sleeping.models import SleepFight, SleepRules, SleepSnapshot
+from clusters.sleeping.selectors import durations_of
 from core import clock
 from costs.models import Interval
+from operations.models import Operation
 from tests.clusters.sleeping import fleet
 from tests.clusters.sleeping.aws import MotoCloud
 from tests.clusters.sleeping.life import LivingKube
@@ -91,6 +93,12 @@ def test_what_would_stop_is_shown_before_it_does(
     assert "Wake now" in page
     assert "Put to sleep" not in page
     assert "$0.40" in page, "what it saves an hour"
+    took = [
+        (step, seconds >= 0) for step, seconds in durations_of(Operation.objects.all_orgs().get(kind=services.SLEEP))
+    ]
+    assert took[0] == ("Write down what must be restored", True)
+    assert len(took) == len(dict(took)) >= 3
+    assert f"<summary>{len(took)} steps</summary>" in page
     saved = json.loads(client.get(f"/clusters/{priced.id}/sleep/restore-file").content)
     assert [e["name"] for e in saved["entries"]] == ["web"]
     assert client.post(f"/clusters/{priced.id}/sleep/wake").status_code == 302
