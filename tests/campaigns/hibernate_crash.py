@@ -342,10 +342,11 @@ def nights_of(points: list[tuple[Write, str]], per_cycle: int) -> list[dict[Writ
     count = -(-len(points) // per_cycle)
     nights: list[dict[Write, str]] = [{} for _ in range(count)]
     for number, (write, mode) in enumerate(points):
-        place = number % count
-        while write in nights[place]:
-            place = (place + 1) % count
-        nights[place][write] = mode
+        order = [*nights[number % count :], *nights[: number % count]]
+        free = next((night for night in order if write not in night), None)
+        if free is None:
+            nights.append(free := {})
+        free[write] = mode
     return nights
 
 
