@@ -161,6 +161,7 @@ def estimate_shape(found: Estimate) -> dict[str, Any]:
         "hourly_rate": f"{found.hourly:.6f}" if found.hourly is not None else None,
         "currency": "USD",
         "priced_by": found.priced_by or None,
+        "alerts": list(found.alerts),
     }
 
 

@@ -6,9 +6,12 @@ import statistics
 from dataclasses import dataclass
 from decimal import Decimal
 
+from accounts.models import Organization
 from core import sleepable
 from core.actor import Actor
 from core.errors import NotFound
+from costs import spending
+from costs.budgets import label_of
 from taskrunner import placing
 from taskrunner.enums import PERMISSION_VIEW, Status
 from taskrunner.models import Task, Worker
@@ -21,7 +24,10 @@ NOT_WHOLE = ("cluster",)
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Seconds: median and range of earlier runs. Dollars: the share of the dearest worker that fits, or None."""
+    """Seconds: median and range of earlier runs. Dollars: the share of the dearest worker that fits, or None.
+
+    `alerts` say which of the organization's budgets it meets used up, or would use up.
+    """
 
     basis: str
     runs: int = 0
@@ -31,6 +37,7 @@ class Estimate:
     cost: Decimal | None = None
     hourly: Decimal | None = None
     priced_by: str = ""
+    alerts: tuple[str, ...] = ()
 
 
 def estimate(*, actor: Actor, image: str, command: list[str], wish: Wish) -> Estimate:
@@ -49,10 +56,29 @@ def estimate(*, actor: Actor, image: str, command: list[str], wish: Wish) -> Est
     ]
     hourly, name = _hourly(actor, wish)
     if not times:
-        return Estimate("no_data", hourly=hourly, priced_by=name)
+        return Estimate("no_data", hourly=hourly, priced_by=name, alerts=_alerts(actor, None))
     median = statistics.median(times)
     cost = hourly * Decimal(median) / 3600 if hourly is not None else None
-    return Estimate("earlier_runs", len(times), median, min(times), max(times), cost, hourly, name)
+    least, most = min(times), max(times)
+    return Estimate("earlier_runs", len(times), median, least, most, cost, hourly, name, _alerts(actor, cost))
+
+
+def _alerts(actor: Actor, cost: Decimal | None) -> tuple[str, ...]:
+    """Of the budgets of the whole organization; nothing for who may not see money."""
+    if not actor.can("costs.view"):
+        return ()
+    organization = Organization.objects.get(id=actor.org_id)
+    found = []
+    for standing in spending.standings(actor=actor, organization=organization):
+        budget, left = standing.budget, standing.budget.amount - standing.spent
+        words = label_of(budget)
+        if budget.scope != "organization":
+            continue
+        if left <= 0:
+            found.append(f"{words[0].upper()}{words[1:]}, is used up.")
+        elif cost is not None and cost > left:
+            found.append(f"It would use up {words}, of which ${left:,.2f} is left.")
+    return tuple(found)
 
 
 def _hourly(actor: Actor, wish: Wish) -> tuple[Decimal | None, str]:
