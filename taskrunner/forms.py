@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from shlex import join
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,9 @@ def pairs(text: str, name: str) -> dict[str, str]:
             raise InvalidInput(errors={name: [f"Line {number} has no equals sign."]})
         found[key.strip()] = value
     return found
+
+
+_SHOWN_AT = {"timeout_seconds": "timeout", "files": "file_path", "fields": "cron"}
 
 
 class TaskForm(forms.Form):
@@ -80,9 +84,33 @@ class TaskForm(forms.Form):
     )
     network = forms.BooleanField(label="May reach the network", required=False, initial=True)
     shared = forms.BooleanField(label="Everybody in the organization may see it", required=False)
+    file_path = forms.CharField(
+        label="File", required=False, max_length=400, help_text="Where it lies in the container, /etc/app.ini."
+    )
+    file_text = forms.CharField(
+        label="Its content",
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "mono", "spellcheck": "false", "autocomplete": "off"}),
+        help_text="Sealed like a secret. Several files go over the API.",
+    )
+    needs = forms.MultipleChoiceField(
+        label="Runs after", required=False, widget=forms.CheckboxSelectMultiple, help_text="When all of them succeeded."
+    )
+    cron = forms.CharField(
+        label="Repeat",
+        required=False,
+        max_length=120,
+        help_text="Minute, hour, day, month, weekday: 0 3 * * 1-5. It then runs at these times, not now.",
+    )
+    zone = forms.CharField(label="Time zone", required=False, max_length=64, help_text="Of the times above.")
     template = forms.CharField(
         label="Keep as a template", required=False, max_length=120, help_text="A name; secrets are not kept."
     )
+
+    def __init__(self, *args: Any, tasks: Sequence[Task] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["needs"].choices = [(str(task.id), f"{task.name}, {task.get_status_display()}") for task in tasks]  # type: ignore[attr-defined]
 
     def fields_given(self) -> dict[str, Any]:
         """The submission as `checking.checked` takes it. Raises InvalidInput."""
@@ -94,6 +122,7 @@ class TaskForm(forms.Form):
             "timeout_seconds": found["timeout"] * 60,
             "environment": pairs(found["environment"], "environment"),
             "secrets": pairs(found["secrets"], "secrets"),
+            "files": {found["file_path"]: found["file_text"]} if found["file_path"] else {},
             "labels": pairs("\n".join(found["labels"].split()), "labels"),
             "network": found["network"],
             "shared": found["shared"],
@@ -102,7 +131,7 @@ class TaskForm(forms.Form):
     def take_errors(self, wrong: InvalidInput) -> None:
         """Show a service's errors beside their fields."""
         for name, words in wrong.errors.items():
-            field = {"timeout_seconds": "timeout"}.get(name, name)
+            field = _SHOWN_AT.get(name, name)
             for text in words:
                 self.add_error(field if field in self.fields else None, text)
 

@@ -1,4 +1,4 @@
-"""Pages: webhooks of tasks, and how long logs and figures are kept."""
+"""Pages: webhooks of tasks, what is repeated, and how long logs and figures are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from core import htmx
 from core.errors import InvalidInput
@@ -57,6 +57,25 @@ def hook_delete(request: HttpRequest, hook_id: UUID) -> HttpResponse:
     """End a webhook."""
     services.delete_hook(actor=actor_of(request), hook_id=hook_id)
     return htmx.redirect(request, reverse("taskrunner:hooks"))
+
+
+@require_GET
+def schedules(request: HttpRequest) -> HttpResponse:
+    """What is submitted again and again: when next, when last, and what went wrong."""
+    actor = actor_of(request)
+    context = {
+        "page_title": "Repeated tasks",
+        "rows": selectors.list_schedules(actor=actor),
+        "may_operate": actor.can(PERMISSION_OPERATE),
+    }
+    return htmx.render_page(request, "taskrunner/schedules.html", context)
+
+
+@require_POST
+def schedule_delete(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
+    """Repeat it no more; what it submitted stays."""
+    services.delete_schedule(actor=actor_of(request), schedule_id=schedule_id)
+    return htmx.redirect(request, reverse("taskrunner:schedules"))
 
 
 @require_http_methods(["GET", "POST"])

@@ -94,8 +94,9 @@ def task_new(request: HttpRequest) -> HttpResponse:
     """Submit a task: empty, from a template, or from an earlier task."""
     actor = actor_of(request)
     actor.require(PERMISSION_OPERATE, "submit tasks")
+    tasks = selectors.pending_of(actor=actor)
     if request.method == "POST":
-        form = TaskForm(request.POST)
+        form = TaskForm(request.POST, tasks=tasks)
         if form.is_valid():
             try:
                 return _submitted(request, actor, form)
@@ -107,7 +108,7 @@ def task_new(request: HttpRequest) -> HttpResponse:
         source = selectors.get_template(actor=actor, template_id=_uuid(request.GET["template"]))
     elif request.GET.get("from"):
         source = selectors.get_task(actor=actor, task_id=_uuid(request.GET["from"]))
-    return _form(request, actor, TaskForm(initial=initial_of(source)))
+    return _form(request, actor, TaskForm(initial=initial_of(source), tasks=tasks))
 
 
 def _uuid(text: str) -> UUID:
@@ -121,10 +122,19 @@ def _submitted(request: HttpRequest, actor: Actor, form: TaskForm) -> HttpRespon
     fields = form.fields_given()
     if "estimate" in request.POST:
         return _form(request, actor, form, estimate=_estimate(actor, fields))
-    task = services.submit(actor=actor, fields=fields)
+    found = form.cleaned_data
+    if found["cron"]:
+        if found["needs"]:
+            raise InvalidInput(errors={"needs": ["What is repeated waits for no other task."]})
+        zone = found["zone"] or "UTC"
+        services.save_schedule(actor=actor, name=found["name"], cron=found["cron"], zone=zone, fields=fields)
+        address = reverse("taskrunner:schedules")
+    else:
+        needs = [UUID(text) for text in found["needs"]]
+        address = services.submit(actor=actor, fields=fields, needs=needs).get_absolute_url()
     if form.cleaned_data["template"]:
         services.save_template(actor=actor, name=form.cleaned_data["template"], fields=fields)
-    return htmx.redirect(request, task.get_absolute_url())
+    return htmx.redirect(request, address)
 
 
 def _estimate(actor: Actor, fields: dict[str, Any]) -> selectors.Estimate:

@@ -65,7 +65,7 @@ def estimate(*, actor: Actor, image: str, command: list[str], wish: Wish) -> Est
 
 def _alerts(actor: Actor, cost: Decimal | None) -> tuple[str, ...]:
     """Of the budgets of the whole organization; nothing for who may not see money."""
-    if not actor.can("costs.view"):
+    if actor.org_id is None or not actor.can("costs.view"):
         return ()
     organization = Organization.objects.get(id=actor.org_id)
     found = []

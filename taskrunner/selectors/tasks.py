@@ -185,6 +185,12 @@ def get_template(*, actor: Actor, template_id: UUID | str) -> TaskTemplate:
     return found
 
 
+def pending_of(*, actor: Actor, most: int = 20) -> list[Task]:
+    """The person's own tasks that have not ended, newest first: what another task may run after."""
+    rows = Task.objects.visible_to(actor).filter(owner__id=actor.id, status__in=(*PENDING, *HELD))
+    return list(rows.order_by("-created_at")[:most])
+
+
 def list_schedules(*, actor: Actor) -> list[TaskSchedule]:
     actor.require(PERMISSION_VIEW, "see task schedules")
     rows = TaskSchedule.objects.visible_to(actor).select_related("owner").order_by("name")

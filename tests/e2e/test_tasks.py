@@ -98,11 +98,15 @@ def test_every_page_is_accessible(open_browser: Callable[..., Any], width: int, 
         "/tasks/new",
         task,
         "/tasks/wall",
+        "/tasks/schedules",
+        "/tasks/hooks",
         "/workers/",
         worker,
         "/workers/enrol",
         "/workers/queue",
         "/workers/limits",
+        "/workers/keeping",
+        "/workers/clusters",
     ):
         page.goto(path)
         page.wait_for_timeout(300)

@@ -1,0 +1,88 @@
+"""Pages of tasks and workers, read as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from core import encryption
+from taskrunner import services, viewing
+from taskrunner.models import Task, TaskSchedule, Worker
+from taskrunner.placing import Resources
+from taskrunner.selectors import WorkerLine
+from tests.personas import Persona
+
+pytestmark = pytest.mark.django_db
+FORM = {"name": "nightly", "image": "busybox:1", "cpu": "1", "memory": "64", "timeout": "5"}
+
+
+@pytest.fixture
+def browser(alice: Persona, client: Client) -> Client:
+    client.force_login(alice.user)
+    return client
+
+
+def send(browser: Client, **fields: Any) -> Any:
+    return browser.post("/tasks/new", {**FORM, **fields})
+
+
+def test_a_file_is_sealed_and_lies_where_it_was_put(browser: Client) -> None:
+    assert send(browser, file_path="/etc/app.ini", file_text=" a=1\n").status_code == 302
+    task = Task.objects.all_orgs().get()
+    assert task.files == ["/etc/app.ini"]
+    assert encryption.unseal(task.sealed, bound_to=task.seal_name)["files"] == {"/etc/app.ini": " a=1\n"}
+    wrong = send(browser, file_path="../etc", file_text="x")
+    assert wrong.status_code == 422
+
+
+def test_a_task_runs_after_those_that_were_chosen(browser: Client, alice: Persona, submit: Callable[..., Task]) -> None:
+    first, ended = submit("first"), submit("ended")
+    services.cancel(actor=alice.actor, task_id=ended.id)
+    page = browser.get("/tasks/new").content.decode()
+    assert str(first.id) in page
+    assert str(ended.id) not in page
+    assert browser.post("/tasks/new", {**FORM, "needs": [str(first.id)]}).status_code == 302
+    task = Task.objects.all_orgs().get(name="nightly")
+    assert (task.status, list(task.needs.all())) == ("waiting", [first])
+    assert browser.post("/tasks/new", {**FORM, "needs": [str(ended.id)]}).status_code == 422
+
+
+def test_a_task_is_repeated_and_no_more(browser: Client) -> None:
+    wrong = send(browser, cron="61 3 * * *", zone="Europe/Berlin")
+    assert wrong.status_code == 422
+    assert "not a cron expression" in wrong.content.decode()
+    secret = send(browser, cron="0 3 * * *", secrets="A=b")
+    assert "keeps no secrets" in secret.content.decode()
+    assert send(browser, cron="0 3 * * *", zone="Europe/Berlin").headers["Location"] == "/tasks/schedules"
+    assert not Task.objects.all_orgs().exists()
+    page = browser.get("/tasks/schedules").content.decode()
+    assert "0 3 * * *" in page
+    row = TaskSchedule.objects.all_orgs().get()
+    assert browser.post(f"/tasks/schedules/{row.id}/delete").status_code == 302
+    assert not TaskSchedule.objects.all_orgs().exists()
+
+
+def test_workers_are_drawn_by_the_network_that_they_call_from() -> None:
+    def line(name: str, address: str, health: str = "idle", kind: str = "") -> WorkerLine:
+        return WorkerLine(Worker(name=name, address=address, sleepable_kind=kind), health, 0, Resources())
+
+    drawn = viewing.topology(
+        [
+            line("a", "10.1.2.3"),
+            line("b", "10.1.2.9", "lost"),
+            line("c", "::ffff:10.9.0.1", "lost"),
+            line("d", "2001:db8::7"),
+            line("e", "", kind="cluster"),
+            line("f", ""),
+        ]
+    )
+    assert [(net["name"], [n["line"].worker.name for n in net["nodes"]], net["is_lost"]) for net in drawn] == [
+        ("10.1.2.0/24", ["a", "b"], False),
+        ("10.9.0.0/24", ["c"], True),
+        ("2001:db8::/64", ["d"], False),
+        ("Clusters, reached by Curfew", ["e"], False),
+        ("Not heard of yet", ["f"], False),
+    ]
