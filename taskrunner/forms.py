@@ -213,8 +213,8 @@ class LimitForm(forms.Form):
     user = forms.UUIDField(required=False)
     most_queued = forms.IntegerField(label="Not ended", required=False, min_value=0)
     most_running = forms.IntegerField(label="Running", required=False, min_value=0)
-    most_cpu = forms.IntegerField(label="Millicores", required=False, min_value=0)
-    most_memory = forms.IntegerField(label="MiB", required=False, min_value=0)
+    most_cpu = forms.IntegerField(label="CPU, millicores", required=False, min_value=0)
+    most_memory = forms.IntegerField(label="Memory, MiB", required=False, min_value=0)
     most_gpus = forms.IntegerField(label="GPUs", required=False, min_value=0)
 
     @classmethod

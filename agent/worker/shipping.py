@@ -14,6 +14,8 @@ from agent.worker.frames import Demultiplexer
 log = logging.getLogger("curfew.agent")
 LARGEST = 1024 * 1024
 OFTEN = 0.25
+HELD = 1.0  # seconds that the beginning of a line waits for its end, so that lines stay whole where they can
+LONGEST_HELD = 64 * 1024
 BUFFER = 8 * 1024 * 1024  # how far reading may run ahead of sending: then Docker's own file holds the rest
 
 
@@ -28,17 +30,35 @@ class _Buffer:
         self._pieces: list[tuple[str, bytearray]] = []
         self._size = 0
         self._closed = False
+        self._held: dict[str, float] = {}  # since when a stream's unfinished line waits
         self._changed = threading.Condition()
 
     def put(self, stream: str, content: bytes) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._size < BUFFER or self._closed)
+            self._size += len(content)
+            content = self._complete(stream, content)
+            if not content:
+                self._changed.notify_all()
+                return
             if self._pieces and self._pieces[-1][0] == stream:
                 self._pieces[-1][1].extend(content)
             else:
                 self._pieces.append((stream, bytearray(content)))
-            self._size += len(content)
             self._changed.notify_all()
+
+    def _complete(self, stream: str, content: bytes) -> bytes:
+        """Give the line that waits what belongs to it; what is left of the content."""
+        waiting = next((piece for name, piece in self._pieces if name == stream), None)
+        if waiting is None or stream not in self._held:
+            return content
+        end = content.find(b"\n") + 1
+        if end:
+            del self._held[stream]
+        else:
+            end = len(content)
+        waiting.extend(content[:end])
+        return content[end:]
 
     def close(self) -> None:
         """Nothing more comes, or nobody takes any more."""
@@ -54,9 +74,27 @@ class _Buffer:
                 return None
             if not self._closed:
                 self._changed.wait_for(lambda: self._size >= LARGEST or self._closed, timeout=OFTEN)
-            taken, self._pieces, self._size = self._pieces, [], 0
+            taken, self._pieces = self._pieces, []
+            if not self._closed:
+                self._hold(taken)
+            self._size = sum(len(content) for _, content in self._pieces)
             self._changed.notify_all()
-            return taken
+            return [(stream, content) for stream, content in taken if content]
+
+    def _hold(self, taken: list[tuple[str, bytearray]]) -> None:
+        """Put back the unfinished last line of each stream, for a while."""
+        now = time.monotonic()
+        for stream in {name for name, _ in taken}:
+            content = next(content for name, content in reversed(taken) if name == stream)
+            rest = content[content.rfind(b"\n") + 1 :]
+            whole = len(rest) < len(content)
+            since = now if whole else self._held.get(stream, now)
+            if not rest or len(rest) > LONGEST_HELD or now - since >= HELD:
+                self._held.pop(stream, None)
+                continue
+            self._held[stream] = since
+            del content[len(content) - len(rest) :]
+            self._pieces.append((stream, rest))
 
 
 class Shipper:

@@ -18,8 +18,10 @@ class Feed {
     this.lines = Number(log.dataset.lines); // how many lines of the store are shown or passed over
     this.busy = Promise.resolve();
     this.wait = 500;
-    this.connect();
-    document.body.addEventListener("live:poll", () => this.readOn());
+    if (log.dataset.ended) { this.tell("ended"); } else {
+      this.connect();
+      document.body.addEventListener("live:poll", () => this.readOn());
+    }
     this.whole = $("[data-log-whole]", log);
     this.whole?.addEventListener("click", () => { this.whole.hidden = true; this.readAll(); });
     this.offerWhole();

@@ -193,7 +193,10 @@ def search_log(
     rows = LogPiece.objects.filter(attempt=attempt)
     if stream:
         rows = rows.filter(stream=_number(stream))
+    around = max(0, min(context, 10))
     hits: list[Hit] = []
+    open_hits: list[Hit] = []  # whose lines afterwards are in the pieces that follow
+    before: list[LogLine] = []  # the last lines of the pieces that went before
     count = 0
     shelf = _Shelf()
     for piece in rows.select_related("kept_in").order_by("number").iterator(chunk_size=16):
@@ -201,9 +204,15 @@ def search_log(
         numbers = _matches(pattern, data)
         count += len(numbers)
         room = min(most, MOST_HITS) - len(hits)
-        if numbers and room > 0:
+        if open_hits or (numbers and room > 0):
             lines = _split(data)
-            hits.extend(_hit(piece, lines, number, context) for number in numbers[:room])
+            for hit in open_hits:
+                hit.after.extend(_line(piece, n, text) for n, text in enumerate(lines[: around - len(hit.after)]))
+            found = [_hit(piece, lines, number, before, around) for number in numbers[: max(0, room)]]
+            hits.extend(found)
+            open_hits = [hit for hit in (*open_hits, *found) if len(hit.after) < around]
+        if around:
+            before = [*before, *_last(piece, data, around)][-around:]
     return hits, count, count > len(hits)
 
 
@@ -238,11 +247,19 @@ def _matches(pattern: Any, data: bytes) -> list[int]:
     return numbers
 
 
-def _hit(piece: LogPiece, lines: list[bytes], number: int, context: int) -> Hit:
-    """Context is taken from the same piece: pieces end where the agent sent, mostly many lines apart."""
-    around = max(0, min(context, 10))
+def _hit(piece: LogPiece, lines: list[bytes], number: int, before: list[LogLine], around: int) -> Hit:
+    """A matching line; lines before it from earlier pieces where this one does not hold enough."""
+    own = [_line(piece, n, lines[n]) for n in range(max(0, number - around), number)]
+    missing = around - len(own)
     return Hit(
         _line(piece, number, lines[number]),
-        [_line(piece, n, lines[n]) for n in range(max(0, number - around), number)],
+        [*(before[-missing:] if missing else []), *own],
         [_line(piece, n, lines[n]) for n in range(number + 1, min(len(lines), number + 1 + around))],
     )
+
+
+def _last(piece: LogPiece, data: bytes, most: int) -> list[LogLine]:
+    """The last lines of a piece, without parting all of it."""
+    texts = (data[:-1] if data.endswith(b"\n") else data).rsplit(b"\n", most)
+    texts = texts[-most:]
+    return [_line(piece, piece.lines - len(texts) + n, text) for n, text in enumerate(texts)]

@@ -127,9 +127,27 @@ def test_search_finds_what_a_plain_search_finds(write):
         assert (count, [hit.line.number for hit in hits]) == (len(expected), expected[:500])
         assert more == (len(expected) > 500)
     hit = selectors.search_log(attempt=write.attempt, wanted="^1000 ", regex=True)[0][0]
-    assert [line.number for line in hit.before + hit.after] == [1001, 1002]  # 1000 begins a piece
+    assert [line.number for line in hit.before + hit.after] == [998, 999, 1001, 1002]  # 1000 begins a piece
     with pytest.raises(InvalidInput):
         selectors.search_log(attempt=write.attempt, wanted="(a", regex=True)
+
+
+def test_a_hit_has_its_context_however_the_log_came_in(write):
+    text = "".join(f"line {n}{' hit' if n in (0, 3, 4, 11) else ''}\n" for n in range(12))
+    chance, at = random.Random(7), 0
+    while at < len(text):  # whole lines, one to three a piece
+        end = at
+        for _ in range(chance.randrange(1, 4)):
+            end = text.find("\n", end) + 1 or len(text)
+        at = write("stdout", at, text[at:end].encode())
+    for context in (0, 1, 3):
+        hits, count, _ = selectors.search_log(attempt=write.attempt, wanted="hit", context=context)
+        assert count == 4
+        for hit in hits:
+            n = hit.line.number
+            around = [*range(max(0, n - context), n), *range(n + 1, min(12, n + 1 + context))]
+            assert [line.number for line in (*hit.before, *hit.after)] == around
+            assert all(line.text.startswith(f"line {line.number}") for line in (*hit.before, hit.line, *hit.after))
 
 
 def test_progress_is_kept_from_what_is_printed(write):
