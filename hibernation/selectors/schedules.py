@@ -360,10 +360,15 @@ def _why(view: SleepableView, row: Assignment, plan: engine.Schedule, now: datet
         until = f" until {engine.local_words(plan, row.changes_at)}" if row.changes_at else ""
         return f"{told} Somebody changed it since, which is respected{until}."
     if view.state == SleepState.UNMANAGED:
-        return f"{told} Curfew does not manage it."
+        return f"Curfew does not manage it, so nothing switches it. {_wished(told)}"
     if view.state == SleepState.LOST:
-        return f"{told} It cannot be seen at the moment."
+        return f"It cannot be seen at the moment. {_wished(told)}"
     return told
+
+
+def _wished(told: str) -> str:
+    """What the schedule says, as a wish: the thing itself may be otherwise."""
+    return f"By the schedule: {told[:1].lower()}{told[1:]}"
 
 
 def hourly_saving(views: Iterable[SleepableView]) -> tuple[Decimal | None, int]:

@@ -20,7 +20,8 @@ from hibernation.selectors.schedules import Next, next_change
 LAST = 10
 MOST_TRIES = 3
 CHANGED = "Changed by somebody"
-_STRONGEST = ("Operation under way", "Protection", CHANGED)
+UNMANAGED = "Not managed"
+_STRONGEST = ("Operation under way", "Protection", UNMANAGED, CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ def _answer(view: SleepableView, row: Assignment | None, plan: engine.Schedule |
         return "An operation is under way; what it should be is decided when that has ended."
     if view.protections:
         return f"Curfew may not switch it: it {view.protections[0]}."
+    if view.state == SleepState.UNMANAGED:
+        return f"Curfew does not manage it, so nothing switches it. {view.cause}".strip()
     if row is None or plan is None:
         return "Nothing puts it to sleep or wakes it: it follows no schedule."
     told = engine.explain(plan, now)
@@ -106,6 +109,16 @@ def _resource(view: SleepableView) -> list[Evidence]:
     found += [
         Evidence("shield", "Protection", f"It {words}; no schedule switches it.", True) for words in view.protections
     ]
+    if view.state == SleepState.UNMANAGED:
+        found.append(
+            Evidence(
+                "plug-connected-x",
+                UNMANAGED,
+                "It is only seen. Its page says what it takes to switch it.",
+                True,
+                view.url,
+            )
+        )
     if view.state in (SleepState.LOST, SleepState.TROUBLE, SleepState.CONTESTED):
         words = view.cause or "Its state cannot be told."
         found.append(Evidence("alert-triangle", view.state.value.capitalize(), words, view.state == SleepState.LOST))

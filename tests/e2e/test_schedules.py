@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import log_in, shoot, sign_up
-from tests.e2e.test_placement import CALL
+from tests.e2e.test_placement import CALL, SAYS
 from tests.frontend.test_browser import axe, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -101,8 +101,14 @@ def test_half_hours_are_painted_copied_undone_and_saved(open_browser: Callable[.
     assert week(page) == painted
     assert page.locator(".paint .cell").count() == 7 * 48
     assert page.locator(".unsaved").is_hidden()
-    assert "10:30" in page.inner_text("main"), "the days ahead are in half hours"
+    assert "10:30" in page.inner_text("#days14"), "the days ahead are in half hours"
     assert axe(page) == []
+    cell(page, 6, 40).focus()
+    page.keyboard.press("Space")
+    until(page, SAYS, ["#days14", "as painted, not saved yet"])
+    assert "20:00–20:30" in page.inner_text("#days14"), "before anything is saved"
+    page.click("[data-undo]")
+    until(page, "() => !document.querySelector('#days14').innerText.includes('20:00–20:30')")
 
 
 def test_a_finger_paints_and_scrolls(chromium: Any, server: Any) -> None:
@@ -154,8 +160,8 @@ def test_a_finger_paints_and_scrolls(chromium: Any, server: Any) -> None:
 
         page.tap('.seg label:has-text("Half hours")')
         place(60)
-        drag(middle(5, 13), middle(6, 15))
-        assert [row[12:17] for row in week(page)[5:]] == ["01110", "01110"]
+        drag(middle(5, 8), middle(6, 10))
+        assert [row[7:12] for row in week(page)[5:]] == ["01110", "01110"]
         place(0)
         page.tap('[data-copy="0"]')
         assert week(page)[4] == week(page)[0]

@@ -144,6 +144,10 @@ def test_why_of_what_cannot_be_switched(follow: Follow, kilns: Kilns, alice: Per
     assert decides(why(alice, free)) == ["No schedule"]
     held = kilns.add(alice.organization.id, AWAKE, protections=("is in maintenance since noon",))
     assert why(alice, held).answer == "Curfew may not switch it: it is in maintenance since noon."
+    seen = follow(SleepState.UNMANAGED)
+    found = why(alice, seen)
+    assert found.answer.startswith("Curfew does not manage it")
+    assert decides(found) == ["Not managed"], "what is painted does not decide over what is only seen"
 
 
 def test_maintenance_is_respected(follow: Follow, kilns: Kilns, office: Schedule, time: Time) -> None:
