@@ -9,10 +9,13 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
+
+from agent.machine.stamps import Known, Look, Stamp, look, stamps_of
 
 BLOCK = 1024 * 1024
 THREADS = 4
@@ -33,7 +36,11 @@ class Entry:
     sha256: str
 
     def line(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """JSON with sorted keys and no spaces, all ASCII."""
+        return (
+            f'{{"kind":"{self.kind}","mode":{self.mode},"path":{quoted(self.path)},'
+            f'"sha256":"{self.sha256}","size":{self.size}}}'
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +61,65 @@ def build(paths: Iterable[str]) -> Manifest:
 
     Raises Unreadable when a path is missing or a file cannot be read.
     """
-    found: list[str] = []
-    for path in paths:
+    known = Known()
+    seen = take_look(paths, known)
+    return of_look(seen, hashes(seen, known))
+
+
+def take_look(paths: Iterable[str], known: Known) -> Look:
+    """Stamp the tree, before it is read. Raises Unreadable when a path is no folder or cannot be read."""
+    return look(_folders(paths), known, _unreadable)
+
+
+def look_again(paths: Iterable[str]) -> dict[str, Stamp]:
+    """Stamp the tree, after it was read. Raises Unreadable."""
+    return stamps_of(_folders(paths), _unreadable)
+
+
+def _folders(paths: Iterable[str]) -> list[str]:
+    found = list(paths)
+    for path in found:
         if not Path(path).is_dir():
             raise Unreadable(f"{path} is not a folder")
-        found.extend(_walk(path))
+    return found
+
+
+def _unreadable(error: OSError) -> None:
+    raise Unreadable(f"{error.filename}: {error.strerror}")
+
+
+def hashes(seen: Look, known: Known, first: Mapping[str, str] | None = None) -> dict[str, str]:
+    """SHA-256 of each file: as known where its stamp proves it or as given in `first`, else read now."""
+    found, unread = dict(first or {}), []
+    for path, stamp in seen.stamps.items():
+        if stamp.kind != "f" or path in found:
+            continue
+        had = known.sha256(path, stamp)
+        if had is None:
+            unread.append(path)
+        else:
+            found[path] = had
+    found.update(read(unread))
+    return found
+
+
+def read(paths: Iterable[str]) -> dict[str, str]:
+    """Read files and hash them. Raises Unreadable."""
+    ordered = sorted(paths)
     with ThreadPoolExecutor(THREADS) as pool:
-        entries = [entry for entry in pool.map(_entry, sorted(set(found))) if entry is not None]
+        return dict(zip(ordered, pool.map(_read, ordered), strict=True))
+
+
+def of_look(seen: Look, sums: Mapping[str, str]) -> Manifest:
+    """The manifest of a tree whose files' hashes are given."""
+    entries = []
+    for path, stamp in seen.stamps.items():
+        if stamp.kind == "f":
+            entries.append(Entry(path, "f", stamp.mode, stamp.size, sums[path]))
+        elif stamp.kind == "d":
+            entries.append(Entry(path, "d", stamp.mode, 0, ""))
+        elif stamp.kind == "l":
+            entries.append(_of_link(path))
     return of(entries)
 
 
@@ -86,60 +145,54 @@ def parse(lines: Iterable[str]) -> Manifest:
     return of(entries)
 
 
-def rebuild(manifest: Manifest) -> tuple[Manifest, list[str]]:
+def again(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
     """Hash the same paths again; the second value names those that are missing."""
-    missing, again = [], []
+    wanted = list(entries)
+    missing, found = [], []
     with ThreadPoolExecutor(THREADS) as pool:
-        for wanted, entry in zip(
-            manifest.entries, pool.map(_entry_or_none, [e.path for e in manifest.entries]), strict=True
+        for path, entry in zip(
+            [e.path for e in wanted], pool.map(_entry_or_none, [e.path for e in wanted]), strict=True
         ):
             if entry is None:
-                missing.append(wanted.path)
+                missing.append(path)
             else:
-                again.append(entry)
-    return of(again), missing
-
-
-def _walk(top: str) -> Iterator[str]:
-    def fail(error: OSError) -> None:
-        raise Unreadable(f"{error.filename}: {error.strerror}")
-
-    for folder, folders, files in os.walk(top, onerror=fail):
-        yield folder
-        for name in files:
-            yield os.path.join(folder, name)  # noqa: PTH118  many paths: no object for each
-        for name in folders:
-            path = os.path.join(folder, name)  # noqa: PTH118
-            if os.path.islink(path):  # noqa: PTH114
-                yield path
+                found.append(entry)
+    return found, missing
 
 
 def _entry_or_none(path: str) -> Entry | None:
     try:
-        return _entry(path)
-    except Unreadable:
-        return None
-
-
-def _entry(path: str) -> Entry | None:
-    try:
         facts = os.lstat(path)
         mode = stat.S_IMODE(facts.st_mode)
         if stat.S_ISLNK(facts.st_mode):
-            target = os.readlink(path)  # noqa: PTH115
-            return Entry(path, "l", 0, 0, hashlib.sha256(os.fsencode(target)).hexdigest())
+            return _of_link(path)
         if stat.S_ISDIR(facts.st_mode):
             return Entry(path, "d", mode, 0, "")
         if not stat.S_ISREG(facts.st_mode):
             return None
         return Entry(path, "f", mode, facts.st_size, _hash(path))
+    except (OSError, Unreadable):
+        return None
+
+
+def _of_link(path: str) -> Entry:
+    try:
+        target = os.readlink(path)  # noqa: PTH115
+    except OSError as bad:
+        raise Unreadable(f"{path}: {bad.strerror}") from bad
+    return Entry(path, "l", 0, 0, hashlib.sha256(os.fsencode(target)).hexdigest())
+
+
+def _read(path: str) -> str:
+    try:
+        return _hash(path)
     except OSError as bad:
         raise Unreadable(f"{path}: {bad.strerror}") from bad
 
 
 def _hash(path: str) -> str:
     summed = hashlib.sha256()
-    with open(path, "rb") as file:  # noqa: PTH123  a path as the system spells it
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  a path as the system spells it
         while block := file.read(BLOCK):
             summed.update(block)
     return summed.hexdigest()

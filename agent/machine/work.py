@@ -15,11 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from agent.machine import manifest as trees
+from agent.machine.stamps import Known, Look
 from agent.transport import Endpoint, Transport, Unreachable, read_token
 
 HOOK_SECONDS = 300
@@ -29,6 +32,10 @@ SMALL_TREE, LARGE_FILE, MOST_LARGE = 256 * 1024 * 1024, 8 * 1024 * 1024, 400
 # restic reads names as patterns.
 GLOB = str.maketrans({c: f"\\{c}" for c in "\\*?["})
 UPLOAD_SECONDS = 120.0
+HASHES = "hashes.json"
+# Compression is tried on so many pieces of so many bytes; it is used when it saves this share of the bytes.
+PIECES, PIECE = 64, 32 * 1024
+WORTH_ON_DISK, WORTH_ON_LINE = 0.35, 0.05
 Tell = Callable[..., None]
 
 
@@ -83,19 +90,54 @@ def run(order_file: Path, report_file: Path) -> int:
 
 
 def backup(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """Hash, back up, and make sure that nothing changed in between; then hand the hashes to the platform."""
+    """Hash, back up, and make sure that nothing changed in between; then hand the hashes to the platform.
+
+    A file whose stamp proves it unchanged since it was hashed is not read; the others are hashed while restic reads
+    them, and those whose stamp proves nothing once more afterwards.
+    """
     paths = [str(path) for path in order["paths"]]
     tell(step="Telling applications")
     hook(paths, tell)
+    known = Known(_hashes_file(order))
     for _ in range(MOST_TRIES):
-        tell(step="Reading files", percent=2)
-        tree = trees.build(paths)
-        tell(step="Writing the snapshot", percent=10, files=tree.files, size=tree.size)
-        summary = restic_backup(order, paths, tell)
-        tell(step="Reading files again", percent=85)
-        if trees.build(paths).digest == tree.digest:
-            return _handed_over(order, tell, tree, summary, paths)
+        found = _attempt(order, paths, known, tell)
+        known.save()
+        if found is not None:
+            return _handed_over(order, tell, *found, paths)
     raise Failed("files change while they are backed up; something is still at work")
+
+
+def _attempt(
+    order: Mapping[str, Any], paths: list[str], known: Known, tell: Tell
+) -> tuple[trees.Manifest, dict[str, Any]] | None:
+    """The hashes and restic's summary; None when something changed meanwhile."""
+    tell(step="Looking at files", percent=2)
+    seen = trees.take_look(paths, known)
+    files = [path for path, stamp in seen.stamps.items() if stamp.kind == "f"]
+    # restic goes by stamps too: a file that changed without one is no reason for it to look, so it is made to
+    before = {p: last for p in seen.doubtful if (last := known.last(p, seen.stamps[p])) is not None}
+    first = trees.read(before)
+    forced = ["--force"] if any(first[path] != last for path, last in before.items()) else []
+    tell(step="Writing the snapshot", percent=10, files=len(files), size=sum(seen.stamps[p].size for p in files))
+    with ThreadPoolExecutor(1) as beside:
+        hashing = beside.submit(trees.hashes, seen, known, first)
+        summary = restic_backup(order, paths, tell, [*forced, *_compression(order, seen)])
+        tell(step="Hashing files", percent=85)
+        sums = hashing.result()
+    after = trees.look_again(paths)
+    known.learn(seen, after, sums)
+    if not seen.same(after):
+        return None
+    tell(step="Reading again what may have changed", percent=90)
+    again = trees.read(seen.doubtful)
+    if any(sums[path] != sha256 for path, sha256 in again.items()):
+        return None
+    return trees.of_look(seen, sums), summary
+
+
+def _hashes_file(order: Mapping[str, Any]) -> Path | None:
+    token = (order.get("platform") or {}).get("token_file")
+    return Path(str(token)).parent / HASHES if token else None
 
 
 def _handed_over(
@@ -131,7 +173,7 @@ def hook(paths: list[str], tell: Tell) -> None:
 
 def upload(order: Mapping[str, Any], tree: trees.Manifest) -> None:
     """Send the hashes to the platform, under the order's id."""
-    body = gzip.compress("\n".join(tree.lines()).encode(), 5, mtime=0)
+    body = packed(tree)
     link = _transport(order)
     try:
         reply = link.request(
@@ -143,6 +185,11 @@ def upload(order: Mapping[str, Any], tree: trees.Manifest) -> None:
         raise Failed(
             f"the platform did not take the hashes: {reply.status} {reply.body[:200].decode(errors='replace')}"
         )
+
+
+def packed(tree: trees.Manifest) -> bytes:
+    """The lines as they travel; half of them are hashes, so that more effort gains nothing."""
+    return gzip.compress("\n".join(tree.lines()).encode(), 1, mtime=0)
 
 
 def _transport(order: Mapping[str, Any]) -> Transport:
@@ -160,21 +207,26 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     target = str(order.get("target") or "/")
     began = time.monotonic()
     large = large_files(wanted, _hot(order, wanted, target))
-    with contextlib.closing(_Watcher(wanted, tell)) as watcher:
+    late = frozenset(large)
+    with contextlib.closing(_Watcher(wanted, tell)) as watcher, ThreadPoolExecutor(1) as beside:
         command = ["restore", str(order["snapshot"]), "--target", target]
         without = [word for path in large for word in ("--exclude", path.translate(GLOB))]
         restic(order, [*command, *without], lambda told: watcher.look())
         usable = round(time.monotonic() - began, 2)
+        comparing = beside.submit(trees.again, [e for e in wanted.entries if e.path not in late])
         if large:
             tell(step="Usable; bringing the large files back", usable=True, usable_seconds=usable)
             only = [word for path in large for word in ("--include", path.translate(GLOB))]
             restic(order, [*command, *only], lambda told: watcher.look())
-    tell(step="Comparing every file", percent=90)
-    found, missing = trees.rebuild(wanted)
+        tell(step="Comparing every file", percent=90)
+        found, missing = comparing.result()
+    more, lost = trees.again(e for e in wanted.entries if e.path in late)
+    tree = trees.of([*found, *more])
+    missing += lost
     return {
-        "digest": found.digest,
-        "files": found.files,
-        "size": found.size,
+        "digest": tree.digest,
+        "files": tree.files,
+        "size": tree.size,
         "missing": len(missing),
         "first_missing": missing[:5],
         "usable_seconds": usable,
@@ -260,7 +312,10 @@ class _Watcher:
         """Nothing is held."""
 
 
-def restic_backup(order: Mapping[str, Any], paths: list[str], tell: Tell) -> dict[str, Any]:
+def restic_backup(
+    order: Mapping[str, Any], paths: list[str], tell: Tell, more: list[str] | None = None
+) -> dict[str, Any]:
+    """Write a snapshot; `more` are further words for restic. Returns its summary."""
     summary: dict[str, Any] = {}
 
     def hear(told: dict[str, Any]) -> None:
@@ -270,7 +325,7 @@ def restic_backup(order: Mapping[str, Any], paths: list[str], tell: Tell) -> dic
         elif told.get("message_type") == "summary":
             summary.update(told)
 
-    command = ["backup", "--host", str(order["host"]), *_tuning(order)]
+    command = ["backup", "--host", str(order["host"]), *_pack_size(order), *(more or [])]
     for tag in order.get("tags") or []:
         command += ["--tag", str(tag)]
     command += [str(word) for word in order.get("backup_options") or []]
@@ -280,12 +335,40 @@ def restic_backup(order: Mapping[str, Any], paths: list[str], tell: Tell) -> dic
     return summary
 
 
-def _tuning(order: Mapping[str, Any]) -> list[str]:
-    tuned: Mapping[str, Any] = order.get("tuning") or {}
-    words = ["--compression", str(tuned.get("compression") or "auto")]
-    if tuned.get("pack_size"):
-        words += ["--pack-size", str(int(tuned["pack_size"]))]
-    return words
+def _pack_size(order: Mapping[str, Any]) -> list[str]:
+    size = (order.get("tuning") or {}).get("pack_size")
+    return ["--pack-size", str(int(size))] if size else []
+
+
+def _compression(order: Mapping[str, Any], seen: Look) -> list[str]:
+    """Off where it would save too little of what is written for the time that it takes: less on a disk than on a line."""
+    asked = str((order.get("tuning") or {}).get("compression") or "auto")
+    if asked == "auto":
+        worth = WORTH_ON_DISK if str(order["repository"]).startswith("/") else WORTH_ON_LINE
+        asked = "auto" if saved_share(seen) >= worth else "off"
+    return ["--compression", asked]
+
+
+def saved_share(seen: Look) -> float:
+    """How much of the bytes compression would save, 0 to 1, by pieces of files picked by their share of the bytes."""
+    files = sorted((p, s.size) for p, s in seen.stamps.items() if s.kind == "f" and s.size)
+    total = sum(size for _, size in files)
+    if not total:
+        return 1.0
+    step, read, kept, upto, wanted = total / PIECES, 0, 0, 0, 0.0
+    for path, size in files:
+        upto += size
+        while wanted < upto:
+            piece = _piece(path, int(wanted - (upto - size)))
+            read, kept, wanted = read + len(piece), kept + min(len(piece), len(zlib.compress(piece, 1))), wanted + step
+    return 1 - kept / read if read else 1.0
+
+
+def _piece(path: str, at: int) -> bytes:
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        file.seek(at)
+        return file.read(PIECE)
+    return b""
 
 
 def restic(order: Mapping[str, Any], arguments: list[str], hear: Callable[[dict[str, Any]], None]) -> None:
