@@ -23,5 +23,6 @@ verbs.register(
     cluster__restore_file_taken="Took the restore file of {target} instead of a wake",
     cluster__contested="Something wakes what sleeps in {target}",
     cluster__restored_from_file="Restored {target} from a file",
+    cluster__spot_bands_imported="Imported the Spot Advisor's bands",
     cluster__manifest_fetched="Fetched the agent's manifest of {target}",
 )

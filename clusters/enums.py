@@ -7,8 +7,6 @@ from datetime import timedelta
 from django.db import models
 
 RESOURCE = "cluster"
-# Heartbeats come every 15 s: two missed ones and a little patience, found by a sweep every five seconds.
-LOST_AFTER = timedelta(seconds=39)
 HOURS_PER_MONTH = 730
 
 

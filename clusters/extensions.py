@@ -49,6 +49,7 @@ class Notice:
 _notices: list[Callable[[Actor, Cluster], Notice | None]] = []
 _bulk: dict[str, BulkAction] = {}
 _templates: list[Callable[[Cluster], TemplateRules | None]] = []
+_pool_owners: list[Callable[[Cluster, str], str]] = []
 
 
 def register_bulk(action: BulkAction) -> None:
@@ -73,6 +74,17 @@ def register_templates(rules_of: Callable[[Cluster], TemplateRules | None]) -> N
 def template_rules(cluster: Cluster) -> TemplateRules | None:
     """What the cluster's node template allows; None without one."""
     return next((rules for source in _templates if (rules := source(cluster)) is not None), None)
+
+
+def register_pool_owner(source: Callable[[Cluster, str], str]) -> None:
+    """`source(cluster, pool)` names what writes that NodePool and would set it back, "" when nothing does."""
+    if source not in _pool_owners:
+        _pool_owners.append(source)
+
+
+def pool_owner(cluster: Cluster, name: str) -> str:
+    """What writes a NodePool, "" when only people do."""
+    return next((owner for source in _pool_owners if (owner := source(cluster, name))), "")
 
 
 def register_notice(source: Callable[[Actor, Cluster], Notice | None]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from clusters.analysis.allocation import NodeSpan, PodSpan, Share, allocate, held_by, to_dollars
 from clusters.analysis.facts import ClusterFacts, Resources
+from clusters.providers import karpenter
 
 Record = Mapping[str, Any]
 Tables = Mapping[str, Mapping[str, Record]]
@@ -232,7 +233,7 @@ def _group_row(
         "requested_memory_bytes": sum(node.held.memory for node in nodes),
         "hourly": str(sum(known, ZERO)) if known or not nodes else None,
         "unpriced": len(nodes) - len(known),
-        "limits": dict(pool.get("limits") or {}) if pool else {},
+        **(karpenter.facts(pool) if pool else {"limits": {}}),
     }
 
 

@@ -10,6 +10,7 @@ from django import forms
 from clusters.enums import Environment
 from clusters.providers import kubeconfig
 from clusters.providers.groups import GroupKind
+from clusters.providers.karpenter import LIMITED
 
 
 class ClusterForm(forms.Form):
@@ -31,9 +32,9 @@ class EditForm(ClusterForm):
 
 
 class GroupForm(forms.Form):
-    """New limits of a node group; `spot` is "1", "0", or nothing to leave the purchase as it is."""
+    """New limits of a node group of the cloud; `spot` is "1", "0", or nothing to leave the purchase as it is."""
 
-    kind = forms.ChoiceField(choices=[(kind.value, kind.value) for kind in GroupKind])
+    kind = forms.ChoiceField(choices=[(kind.value, kind.value) for kind in GroupKind if kind != GroupKind.KARPENTER])
     name = forms.CharField(max_length=200)
     low = forms.IntegerField(min_value=0)
     high = forms.IntegerField(min_value=0)
@@ -43,6 +44,28 @@ class GroupForm(forms.Form):
         """As the service takes it."""
         data = dict(self.cleaned_data)
         return {**data, "spot": None if not data["spot"] else data["spot"] == "1"}
+
+
+class PoolForm(forms.Form):
+    """What shall change of a NodePool: a limit that is posted empty is taken away, one that is not posted stays."""
+
+    name = forms.CharField(max_length=253)
+    cpu = forms.CharField(max_length=40, required=False)
+    memory = forms.CharField(max_length=40, required=False)
+    nodes = forms.CharField(max_length=40, required=False)
+    replicas = forms.IntegerField(min_value=0, required=False)
+    spot = forms.ChoiceField(choices=[("", ""), ("1", "1"), ("0", "0")], required=False)
+
+    def asked(self) -> dict[str, Any]:
+        """As the service takes it."""
+        data = self.cleaned_data
+        limits = {name: data[name] for name in LIMITED if name in self.data}
+        return {
+            "name": data["name"],
+            "limits": limits or None,
+            "replicas": data["replicas"],
+            "spot": None if not data["spot"] else data["spot"] == "1",
+        }
 
 
 class KubeconfigForm(ClusterForm):

@@ -7,8 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from clusters.models import Cluster
+from clusters.providers import karpenter
 from clusters.providers.groups import Group, GroupKind, NodeGroups, Sizes
-from clusters.services import grouping
+from clusters.providers.kube import KubeApi, Object
+from clusters.services import grouping, pools
 from clusters.sleeping import gateway
 from core.providers import ProviderError
 from operations.registry import BaseExecutor, OperationFailed, RunContext
@@ -36,8 +38,9 @@ def read_groups(*, cluster_id: UUID) -> bool:
 
 
 class GroupChange(BaseExecutor):
-    """Sets limits, keeps the wanted number within them, and turns the purchase where it can be. Every step sets what
-    should be and looks first, so a kill anywhere is mended by running it again."""
+    """Sets limits, keeps the wanted number within them, and turns the purchase where it can be: of a group of the cloud,
+    or of a NodePool in the cluster. Every step sets what should be and looks first, so a kill anywhere is mended by
+    running it again."""
 
     kind = grouping.CHANGE
     label = "Change node group"
@@ -45,11 +48,13 @@ class GroupChange(BaseExecutor):
     max_attempts = 4
 
     def run(self, context: RunContext) -> Mapping[str, Any]:
-        """Result: `before` and `after` as "low-desired-high", `spot`."""
+        """Result: `before` and `after` as "low-desired-high" (a pool's as its limits and capacity types), `spot`."""
         cluster = _cluster(context.operation.resource_id)
         if cluster is None:
             raise OperationFailed("The cluster was disconnected.", code="cluster_gone")
         asked = context.operation.payload
+        if asked["kind"] == GroupKind.KARPENTER.value:
+            return _change_pool(context, cluster)
         provider = gateway.open_groups(cluster)
         if provider is None:
             raise OperationFailed("No cloud account is connected for this cluster.", code="no_account")
@@ -76,10 +81,45 @@ class GroupChange(BaseExecutor):
         return {"before": context.state["before"], "after": after.sizes.text(), "spot": spot}
 
     def finished(self, operation: Any) -> None:
+        if operation.payload.get("kind") == GroupKind.KARPENTER.value:
+            return  # the pool was read and kept at the end of the change
         grouping.read_soon(operation.organization_id, operation.resource_id)
 
     def subject(self, operation: Any) -> str:
         return f"{operation.payload.get('kind')}/{operation.payload.get('name')}"[:80]
+
+
+def _change_pool(context: RunContext, cluster: Cluster) -> Mapping[str, Any]:
+    asked, name = context.operation.payload, str(context.operation.payload["name"])
+    wanted = {"limits": asked["limits"], "replicas": asked["replicas"], "spot": asked["spot"]}
+    with gateway.open_kube(cluster) as kube:
+        context.progress(10, f"Reading {name}")
+        pool = _pool(kube, name)
+        if "before" not in context.state:
+            context.checkpoint(before=karpenter.words(karpenter.facts_of(pool)))
+        try:
+            patch = karpenter.change(pool, **wanted)
+            if patch is not None:
+                context.progress(40, f"Changing {name}")
+                kube.patch(karpenter.POOLS, "", name, patch)
+                pool = _pool(kube, name)
+            differs = karpenter.change(pool, **wanted) is not None
+        except karpenter.NotChangeable as refused:
+            raise OperationFailed(str(refused), code="not_changeable") from None
+    told = karpenter.facts_of(pool)
+    pools.store_pool(cluster=cluster, name=name, facts=told)
+    if differs:
+        raise OperationFailed(
+            f"{name} has {karpenter.words(told)}: something else changed it.", code="contested", transient=True
+        )
+    return {"before": context.state["before"], "after": karpenter.words(told), "spot": asked["spot"]}
+
+
+def _pool(kube: KubeApi, name: str) -> Object:
+    found = kube.get(karpenter.POOLS, "", name)
+    if found is None:
+        raise OperationFailed(f"The NodePool {name} was deleted.", code="group_gone")
+    return found
 
 
 def _read(provider: NodeGroups, kind: GroupKind, name: str) -> Group:

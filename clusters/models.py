@@ -206,6 +206,7 @@ class ClusterNode(UuidModel, OrgOwned):
     created_at = models.DateTimeField(null=True)
     first_seen_at = models.DateTimeField()
     gone_at = models.DateTimeField(null=True)
+    interrupted_at = models.DateTimeField(null=True)
 
     class Meta(OrgOwned.Meta):
         constraints = [
@@ -217,6 +218,22 @@ class ClusterNode(UuidModel, OrgOwned):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SpotBand(models.Model):
+    """The Spot Instance Advisor's band of a type in an AWS region, 0 to 4. Public facts, not tenant data."""
+
+    region = models.CharField(max_length=60)
+    instance_type = models.CharField(max_length=60)
+    band = models.PositiveSmallIntegerField()
+    source = models.CharField(max_length=200)
+    as_of = models.DateField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["region", "instance_type"], name="cluster_spot_band_once")]
+
+    def __str__(self) -> str:
+        return f"{self.instance_type} in {self.region}: band {self.band}"
 
 
 class Summary(OrgOwned):

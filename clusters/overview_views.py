@@ -15,7 +15,7 @@ from clusters import viewing
 from clusters.analysis.composition import Slice
 from clusters.analysis.waste import AreaPoint
 from clusters.api.analysis_views import account_of
-from clusters.selectors.overview import activity_together
+from clusters.selectors.overview import activity_together, potential_of, zone_of
 from clusters.selectors.overview import overview as read_overview
 from clusters.viewing import activity_chart
 from clusters.views import actor_of
@@ -48,7 +48,9 @@ def overview(request: HttpRequest) -> HttpResponse:
         "cpu_chart": gap_chart("gap-cpu", found.waste.cpu, "vCPU"),
         "memory_chart": gap_chart("gap-memory", found.waste.memory, "GiB"),
         "fleet_chart": fleet_chart(found.fleet),
+        "potential": potential_of(actor=actor, account_id=account_id),
         "activity": busy,
+        "activity_zone": zone_of(actor),
         "activity_chart": activity_chart("busy", busy),
         "activity_savings": busy.monthly_savings(found.fleet.hourly),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from django.conf import settings
@@ -255,10 +255,25 @@ def group_rows(summary: Summary | None) -> list[dict[str, Any]]:
                 "monthly": None if group["hourly"] is None else Decimal(group["hourly"]) * HOURS_PER_MONTH,
                 "cloud": ours,
                 "limits": ", ".join(f"{key} {value}" for key, value in group.get("limits", {}).items()),
+                "pool": _pool_row(group),
                 "ready": None if not counted or not counted["pods"] else 100 * counted["ready"] / counted["pods"],
             }
         )
     return rows + [_empty_group(group) for group in cloud.values()]
+
+
+def _pool_row(group: dict[str, Any]) -> dict[str, Any] | None:
+    """The form of a NodePool: its limits as fields, None for groups of other kinds. `spot` is None when its purchase is
+    not written as one list."""
+    if "capacity" not in group:
+        return None
+    static = group["replicas"] is not None
+    shown = (("nodes", "Most nodes"),) if static else (("cpu", "CPU"), ("memory", "Memory"), ("nodes", "Nodes"))
+    return {
+        "replicas": group["replicas"],
+        "limits": [{"key": key, "label": label, "value": group["limits"].get(key, "")} for key, label in shown],
+        "spot": None if group["capacity"] is None else "spot" in group["capacity"],
+    }
 
 
 def _empty_group(group: dict[str, Any]) -> dict[str, Any]:
@@ -273,6 +288,7 @@ def _empty_group(group: dict[str, Any]) -> dict[str, Any]:
         "monthly": Decimal(0),
         "cloud": group,
         "limits": "",
+        "pool": None,
         "ready": None,
     }
 
@@ -325,15 +341,20 @@ def usage_rows(rows: Sequence[dict[str, Any]]) -> list[UsageRow]:
     return [_usage_row(row) for row in rows]
 
 
+def _half_up(value: float) -> str:
+    """One place, rounded as the columns of the table are."""
+    return f"{Decimal(repr(value)).quantize(Decimal('0.1'), ROUND_HALF_UP):,}"
+
+
 def _usage_row(row: dict[str, Any]) -> UsageRow:
     cpu, memory = row["cpu_milli"] / MILLI, row["memory_bytes"] / GIB
     used_cpu = None if row["used_cpu_milli"] is None else row["used_cpu_milli"] / MILLI
     used_memory = None if row["used_memory_bytes"] is None else row["used_memory_bytes"] / GIB
     advice = ""
     if used_cpu is not None and cpu >= 1 and used_cpu < cpu * LOW_USE:
-        advice = f"Requests {cpu:,.1f} CPUs and uses {used_cpu:,.1f}: right-size it."
+        advice = f"Requests {_half_up(cpu)} CPUs and uses {_half_up(used_cpu)}: right-size it."
     elif used_memory is not None and memory >= 1 and used_memory < memory * LOW_USE:
-        advice = f"Requests {memory:,.1f} GiB and uses {used_memory:,.1f}: right-size it."
+        advice = f"Requests {_half_up(memory)} GiB and uses {_half_up(used_memory)}: right-size it."
     return UsageRow(
         name=row["name"],
         detail=f"{row['kind']} in {row['namespace']}" if "kind" in row else "",

@@ -15,13 +15,14 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.access import signed_in
 from clusters import extensions, selectors, services, viewing
 from clusters.enums import Method, Span
-from clusters.forms import EditForm, GroupForm
+from clusters.forms import EditForm, GroupForm, PoolForm
 from clusters.inventory import install
 from clusters.models import Cluster, Summary
+from clusters.providers.groups import GroupKind
 from clusters.selectors.compare import compare
 from clusters.selectors.found import last_operation
 from clusters.selectors.money import burndown
-from clusters.selectors.overview import activity_of
+from clusters.selectors.overview import activity_of, zone_of
 from clusters.sleeping.selectors import strip_of
 from core import clock
 from core.actor import Actor
@@ -67,6 +68,7 @@ def registry(request: HttpRequest) -> HttpResponse:
         "narrowed": bool(filters.search or filters.pill),
         "may_manage": actor_of(request).can("clusters.manage"),
         "may_operate": actor_of(request).can("clusters.operate"),
+        "may_read_log": actor_of(request).can("audit.view"),
         "bulk_more": [
             {"action": one, "choices": choices}
             for one in extensions.bulk_actions(actor_of(request))
@@ -120,6 +122,7 @@ def _tab_context(request: HttpRequest, cluster: Cluster, tab: str, summary: Summ
             "cpu_chart": viewing.area_chart("capacity-cpu", samples, "cpu"),
             "memory_chart": viewing.area_chart("capacity-memory", samples, "memory"),
             "activity": busy,
+            "activity_zone": zone_of(actor),
             "activity_chart": viewing.activity_chart("busy", busy),
             "activity_savings": busy.monthly_savings(cluster.hourly_cost),
             "burndown": (month := burndown(actor=actor, cluster=cluster)),
@@ -132,11 +135,17 @@ def _tab_context(request: HttpRequest, cluster: Cluster, tab: str, summary: Summ
         )
         page = Paginator(rows, MOST_ROWS).get_page(request.GET.get("page", "1"))
         page.object_list = list(page.object_list)
-        return {"page": page, "groups": viewing.group_rows(summary), "doing": last_operation_of(request, cluster)}
+        return {
+            "page": page,
+            "groups": viewing.group_rows(summary),
+            "may_change_pools": services.can_change_pools(cluster),
+            "doing": last_operation_of(request, cluster),
+        }
     if tab == "workloads":
         return {
             "namespaces": viewing.usage_rows(summary.namespaces[:MOST_ROWS]) if summary else [],
             "workloads": viewing.usage_rows(summary.workloads[:MOST_ROWS]) if summary else [],
+            "spot_percent": 100 * ((summary.insights.get("spot") or {}).get("score") or 0) if summary else None,
         }
     found = summary.insights.get("drift") if summary else None
     return {"drift": found, "sources": [{"name": name, **told} for name, told in sorted(cluster.sources.items())]}
@@ -166,11 +175,13 @@ def change_group(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     actor = actor_of(request)
     cluster = selectors.get_cluster(actor=actor, cluster_id=cluster_id)
     back = f"{cluster.get_absolute_url()}?tab=nodes"
-    form = GroupForm(request.POST)
+    of_karpenter = request.POST.get("kind") == GroupKind.KARPENTER.value
+    form = PoolForm(request.POST) if of_karpenter else GroupForm(request.POST)
+    change = services.request_pool_change if of_karpenter else services.request_group_change
     if not form.is_valid():
         raise InvalidInput("; ".join(str(words) for errors in form.errors.values() for words in errors))
     try:
-        services.request_group_change(actor=actor, cluster_id=cluster_id, **form.asked())
+        change(actor=actor, cluster_id=cluster_id, **form.asked())
     except InvalidInput as refused:
         raise InvalidInput(" ".join(words for errors in refused.errors.values() for words in errors)) from None
     return redirect(request, back)

@@ -95,7 +95,7 @@ def _create(request: HttpRequest, form: ClusterForm, facts: dict[str, Any]) -> s
 def commands(made: services.Connected) -> dict[str, str]:
     """What to run: Helm, kubectl, Terraform. All hold the token."""
     base, chart, key = settings.CURFEW_BASE_URL, install.chart(), services.orders_key(made.cluster)
-    name = json.dumps(made.cluster.name)
+    name = json.dumps(made.cluster.name, ensure_ascii=False)  # HCL knows no surrogate pairs
     plain_http = base.startswith("http://")
     helm = [
         "helm upgrade --install curfew-agent curfew-agent",
@@ -119,7 +119,8 @@ def terraform(base: str, version: str, token: str, name: str, *, plain_http: boo
     """The agent as a Helm release of Terraform; `name` is a JSON text, which is an HCL text too."""
     name = name.replace("${", "$${").replace("%{", "%%{")
     values = [("url", json.dumps(base)), ("clusterName", name), *([("allowHttp", "true")] if plain_http else [])]
-    lines = "\n".join(f"    {key} = {value}" for key, value in values)
+    values.append(("token", "var.curfew_token"))
+    lines = "\n".join(f"    {key:<11} = {value}" for key, value in values)
     return (
         'variable "curfew_token" {\n  type      = string\n  sensitive = true\n}\n\n'
         'resource "helm_release" "curfew_agent" {\n'
@@ -131,7 +132,6 @@ def terraform(base: str, version: str, token: str, name: str, *, plain_http: boo
         "  create_namespace = true\n"
         "  values = [yamlencode({\n"
         f"{lines}\n"
-        "    token = var.curfew_token\n"
         "  })]\n}\n\n"
         f'# terraform apply -var "curfew_token={token}"\n'
     )

@@ -70,6 +70,10 @@ WRITABLE: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("keda.sh", "scaledjobs"): ("/metadata/annotations/autoscaling.keda.sh~1paused",),
 }
+# Of what a pool buys, only spot and on-demand may be turned: everything else must stay as the API server has it.
+_BOUGHT = "/spec/template/spec/requirements"
+_CAPACITY = "karpenter.sh/capacity-type"
+_CAPACITIES = frozenset({"spot", "on-demand", "reserved"})
 _NAMED = frozenset({"/apiVersion", "/kind", "/metadata/name", "/metadata/namespace", "/metadata/resourceVersion"})
 # Managed fields and the like of kinds that come by the thousand; who changed a workload is wanted, who a pod is not.
 _SLIM = frozenset({"pods", "nodes", "replicasets", "jobs", "services", "persistentvolumes", "persistentvolumeclaims"})
@@ -148,8 +152,34 @@ def _check_change(call: Call, own_namespace: str) -> None:
         raise NotAllowed("a change must name the version that was read")
     allowed = WRITABLE.get((call.group, call.plural), ())
     for path, value in leaves(call.body):
-        if not _may(path, value, allowed):
+        bought = path == _BOUGHT and (call.group, call.plural) == ("karpenter.sh", "nodepools")
+        if not bought and not _may(path, value, allowed):
             raise NotAllowed(f"{path[:120]} of {call.plural} may not be changed")
+
+
+def check_bought(call: Call, held: dict[str, Any]) -> None:
+    """Raises NotAllowed when a NodePool's requirements would differ in more than plain capacity types."""
+    wanted, present = _requirements(call.body), _requirements(held)
+    rest = [[one for one in found if one.get("key") != _CAPACITY] for found in (wanted, present)]
+    turned = [one for one in wanted if one.get("key") == _CAPACITY]
+    if rest[0] != rest[1] or len(turned) != 1 or set(turned[0]) != {"key", "operator", "values"}:
+        raise NotAllowed("of what a pool buys, only the capacity type may be changed")
+    values = turned[0]["values"]
+    plain = isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
+    if turned[0]["operator"] != "In" or not plain or not _CAPACITIES.issuperset(values):
+        raise NotAllowed("the capacity type is none of spot, on-demand and reserved")
+
+
+def _requirements(obj: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Raises NotAllowed for what is no list of objects."""
+    found: Any = obj
+    for key in ("spec", "template", "spec", "requirements"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise NotAllowed("the requirements are no list")
+    return found
 
 
 def _may(path: str, value: Any, allowed: tuple[str, ...]) -> bool:
@@ -208,6 +238,8 @@ def _do(kube: Kube, call: Call) -> dict[str, Any]:
         return kube.get(path)
     if call.method == "DELETE":
         return kube.delete(path, {"preconditions": {"uid": call.uid}, "propagationPolicy": "Background"})
+    if any(pointer == _BOUGHT for pointer, _ in leaves(call.body or {})):
+        check_bought(call, kube.get(path))
     query = f"?fieldManager={call.manager}" + ("&force=true" if call.method == "APPLY" else "")
     return kube.patch(path + query, call.body or {}, kind=APPLY if call.method == "APPLY" else MERGE)
 

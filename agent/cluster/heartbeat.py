@@ -16,6 +16,7 @@ from urllib.parse import quote
 from agent import __version__
 from agent.cluster.orders import Orders
 from agent.cluster.outbox import Samples
+from agent.cluster.prometheus import Word
 from agent.cluster.rules import RulesKeeper
 from agent.cluster.sender import Sender
 from agent.cluster.store import Store
@@ -70,9 +71,11 @@ class Heartbeat:
         orders: Orders,
         rules: RulesKeeper,
         facts: Callable[[], dict[str, Any]],
+        word: Word | None = None,
     ) -> None:
         self._transport, self._store, self._samples = transport, store, samples
         self._sender, self._orders, self._rules, self._facts = sender, orders, rules, facts
+        self._word = word
         self._began = time.monotonic()
         self.failing = False
 
@@ -105,6 +108,7 @@ class Heartbeat:
             "order_results": self._orders.results(),
             "orders": self._orders.able(),
             "placement": self._rules.report(),
+            **({"usage_until": "wanted"} if self._word is not None and not self._word.heard else {}),
         }
 
     def beat(self) -> float:
@@ -129,6 +133,8 @@ class Heartbeat:
         if sender.figures.standby and not standby:
             log.info("taking over from the other agent")
             sender.outbox.ask_full()
+        elif standby and not sender.figures.standby:
+            log.warning("another agent reports this cluster: standing by")
         sender.figures.standby = standby
         unchanged = sender.outbox.acknowledged[0] == sequence and sequence > 0
         if told.get("resync") is True and unchanged:
@@ -137,6 +143,8 @@ class Heartbeat:
         elif told.get("sync_now") is True:
             sender.wake.set()
         sender.pace.follow(told.get("intervals") or {})
+        if self._word is not None:
+            self._word.take(told)
         self._rules.take(told.get("placement"))
         self._orders.take(told.get("orders"))
 

@@ -15,6 +15,8 @@ from agent.cluster.kube import Access, Gone, Kube, KubeError
 from agent.cluster.metrics import Meter
 from agent.cluster.orders import Orders
 from agent.cluster.outbox import Outbox, Samples
+from agent.cluster.prometheus import SOURCE as PROMETHEUS
+from agent.cluster.prometheus import Backfill, Word
 from agent.cluster.rules import RulesKeeper
 from agent.cluster.sender import Pace, Sender
 from agent.cluster.store import Store
@@ -44,6 +46,7 @@ class Settings:
     own_namespace: str = ""
     placement_config: str = ""
     pace: Pace | None = None
+    prometheus: Access | None = None
 
 
 class ClusterAgent:
@@ -74,6 +77,10 @@ class ClusterAgent:
             check=settings.check,
             cluster=lambda: self.cluster.uid if self.cluster else "",
         )
+        self.backfill: Backfill | None = None
+        word = Word() if settings.prometheus else None
+        if settings.prometheus and word:
+            self.backfill = Backfill(settings.prometheus, self.store, self.samples, self.stopping, word)
         self.heartbeat = Heartbeat(
             Transport(settings.platform, settings.token),
             self.store,
@@ -82,8 +89,10 @@ class ClusterAgent:
             self.orders,
             self.rules,
             self._facts,
+            word,
         )
-        self.meter = Meter(settings.access, self.store, self.samples, self.stopping)
+        before = self.backfill.run if self.backfill else None
+        self.meter = Meter(settings.access, self.store, self.samples, self.stopping, before)
         self.watchers = [Watcher(r, settings.access, self.store, self.stopping) for r in RESOURCES]
         self._threads: list[threading.Thread] = []
 
@@ -102,7 +111,9 @@ class ClusterAgent:
         if self.outbox.sequence:
             return True
         late = time.monotonic() - self._began > FIRST_SYNC_SECONDS
-        return self.store.settled(lambda name: name != "metrics") or (late and self.store.health("nodes").state == "ok")
+        return self.store.settled(lambda name: name not in ("metrics", PROMETHEUS)) or (
+            late and self.store.health("nodes").state == "ok"
+        )
 
     def start(self) -> None:
         """Start every thread."""
@@ -134,6 +145,8 @@ class ClusterAgent:
         for watcher in self.watchers:
             watcher.close()
         self.meter.close()
+        if self.backfill is not None:
+            self.backfill.close()
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -46,6 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", default=environment("CLUSTER_NAME"), help="name to show for the cluster")
     kube_options(parser)
+    history = parser.add_argument_group("usage from before", "optional; without it usage is counted from now on")
+    history.add_argument("--prometheus", default=environment("PROMETHEUS"), help="address of the cluster's Prometheus")
+    history.add_argument("--prometheus-token-file", default=environment("PROMETHEUS_TOKEN_FILE"))
+    history.add_argument("--prometheus-ca-file", default=environment("PROMETHEUS_CA_FILE"))
     orders = parser.add_argument_group("orders")
     orders.add_argument(
         "--allow-orders",
@@ -135,7 +139,17 @@ def settings_of(options: argparse.Namespace) -> Settings:
         check=load_key(options.orders_key) if options.orders_key else None,
         placement_config=options.placement_config,
         own_namespace=own_namespace(),
+        prometheus=prometheus_of(options),
     )
+
+
+def prometheus_of(options: argparse.Namespace) -> Access | None:
+    """Return how to reach Prometheus, which within a cluster mostly speaks plain HTTP. Raises BadAddress."""
+    if not options.prometheus:
+        return None
+    endpoint = Endpoint(options.prometheus, ca_file=options.prometheus_ca_file, allow_http=True, use_proxy=False)
+    token = read_token("", options.prometheus_token_file) if options.prometheus_token_file else None
+    return Access(endpoint, token)
 
 
 def deliver_all(outbox: Outbox, transport: Transport, *, seconds: float = ONCE_SECONDS) -> bool:

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +51,10 @@ class SampleWriter:
     def end(self) -> None:
         """End the table."""
         self._write("}")
+
+    def past(self) -> None:
+        """Mark it as an hour from before."""
+        self._write(',"past":true')
 
     def window(self, seconds: int) -> None:
         self._write(f',"window":{seconds}')
@@ -109,19 +113,29 @@ def read_sample(kube: Kube) -> SampleWriter:
 
 
 class Meter(threading.Thread):
-    """Takes a sample each `interval()` seconds until `stop` is set."""
+    """Takes a sample each `interval()` seconds until `stop` is set; `before` runs first."""
 
-    def __init__(self, access: Access, store: Store, samples: Samples, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        access: Access,
+        store: Store,
+        samples: Samples,
+        stop: threading.Event,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(name="metrics", daemon=True)
         self._kube = Kube(access)
         self._store, self._samples, self._stopping = store, samples, stop
         self._backoff = Backoff(2.0, LONGEST_WAIT)
+        self._before = before
         self.interval = 60.0
 
     def close(self) -> None:
         self._kube.close()
 
     def run(self) -> None:
+        if self._before is not None:
+            self._before()
         while not self._stopping.is_set():
             self._stopping.wait(self.measure())
 

@@ -29,12 +29,11 @@ class Pace:
     usage: float = 60.0
 
     def follow(self, told: dict[str, object]) -> None:
-        """Take over what the platform asks for, within 5 to 300 seconds; heartbeats may come each second while it
-        waits for orders to be carried out."""
+        """Take over what the platform asks for, within 1 to 300 seconds."""
         for name in ("heartbeat", "snapshot", "usage"):
             value = told.get(name)
             if isinstance(value, int | float) and not isinstance(value, bool):
-                setattr(self, name, min(300.0, max(1.0 if name == "heartbeat" else 5.0, float(value))))
+                setattr(self, name, min(300.0, max(1.0, float(value))))
 
 
 @dataclass(slots=True)

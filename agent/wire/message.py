@@ -38,11 +38,13 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at metrics.k8s.io. `number` counts up within a session; `pods` is by pod key, then container."""
+    """One look at metrics.k8s.io. `number` counts up within a session; `pods` is by pod key, then container. `past`: an
+    hour from before the agent came, which says nothing of what the cluster was like then."""
 
     number: int
     at: datetime
     window_seconds: int = 0
+    past: bool = False
     nodes: dict[str, Usage] = field(default_factory=dict)
     pods: dict[str, dict[str, Usage]] = field(default_factory=dict)
 
@@ -175,6 +177,7 @@ def _sample(raw: Any) -> Sample:
         number=_count(raw, "n"),
         at=moment(raw.get("at")),
         window_seconds=_count(raw, "window") if "window" in raw else 0,
+        past=raw.get("past") is True,
         nodes={name: _used(value) for name, value in _object(raw, "nodes").items()},
         pods={key: {name: _used(value) for name, value in boxes.items()} for key, boxes in pods.items()},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
 from clusters.enums import Environment
@@ -46,13 +48,27 @@ class ClusterWriteSerializer(ClusterChangeSerializer):
 
 
 class GroupChangeSerializer(serializers.Serializer):
-    """`kind` is asg or managed; `spot` may be left out to leave the purchase as it is."""
+    """Of an ASG or a managed group `low` and `high` are set. Of a NodePool (`karpenter`) what is named changes: `limits`
+    (Kubernetes quantities by cpu, memory, nodes; "" for none), `replicas` of a static pool. `spot` may be left out."""
 
     kind = serializers.ChoiceField(choices=[kind.value for kind in GroupKind])
     name = serializers.CharField(max_length=200)
-    low = serializers.IntegerField(min_value=0)
-    high = serializers.IntegerField(min_value=0)
+    low = serializers.IntegerField(min_value=0, required=False)
+    high = serializers.IntegerField(min_value=0, required=False)
+    limits = serializers.DictField(
+        child=serializers.CharField(max_length=40, allow_blank=True), required=False, allow_empty=False
+    )
+    replicas = serializers.IntegerField(min_value=0, required=False)
     spot = serializers.BooleanField(required=False, allow_null=True, default=None)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        pool = attrs["kind"] == GroupKind.KARPENTER.value
+        wanted, foreign = ((), ("low", "high")) if pool else (("low", "high"), ("limits", "replicas"))
+        wrong = {name: ["This field is required."] for name in wanted if name not in attrs}
+        wrong |= {name: [f"A group of the kind {attrs['kind']} has none."] for name in foreign if name in attrs}
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return attrs
 
 
 class MaintenanceSerializer(serializers.Serializer):

@@ -14,6 +14,7 @@ from rest_framework.serializers import Serializer
 
 from clusters import selectors, services
 from clusters.api import serializers, shapes
+from clusters.providers.groups import GroupKind
 from clusters.selectors.compare import compare
 from core import clock
 from core.api.pagination import Pages
@@ -111,10 +112,14 @@ class GroupsView(SummaryListView):
         operation_id="clusters_group_change", request=serializers.GroupChangeSerializer, responses={202: ANY}, tags=TAGS
     )
     def post(self, request: Request, cluster_id: UUID) -> Response:
-        """New limits of a node group of the cloud account, and spot or on-demand where that can be chosen."""
+        """New limits of a node group of the cloud account or of a NodePool, and spot where that can be chosen."""
         asked = read(serializers.GroupChangeSerializer, request.data)
         key = request.headers.get("Idempotency-Key", "")[:200] or None
-        operation = services.request_group_change(actor=self.actor, cluster_id=cluster_id, idempotency_key=key, **asked)
+        of_karpenter = asked["kind"] == GroupKind.KARPENTER.value
+        if of_karpenter:
+            del asked["kind"]
+        change = services.request_pool_change if of_karpenter else services.request_group_change
+        operation = change(actor=self.actor, cluster_id=cluster_id, idempotency_key=key, **asked)
         body, headers = accepted(operation)
         return Response(body, status=202, headers=headers)
 

@@ -19,7 +19,7 @@ from agent.wire.message import DELTA, FULL, BadMessage, Message, Sample, Usage, 
 from agent.wire.model import FORMAT, Cluster, Source
 from agent.wire.snapshot import Snapshot
 
-LIVE_SECONDS = 45.0
+LIVE_FOR = timedelta(seconds=39)
 MOST_FORMER_SESSIONS = 8
 LARGEST_HEARTBEAT = 256 * 1024
 
@@ -82,21 +82,21 @@ def _conflict(held: Held, code: str, detail: str) -> Verdict:
     return Verdict(409, {"code": code, "detail": detail, "have": have}, held)
 
 
-def is_standby(held: Held, session: str, now: datetime) -> bool:
-    """Return whether another agent, heard within 45 s, reports this cluster and `session` is one it has replaced."""
+def is_standby(held: Held, session: str, now: datetime, live_for: timedelta = LIVE_FOR) -> bool:
+    """Return whether another agent, heard not long ago, reports this cluster and `session` is one it has replaced."""
     if session == held.session or session not in held.former or held.heard_at is None:
         return False
-    return (now - held.heard_at).total_seconds() <= LIVE_SECONDS
+    return now - held.heard_at <= live_for
 
 
-def receive(held: Held, state: State, message: Message, now: datetime) -> Verdict:
+def receive(held: Held, state: State, message: Message, now: datetime, live_for: timedelta = LIVE_FOR) -> Verdict:
     """Apply a message to `state` in place and return the verdict.
 
     200: applied, or applied before. 409 `superseded`: another agent has taken over. 409 `resync_required`: a message
     is missing, or the digests differ; the agent answers with a full snapshot. On a 409 the state is unchanged, except
     after a differing digest, when it must not be kept (`held` is then empty, so that only a full snapshot fits).
     """
-    if is_standby(held, message.session, now):
+    if is_standby(held, message.session, now, live_for):
         return _conflict(held, "superseded", "another agent reports this cluster")
     if message.session == held.session and message.sequence <= held.sequence:
         return Verdict(200, _accepted(held), replace(held, heard_at=now))
@@ -192,9 +192,11 @@ def needs_resync(held: Held, beat: Beat) -> bool:
     return held.sequence == beat.sequence and held.digest != beat.digest
 
 
-def heartbeat_reply(held: Held, beat: Beat, now: datetime, **more: Any) -> dict[str, Any]:
+def heartbeat_reply(
+    held: Held, beat: Beat, now: datetime, live_for: timedelta = LIVE_FOR, **more: Any
+) -> dict[str, Any]:
     """Return the answer to a heartbeat; `more` may add intervals, sync_now and orders."""
-    standby = is_standby(held, beat.session, now)
+    standby = is_standby(held, beat.session, now, live_for)
     return {
         "received": True,
         "server_time": iso(now),

@@ -10,10 +10,11 @@ from typing import Protocol
 
 
 class GroupKind(StrEnum):
-    """Who keeps the size: an EC2 Auto Scaling group, an EKS managed node group, Karpenter, a static Karpenter pool."""
+    """Who keeps the size: an EC2 Auto Scaling group, an EKS managed node group, or Karpenter in the cluster itself."""
 
     ASG = "asg"
     MANAGED = "managed"
+    KARPENTER = "karpenter"
 
 
 @dataclass(frozen=True, slots=True)

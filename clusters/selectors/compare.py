@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from clusters.enums import CLOUD_LABELS
+from clusters.enums import CLOUD_LABELS, WORDS
 from clusters.models import Cluster
 from clusters.selectors.detail import VIEW
 from clusters.selectors.registry import DEFERRED
@@ -40,7 +40,7 @@ def _percent(part: float | None, whole: float | None) -> str:
 
 
 _LINES: tuple[tuple[str, Callable[[Cluster], Any]], ...] = (
-    ("State", lambda c: c.shown_state.capitalize()),
+    ("State", lambda c: WORDS.get(c.shown_state, c.shown_state).capitalize()),
     ("Runs on", lambda c: f"{c.get_distribution_display()}, {CLOUD_LABELS.get(c.cloud, c.cloud)}"),
     ("Region", lambda c: c.region or NOTHING),
     ("Zones", lambda c: ", ".join(c.zones) or NOTHING),
@@ -57,7 +57,7 @@ _LINES: tuple[tuple[str, Callable[[Cluster], Any]], ...] = (
     ("CPU used", lambda c: _percent(c.used_cpu_milli, c.cpu_milli)),
     ("Memory requested", lambda c: _percent(c.requested_memory_bytes, c.memory_bytes)),
     ("Memory used", lambda c: _percent(c.used_memory_bytes, c.memory_bytes)),
-    ("Run rate a month, potential", lambda c: NOTHING if c.monthly_cost is None else f"${c.monthly_cost:,.2f}"),
+    ("Run rate a month, projected", lambda c: NOTHING if c.monthly_cost is None else f"${c.monthly_cost:,.2f}"),
     ("Efficiency", lambda c: f"{c.grade} ({c.efficiency:.0f})" if c.efficiency is not None else NOTHING),
     ("Health", lambda c: NOTHING if c.health is None else str(c.health)),
 )

@@ -17,9 +17,10 @@ from accounts import selectors as accounts
 from clusters.analysis.activity import Activity, ActivitySample, activity
 from clusters.analysis.composition import Slice, composition
 from clusters.analysis.facts import Lifecycle, Node, Resources
+from clusters.analysis.stability import ORANGE_BELOW, level_of
 from clusters.analysis.waste import CapacitySample, Waste, waste
 from clusters.enums import HOURS_PER_MONTH, Span, State
-from clusters.models import Cluster, ClusterNode, Sample
+from clusters.models import Cluster, ClusterNode, Sample, Summary
 from clusters.selectors.detail import VIEW
 from clusters.selectors.registry import DEFERRED
 from core import clock
@@ -29,6 +30,7 @@ DAYS = 7
 MOST_LISTED = 200
 LIFECYCLES = set(Lifecycle)
 ACTIVITY_DAYS = 84
+MOST_WEAK = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,78 @@ def overview(*, actor: Actor, account_id: UUID | None = None) -> Overview:
         unpriced=fleet.unpriced,
         asleep=scope.filter(state=State.ASLEEP).count(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Stressed:
+    """A cluster whose stability is below 80."""
+
+    id: UUID
+    name: str
+    index: float
+
+
+@dataclass(frozen=True, slots=True)
+class Potential:
+    """What the analyses of a scope's clusters come to. Dollars a month, potential, of the clusters for which they are
+    known; None when of none. `spot_ready` is percent of pods; `stability` the mean by nodes, `level` its colour."""
+
+    packing: Decimal | None
+    nodes_now: int
+    nodes_planned: int
+    spot: Decimal | None
+    spot_ready: float | None
+    stability: float | None
+    level: str
+    weakest: tuple[Stressed, ...]
+
+
+FOUND = (
+    "cluster_id",
+    "cluster__name",
+    "cluster__node_count",
+    "insights__stability__index",
+    "insights__spot__monthly_savings",
+    "insights__spot_groups",
+    "packing__monthly_savings",
+    "packing__nodes_now",
+    "packing__nodes_planned",
+)
+
+
+def potential_of(*, actor: Actor, account_id: UUID | None = None) -> Potential:
+    """Packing, spot and stability of the clusters that are not asleep, in one query."""
+    actor.require(VIEW, "see clusters")
+    rows = Summary.objects.visible_to(actor).exclude(cluster__state=State.ASLEEP)
+    if account_id is not None:
+        rows = rows.filter(cluster__account_id=account_id)
+    found = list(rows.values(*FOUND))
+    packed = [row for row in found if row["packing__monthly_savings"] is not None]
+    spots = [Decimal(v) for row in found if (v := row["insights__spot__monthly_savings"]) is not None]
+    groups = [group for row in found for group in (row["insights__spot_groups"] or {}).values()]
+    pods = sum(group["pods"] for group in groups)
+    steady = [row for row in found if row["insights__stability__index"] is not None]
+    weight = sum(max(1, row["cluster__node_count"]) for row in steady)
+    whole = sum(row["insights__stability__index"] * max(1, row["cluster__node_count"]) for row in steady)
+    weak = sorted(
+        (Stressed(row["cluster_id"], row["cluster__name"], row["insights__stability__index"]) for row in steady),
+        key=lambda one: (one.index, one.name),
+    )
+    return Potential(
+        packing=sum((Decimal(row["packing__monthly_savings"]) for row in packed), Decimal(0)) if packed else None,
+        nodes_now=sum(row["packing__nodes_now"] for row in packed),
+        nodes_planned=sum(row["packing__nodes_planned"] for row in packed),
+        spot=sum(spots, Decimal(0)) if spots else None,
+        spot_ready=100 * sum(group["ready"] for group in groups) / pods if pods else None,
+        stability=whole / weight if weight else None,
+        level=level_of(whole / weight) if weight else "unknown",
+        weakest=tuple(one for one in weak if one.index < ORANGE_BELOW)[:MOST_WEAK],
+    )
+
+
+def zone_of(actor: Actor) -> str:
+    """The zone in which the hours of activity are told: the organization's."""
+    return str(accounts.get_organization(actor=actor).timezone)
 
 
 def _node(row: tuple[Any, ...]) -> Node:

@@ -18,6 +18,18 @@ from core.actor import Actor
 
 HEALTHY = 80
 TOP_SHARE = 10
+MOST_URGENT = 3
+# The ticker's words for kinds of alerts, the most urgent first: for one cluster, and for several.
+TICKER = {
+    "lost": ("cluster is lost", "clusters are lost"),
+    "unreadable": ("cluster cannot be read", "clusters cannot be read"),
+    "not_ready": ("cluster has nodes that are not ready", "clusters have nodes that are not ready"),
+    "pressure": ("cluster is under pressure", "clusters are under pressure"),
+    "slow_api": ("cluster has a slow API server", "clusters have a slow API server"),
+    "interruption": ("cluster loses spot capacity", "clusters lose spot capacity"),
+    "waiting": ("cluster has pods that wait for a node", "clusters have pods that wait for a node"),
+    "drift": ("cluster has drifted", "clusters have drifted"),
+}
 LONGEST_SEARCH = 120
 SORTS: dict[str, str] = {
     "name": "name",
@@ -93,6 +105,7 @@ class HeadsUp:
     unpriced_nodes: int
     efficiency: float | None
     alerts: int
+    urgent: tuple[str, ...] = ()
 
     @property
     def monthly(self) -> Decimal | None:
@@ -114,6 +127,12 @@ class Registry:
     page: Page[Any]
     pills: list[Pill]
     heads_up: HeadsUp
+
+
+def _urgent(kind: str, count: int) -> str:
+    """A line of the ticker: "3 clusters have a slow API server"."""
+    one, many = TICKER.get(kind, ("cluster has an alert", "clusters have alerts"))
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _searched(actor: Actor, search: str) -> Any:
@@ -177,7 +196,8 @@ def heads_up(*, actor: Actor) -> HeadsUp:
     graded = Q(efficiency__isnull=False, hourly_cost__gt=0) & awake
     sums = Cluster.objects.visible_to(actor).aggregate(
         clusters=Count("id"),
-        awake=Count("id", filter=awake),
+        live=Count("id", filter=Q(state=State.LIVE)),
+        asleep=Count("id", filter=Q(state=State.ASLEEP)),
         lost=Count("id", filter=Q(state=State.LOST)),
         troubled=Count("id", filter=Q(state=State.ERROR)),
         nodes=Sum("node_count", filter=awake),
@@ -189,10 +209,13 @@ def heads_up(*, actor: Actor) -> HeadsUp:
         weight=Sum("hourly_cost", filter=graded, output_field=FloatField()),
     )
     weight = sums["weight"]
+    alerts = Alert.objects.visible_to(actor).filter(ended_at=None).order_by().values("kind")
+    counted = alerts.annotate(alerts=Count("id"), clusters=Count("cluster", distinct=True))
+    kinds = sorted(counted, key=lambda row: list(TICKER).index(row["kind"]) if row["kind"] in TICKER else 99)
     return HeadsUp(
         clusters=sums["clusters"],
-        awake=sums["awake"],
-        asleep=sums["clusters"] - sums["awake"],
+        awake=sums["live"],
+        asleep=sums["asleep"],
         lost=sums["lost"],
         troubled=sums["troubled"],
         nodes=sums["nodes"] or 0,
@@ -201,7 +224,8 @@ def heads_up(*, actor: Actor) -> HeadsUp:
         hourly=sums["hourly"],
         unpriced_nodes=sums["unpriced"] or 0,
         efficiency=float(sums["weighed"]) / float(weight) if weight else None,
-        alerts=Alert.objects.visible_to(actor).filter(ended_at=None).count(),
+        alerts=sum(row["alerts"] for row in kinds),
+        urgent=tuple(_urgent(row["kind"], row["clusters"]) for row in kinds[:MOST_URGENT]),
     )
 
 

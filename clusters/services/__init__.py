@@ -24,8 +24,11 @@ from clusters.services.grouping import groups_due, request_group_change
 from clusters.services.heartbeats import mark_lost, record_heartbeat
 from clusters.services.history import add_quiet_looks, forget_old
 from clusters.services.insights import packing_due, plan
+from clusters.services.interruptions import import_spot_bands
 from clusters.services.money import reprice_all
 from clusters.services.polling import poll_cluster, poll_due
+from clusters.services.pools import can_change as can_change_pools
+from clusters.services.pools import request_pool_change
 from clusters.services.reports import ingest_snapshot
 from clusters.services.simulating import beat_sandbox, play_history
 from clusters.services.steering import (
@@ -48,6 +51,7 @@ __all__ = [
     "apply_to_many",
     "beat_sandbox",
     "begin_maintenance",
+    "can_change_pools",
     "connect_found",
     "create_cluster",
     "disconnect_cluster",
@@ -56,6 +60,7 @@ __all__ = [
     "forget_old",
     "from_tags",
     "groups_due",
+    "import_spot_bands",
     "ingest_snapshot",
     "judge_again",
     "manifest_url",
@@ -77,6 +82,7 @@ __all__ = [
     "reprice_all",
     "request_discovery",
     "request_group_change",
+    "request_pool_change",
     "request_preflight",
     "reseal_credentials",
     "set_rules",

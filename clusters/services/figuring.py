@@ -16,7 +16,7 @@ from clusters.analysis.trend import week_over_week
 from clusters.enums import Severity, Span
 from clusters.facts import cluster_facts
 from clusters.models import Alert, Cluster, ClusterNode, Sample, Summary
-from clusters.services import history, insights, reports
+from clusters.services import history, insights, interruptions, reports
 from clusters.services.money import Quote
 from clusters.services.moves import raise_alert
 from core import clock
@@ -74,6 +74,7 @@ def refigure(*, cluster_id: UUID) -> bool:
     found = figures.figures(tables, usage, {name for name, price in prices.items() if price is not None})
     figures.share_out(found, facts, now)
     grade = efficiency(facts)
+    interruptions.note(cluster, interruptions.interrupted(tables), now)
     told = insights.insights(cluster, tables, facts, grade, now)
     counts = figures.happened((tables.get("events") or {}).values(), cluster.figured_at, EVENT_KINDS)
     pools = tables.get("node_pools") or {}

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
 from accounts.models import AgentToken
-from clusters.enums import LOST_AFTER, Method, State
+from clusters import pace
+from clusters.enums import Method, State
 from clusters.inventory import ingest
 from clusters.models import Cluster
 from clusters.orders import delivery
+from clusters.services import history
 from clusters.services.moves import WATCHER, move
 from core import clock
 from core.actor import Actor
 from core.live import publish
 
 log = logging.getLogger(__name__)
-INTERVALS = {"heartbeat": 15, "snapshot": 10, "usage": 60}
 Answer = tuple[int, dict[str, Any]]
 REPORTING = (State.CONNECTING, State.LIVE, State.LOST, State.ERROR)
 # What a heartbeat or a report reads of a cluster's row; the figures stay in the database.
@@ -89,17 +91,19 @@ def record_heartbeat(*, token: AgentToken, body: bytes) -> Answer:
         return refused
     now = clock.now()
     held = held_of(cluster)
-    reply = ingest.heartbeat_reply(
-        held, beat, now, intervals=INTERVALS, sync_now=cluster.sync_wanted_at is not None, orders=[]
-    )
+    told = pace.intervals()
+    wanted = cluster.sync_wanted_at is not None
+    reply = ingest.heartbeat_reply(held, beat, now, pace.lost_after(), intervals=told, sync_now=wanted, orders=[])
     if reply["standby"]:
         return 200, reply
     if beat.order_results:
         delivery.take_results(cluster, beat.order_results)
     added = delivery.outgoing(cluster, beat)
     if "closer" in added:
-        reply["intervals"] = {**INTERVALS, "heartbeat": added.pop("closer")}
+        reply["intervals"] = {**told, "heartbeat": added.pop("closer")}
     reply |= added
+    if beat.raw.get("usage_until") == "wanted":  # once, after the start of an agent with a Prometheus
+        reply["usage_until"] = history.usage_until(cluster)
     state, cause = judge(beat)
     fields = _fields(cluster, held, beat, now)
     if cluster.state == State.ASLEEP:
@@ -140,10 +144,11 @@ def judge(beat: ingest.Beat) -> tuple[str, str]:
         return State.ERROR, f"The agent cannot read the API server: {str(server['problem'])[:300]}"
     nodes = beat.sources.get("nodes")
     if nodes is not None and nodes.state in ("unauthorized", "forbidden", "error"):
-        return State.ERROR, f"The agent may not list nodes ({nodes.state}): {nodes.detail[:300]}"
+        what = "The API server fails to list nodes" if nodes.state == "error" else "The agent may not list nodes"
+        return State.ERROR, f"{what}: {nodes.detail[:300]}"
     delivery = beat.raw.get("delivery")
     problem = str(delivery.get("problem") or "")[:300] if isinstance(delivery, dict) else ""
-    words = missing_words({name: source.state for name, source in beat.sources.items()})
+    words = missing_words({name: (source.state, source.detail) for name, source in beat.sources.items()})
     if problem:
         words = f"Its last report did not arrive: {problem}. {words}".strip()
     return State.LIVE, words
@@ -161,10 +166,16 @@ def note_unreadable(cluster: Cluster, bad: ingest.BadMessage) -> None:
     move(actor=actor, cluster=cluster, to=State.ERROR, at=now, cause=cause, allowed=REPORTING, heard_at=now)
 
 
-def missing_words(states: dict[str, str]) -> str:
-    """What a live cluster does not let us read, as a sentence; "" when nothing is kept from us."""
-    refused = sorted(name for name, state in states.items() if state in ("forbidden", "unauthorized"))
-    return f"Not allowed to read: {', '.join(refused)}." if refused else ""
+def missing_words(sources: Mapping[str, tuple[str, str]]) -> str:
+    """What of a live cluster cannot be read, in a sentence or two, from state and detail by source; "" when all can."""
+    refused = sorted(name for name, (state, _) in sources.items() if state in ("forbidden", "unauthorized"))
+    failing = sorted(
+        name for name, (state, _) in sources.items() if state == "error" and name not in ("metrics", "prometheus")
+    )
+    words = f"Not allowed to read: {', '.join(refused)}. " if refused else ""
+    if failing:
+        words += f"Old, for the API server fails to list them: {', '.join(failing)} ({sources[failing[0]][1][:160]})."
+    return words.strip()
 
 
 def _fields(cluster: Cluster, held: ingest.Held, beat: ingest.Beat, now: datetime) -> dict[str, Any]:
@@ -195,7 +206,7 @@ def mark_lost() -> int:
     """Clusters that were not heard for too long become lost; asleep ones never do. Returns how many."""
     now = clock.now()
     silent = Cluster.objects.all_orgs().filter(
-        state__in=[State.LIVE, State.ERROR], heard_at__lt=now - LOST_AFTER, method=Method.AGENT
+        state__in=[State.LIVE, State.ERROR], heard_at__lt=now - pace.lost_after(), method=Method.AGENT
     )
     lost = 0
     for cluster in silent.only("id", "organization_id", "name", "heard_at").order_by("heard_at")[:2000]:

@@ -188,6 +188,14 @@ def fed_histograms(
     return len(kept.containers), packed.pack(kept.dump())
 
 
+def usage_until(cluster: Cluster) -> str | None:
+    """Up to when usage of the cluster's containers was counted, ISO; None when none ever was."""
+    row = UsageHistograms.objects.for_org(cluster.organization_id).filter(cluster_id=cluster.id).first()
+    kept = histograms.Histograms.load(packed.unpack(row.packed)).containers.values() if row else ()
+    last = max((use.last_at for use in kept), default=0.0)
+    return datetime.fromtimestamp(last, UTC).isoformat() if last else None
+
+
 def store_histograms(cluster: Cluster, fed: tuple[int, bytes], now: datetime) -> None:
     """Keep what `fed_histograms` made; the caller's conditional update of the cluster guards against mixing."""
     facts = {"organization_id": cluster.organization_id, "at": now, "containers": fed[0], "packed": fed[1]}

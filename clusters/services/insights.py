@@ -23,11 +23,11 @@ from clusters.analysis.efficiency import Efficiency
 from clusters.analysis.facts import ClusterFacts, Lifecycle
 from clusters.analysis.packing import PackingPlan, StuckPod, plan_packing
 from clusters.analysis.spot_readiness import SpotPrice, SpotReadiness, spot_readiness
-from clusters.analysis.stability import SpotObservation, StabilityFacts, stability
+from clusters.analysis.stability import StabilityFacts, stability
 from clusters.enums import Span, State
 from clusters.facts import cluster_facts
 from clusters.models import Cluster, ClusterNode, Sample, Summary
-from clusters.services import reports
+from clusters.services import interruptions, reports
 from clusters.services.money import Quote
 from core import clock
 from core.live import publish
@@ -123,15 +123,11 @@ def spot_prices(cluster: Cluster, facts: ClusterFacts, now: datetime) -> list[Sp
 
 
 def stability_facts(cluster: Cluster, tables: Tables, facts: ClusterFacts, now: datetime) -> StabilityFacts:
-    """What the last report and the last day's looks observed. Spot types start from their prior: interruptions are not
-    yet told apart by type."""
+    """What the last report, the last day's looks and the last 90 days' interruptions observed."""
     nodes = (tables.get("nodes") or {}).values()
     troubled = sum(not node.get("ready") or bool(under_pressure(node)) for node in nodes)
     restarts, kills = _exits(tables, now - DAY)
-    spot: dict[str, int] = defaultdict(int)
-    for node in facts.nodes:
-        if node.lifecycle is Lifecycle.SPOT:
-            spot[node.instance_type] += 1
+    spot = [node.instance_type for node in facts.nodes if node.lifecycle is Lifecycle.SPOT]
     looks = Sample.objects.for_org(cluster.organization_id).filter(
         cluster=cluster, span=Span.FIVE_MINUTES, at__gte=now - DAY, api_ms__isnull=False
     )
@@ -142,7 +138,7 @@ def stability_facts(cluster: Cluster, tables: Tables, facts: ClusterFacts, now: 
         pods=len(facts.pods),
         restarts=restarts,
         oom_kills=kills,
-        spot=tuple(SpotObservation(kind, count, None) for kind, count in sorted(spot.items())),
+        spot=interruptions.observations(cluster, spot, now),
         api_latency_p99=paces[min(len(paces) - 1, int(len(paces) * 0.99))] / 1000 if paces else None,
     )
 

@@ -17,14 +17,13 @@ from django.db import transaction
 from django.db.models import F
 
 from accounts.models import AgentToken
-from clusters import packed
+from clusters import pace, packed
 from clusters.enums import Distribution, State, cloud_of
 from clusters.figures import NodeFigures, node_figures
 from clusters.inventory import ingest
 from clusters.models import Cluster, ClusterNode, Records
 from clusters.services import history
 from clusters.services.heartbeats import (
-    INTERVALS,
     REPORTING,
     Answer,
     cluster_of,
@@ -89,7 +88,10 @@ def ingest_snapshot(*, token: AgentToken, body: bytes, gzip: bool = True, sent_a
             return 400, {"code": "malformed", "detail": "A record does not have the shape that its collection demands."}
         if store(cluster, message, prepared, now):
             verdict = prepared.verdict
-            return verdict.status, {**verdict.body, **({"intervals": INTERVALS} if verdict.status == 200 else {})}
+            return verdict.status, {
+                **verdict.body,
+                **({"intervals": pace.intervals()} if verdict.status == 200 else {}),
+            }
         again = cluster_of(token)
         if again is None:
             return 404, {"code": "not_found", "detail": "The cluster of this token was disconnected."}
@@ -111,7 +113,7 @@ def prepare(cluster: Cluster, message: ingest.Message, now: datetime, skew: time
     delta = message.kind == ingest.DELTA
     touched = {*message.changes.set, *message.changes.gone} if delta else set(message.records)
     state = ingest.State(load(cluster, touched) if delta else {}, int(cluster.digest_total))
-    verdict = ingest.receive(held, state, message, now)
+    verdict = ingest.receive(held, state, message, now, pace.lost_after())
     prepared = Prepared(verdict, total=state.total)
     if not verdict.applied:
         return prepared
@@ -138,7 +140,7 @@ def prepare(cluster: Cluster, message: ingest.Message, now: datetime, skew: time
         needed = [name for name in HISTOGRAM_TABLES if name not in state.records]
         tables = {**(load(cluster, needed) if needed and delta else {}), **state.records}
         prepared.histograms = history.fed_histograms(cluster, prepared.samples, tables, now)
-    newest = max(verdict.samples, key=lambda s: s.number, default=None)
+    newest = max((s for s in verdict.samples if not s.past), key=lambda s: s.number, default=None)
     if newest is not None:
         prepared.tables[USAGE] = (len(newest.pods), packed.pack(usage_table(newest)))
     return prepared
@@ -172,7 +174,7 @@ def store(cluster: Cluster, message: ingest.Message, prepared: Prepared, now: da
         if prepared.nodes is not None:
             _store_nodes(actor, cluster.id, cluster.organization_id, prepared, now)
         _come_alive(actor, cluster, message, now)
-        samples = prepared.samples
+        samples = [sample for sample in prepared.samples if not sample.past]
         if samples:
             history.add_usage(cluster, samples, now)
         if prepared.histograms:
@@ -337,7 +339,7 @@ def _come_alive(actor: Actor, cluster: Cluster, message: ingest.Message, now: da
     broken = nodes is not None and nodes.state in ("unauthorized", "forbidden", "error")
     if broken or cluster.state == State.ASLEEP:
         return
-    cause = missing_words({name: source.state for name, source in message.sources.items()})
+    cause = missing_words({name: (source.state, source.detail) for name, source in message.sources.items()})
     if cluster.state != State.LIVE:
         move(actor=actor, cluster=cluster, to=State.LIVE, at=now, cause=cause, allowed=REPORTING)
 

@@ -42,6 +42,12 @@ LOOK_EVERY = timedelta(minutes=5)
 WAIT_SECONDS = 30.0
 
 
+def writer_of(cluster: Cluster, name: str) -> str:
+    """For the page of the cluster: who writes what a pool may launch, "" when this policy does not."""
+    row = next((row for row in _open(cluster) if (row.kind, row.name) == (POOL, name)), None)
+    return "its optimization policy" if row is not None and "template" in (row.wanted.get("spec") or {}) else ""
+
+
 def request(cluster: Cluster, reason: str) -> Operation | None:
     """Order a look at the pools; None when one is under way."""
     try:

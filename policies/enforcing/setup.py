@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clusters import extensions
 from core import periodic
 from operations import registry
 from policies.enforcing import executors, pools, tasks  # noqa: F401  registers the tasks
@@ -12,6 +13,7 @@ def register() -> None:
     for executor in executors.EXECUTORS:
         registry.register(executor())
     registry.register(pools.ApplyPools())
+    extensions.register_pool_owner(pools.writer_of)
     periodic.register("policies.keep_watch", 10)
     periodic.register("policies.look_for_waiting", 30)
     periodic.register("policies.plan", 30)

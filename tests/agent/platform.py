@@ -28,6 +28,7 @@ class Platform(FakeServer):
         self.away = False
         self.deaf = False  # takes messages, but its answers are lost
         self.told: dict[str, Any] = {}
+        self.usage_until: str | None = None
 
     def answer(self, request: Request) -> Answer:
         if self.away:
@@ -48,6 +49,8 @@ class Platform(FakeServer):
         now = dt.datetime.now(dt.UTC)
         beat = ingest.read_heartbeat(request.body)
         self.beats.append(beat)
+        if beat.raw.get("usage_until") == "wanted":
+            self.told["usage_until"] = self.usage_until
         reply = ingest.heartbeat_reply(self.held, beat, now, **self.told)
         self.held = ingest.heard(self.held, beat, now)
         self.told = {}

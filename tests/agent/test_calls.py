@@ -67,6 +67,50 @@ def test_odd_batches_are_refused_whole(raw: Any) -> None:
         read_calls(raw)
 
 
+def _pool_change(requirements: Any) -> Call:
+    body = {"metadata": V["metadata"], "spec": {"template": {"spec": {"requirements": requirements}}}}
+    return Call("PATCH", "karpenter.sh", "v1", "nodepools", "", "general", body=body)
+
+
+SPOT = {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot", "on-demand"]}
+ARCH = {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}
+
+
+@pytest.mark.parametrize(
+    ("requirements", "words"),
+    [
+        ([SPOT], "only the capacity type"),
+        ([SPOT, {**ARCH, "values": ["arm64"]}], "only the capacity type"),
+        ([ARCH], "only the capacity type"),
+        ([ARCH, SPOT, SPOT], "only the capacity type"),
+        ([ARCH, {**SPOT, "operator": "NotIn"}], "none of spot"),
+        ([ARCH, {**SPOT, "values": ["anything"]}], "none of spot"),
+        ([ARCH, {**SPOT, "values": [{}]}], "none of spot"),
+        ("all", "no list"),
+    ],
+)
+def test_of_what_a_pool_buys_only_the_capacity_type_is_turned(requirements: Any, words: str) -> None:
+    with FakeKube() as server:
+        pool = make.node_pool("general")
+        pool["spec"]["template"]["spec"]["requirements"] = [ARCH, {**SPOT, "values": ["on-demand"]}]
+        version = server.create(pool)["metadata"]["resourceVersion"]
+        client = Kube(Access(Endpoint(server.url)))
+
+        def asked(wanted: Any) -> dict[str, Any]:
+            call = _pool_change(wanted)
+            assert call.body is not None
+            call.body["metadata"] = {"resourceVersion": version}
+            return perform(client, call, "curfew")
+
+        refused = asked(requirements)
+        assert refused["status"] == 403
+        assert words in refused["error"]["message"]
+        done = asked([ARCH, SPOT])
+        assert done["status"] == 200, done
+        assert done["body"]["spec"]["template"]["spec"]["requirements"] == [ARCH, SPOT]
+        client.close()
+
+
 def test_everything_that_sleep_changes_is_allowed() -> None:
     """Sleep's own table of kinds against the agent's."""
     from clusters.sleeping.objects import Memory, guarded, sleeping

@@ -214,10 +214,10 @@ def test_a_heartbeat_obeys_and_reports() -> None:
     beat, told = _heartbeat(
         made,
         store,
-        (200, {"resync": True, "intervals": {"heartbeat": 30, "snapshot": 1, "usage": "x"}, "orders": ["o"]}),
+        (200, {"resync": True, "intervals": {"heartbeat": 30, "snapshot": 0.1, "usage": "x"}, "orders": ["o"]}),
     )
     assert 28 <= beat.beat() <= 32
-    assert (made.pace.heartbeat, made.pace.snapshot, made.pace.usage) == (30.0, 5.0, 60.0)
+    assert (made.pace.heartbeat, made.pace.snapshot, made.pace.usage) == (30.0, 1.0, 60.0)
     made.step()
     assert kinds(script) == [("full", 1), ("full", 2)]
     body = json.loads(told.bodies[0])

@@ -262,6 +262,19 @@ def test_usage_makes_history_and_histograms(join: Join, time: Time) -> None:
     assert UsageHistograms.objects.all_orgs().get(cluster_id=joined.id).containers > 0
 
 
+def test_hours_from_before_feed_histograms_and_make_no_history(join: Join, time: Time) -> None:
+    joined = join()
+    before = time.now - timedelta(days=3)
+    assert joined.beat(usage_until="wanted")[1]["usage_until"] is None
+    samples = [{**sample, "past": True, "nodes": {}} for sample in joined.reporter.usage(at=before)]
+    row = joined.report(usage=samples)
+    assert UsageHistograms.objects.all_orgs().get(cluster_id=joined.id).containers > 0
+    assert not Sample.objects.all_orgs().filter(at__lt=time.now - timedelta(days=2)).exists()
+    assert row.used_cpu_milli is None, "what was used three days ago is not used now"
+    assert joined.beat(usage_until="wanted")[1]["usage_until"] == before.isoformat()
+    assert "usage_until" not in joined.beat()[1]
+
+
 def test_a_clock_hours_ahead_is_set_right(join: Join, time: Time) -> None:
     joined = join()
     ahead = time.now + timedelta(hours=5)

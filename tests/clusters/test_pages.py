@@ -68,6 +68,36 @@ def test_the_registry_lists_searches_and_filters(
     assert 'id="clusters-grid"' in part
 
 
+def test_the_heads_up_tells_lost_from_awake_and_what_is_urgent(join: Join, time: Time, browser: Client) -> None:
+    one, _, _ = (join(name) for name in ("one", "two", "three"))
+    one.report()
+    time.go(60)
+    services.mark_lost()
+    text = " ".join(re.sub(r"<[^>]+>", " ", browser.get("/clusters/").content.decode()).split())
+    assert "0 awake, 0 asleep" in text
+    assert "1 cluster is lost" in text
+
+
+def test_the_dashboard_sums_up_what_could_be_saved_and_names_the_stressed(
+    join: Join, time: Time, browser: Client, prices: None
+) -> None:
+    steady, shaken = join("steady"), join("shaken")
+    steady.report()
+    for node in shaken.reporter.tables["nodes"].values():
+        node["ready"] = False
+    shaken.report()
+    services.plan(cluster_id=steady.id)
+    text = browser.get("/clusters/overview").content.decode()
+    main = " ".join(re.sub(r"<[^>]+>", " ", text[text.index("<main") : text.index("</main>")]).split())
+    for words in ("Perfect packing $", "Spot readiness", "% of pods", "nodes become", "shaken", "under stress"):
+        assert words in main, words
+    assert "steady" in main
+    weak = main[main.index("Stability") : main.index("Fleet composition")]
+    assert "steady" not in weak
+    assert re.search(r"gauge--(orange|red)", browser.get(f"/clusters/{shaken.id}/").content.decode())
+    assert "gauge--green" in browser.get(f"/clusters/{steady.id}/").content.decode()
+
+
 def test_an_empty_registry_says_what_to_do(browser: Client) -> None:
     assert "No cluster is connected yet" in browser.get("/clusters/").content.decode()
 

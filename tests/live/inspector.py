@@ -94,6 +94,20 @@ class _Answers:
 
         return list(CloudNode.objects.all_orgs().values())
 
+    def cluster(self, cluster_id: str) -> dict[str, Any]:
+        from clusters.models import Alert, Cluster, Sample
+        from core import clock
+
+        row = Cluster.objects.all_orgs().get(id=cluster_id)
+        alerts = Alert.objects.all_orgs().filter(cluster=row, ended_at=None, kind__in=["lost", "unreadable"])
+        newest = Sample.objects.all_orgs().filter(cluster=row).order_by("-at").values_list("at", flat=True).first()
+        names = ("state", "cause", "digest", "session", "sequence", "last_sample", "node_count", "pod_count")
+        return {
+            **{name: getattr(row, name) for name in names},
+            "alerts": list(alerts.values_list("title", flat=True)),
+            "newest_sample_age": None if newest is None else (clock.now() - newest).total_seconds(),
+        }
+
     def audit(self) -> dict[str, Any]:
         from audit import chain, services
         from audit.models import AuditHead, AuditSeal
