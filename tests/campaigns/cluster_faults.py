@@ -55,7 +55,7 @@ class Round:
 
     def mend(self) -> None:
         """End every fault; one agent runs at least."""
-        self.prod.road.closed = False
+        self.prod.road.mend()
         self.prod.kube.faults.clear()
         if self.down:
             self.prod.kube.up()
