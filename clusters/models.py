@@ -240,6 +240,7 @@ class Summary(OrgOwned):
     """Figures of a cluster that only its own page shows: groups, namespaces and workloads, as lists of plain rows.
 
     `groups` is what the last report says, `cloud_groups` what the cloud account says (see `services.grouping`).
+    The columns from `stability` to `packing_nodes_after` repeat what the dashboard adds up; savings are dollars a month.
     """
 
     cluster = models.OneToOneField(Cluster, on_delete=models.CASCADE, related_name="+")
@@ -252,7 +253,14 @@ class Summary(OrgOwned):
     workloads = models.JSONField(default=list)
     costs = models.JSONField(default=dict)
     insights = models.JSONField(default=dict)
+    stability = models.FloatField(null=True)
+    spot_pods = models.PositiveIntegerField(default=0)
+    spot_ready_pods = models.PositiveIntegerField(default=0)
+    spot_savings = money_field()
     packing = models.JSONField(null=True)
+    packing_savings = money_field()
+    packing_nodes = models.PositiveIntegerField(default=0)
+    packing_nodes_after = models.PositiveIntegerField(default=0)
     packed_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, FloatField, Q, Sum, Value
+from django.db.models.functions import Greatest
 
 from accounts import selectors as accounts
 from clusters.analysis.activity import Activity, ActivitySample, activity
@@ -94,46 +95,36 @@ class Potential:
     weakest: tuple[Stressed, ...]
 
 
-FOUND = (
-    "cluster_id",
-    "cluster__name",
-    "cluster__node_count",
-    "insights__stability__index",
-    "insights__spot__monthly_savings",
-    "insights__spot_groups",
-    "packing__monthly_savings",
-    "packing__nodes_now",
-    "packing__nodes_planned",
-)
-
-
 def potential_of(*, actor: Actor, account_id: UUID | None = None) -> Potential:
-    """Packing, spot and stability of the clusters that are not asleep, in one query."""
+    """Packing, spot and stability of the clusters that are not asleep, in two queries."""
     actor.require(VIEW, "see clusters")
     rows = Summary.objects.visible_to(actor).exclude(cluster__state=State.ASLEEP)
     if account_id is not None:
         rows = rows.filter(cluster__account_id=account_id)
-    found = list(rows.values(*FOUND))
-    packed = [row for row in found if row["packing__monthly_savings"] is not None]
-    spots = [Decimal(v) for row in found if (v := row["insights__spot__monthly_savings"]) is not None]
-    groups = [group for row in found for group in (row["insights__spot_groups"] or {}).values()]
-    pods = sum(group["pods"] for group in groups)
-    steady = [row for row in found if row["insights__stability__index"] is not None]
-    weight = sum(max(1, row["cluster__node_count"]) for row in steady)
-    whole = sum(row["insights__stability__index"] * max(1, row["cluster__node_count"]) for row in steady)
-    weak = sorted(
-        (Stressed(row["cluster_id"], row["cluster__name"], row["insights__stability__index"]) for row in steady),
-        key=lambda one: (one.index, one.name),
+    steady, nodes = rows.filter(stability__isnull=False), Greatest("cluster__node_count", Value(1))
+    found = rows.aggregate(
+        packing=Sum("packing_savings"),
+        nodes_now=Sum("packing_nodes"),
+        nodes_planned=Sum("packing_nodes_after"),
+        spot=Sum("spot_savings"),
+        pods=Sum("spot_pods"),
+        ready=Sum("spot_ready_pods"),
+        weight=Sum(nodes, filter=Q(stability__isnull=False)),
+        whole=Sum(F("stability") * nodes, filter=Q(stability__isnull=False), output_field=FloatField()),
     )
+    index = found["whole"] / found["weight"] if found["weight"] else None
+    weak = steady.filter(stability__lt=ORANGE_BELOW).order_by("stability", "cluster__name")
     return Potential(
-        packing=sum((Decimal(row["packing__monthly_savings"]) for row in packed), Decimal(0)) if packed else None,
-        nodes_now=sum(row["packing__nodes_now"] for row in packed),
-        nodes_planned=sum(row["packing__nodes_planned"] for row in packed),
-        spot=sum(spots, Decimal(0)) if spots else None,
-        spot_ready=100 * sum(group["ready"] for group in groups) / pods if pods else None,
-        stability=whole / weight if weight else None,
-        level=level_of(whole / weight) if weight else "unknown",
-        weakest=tuple(one for one in weak if one.index < ORANGE_BELOW)[:MOST_WEAK],
+        packing=found["packing"],
+        nodes_now=found["nodes_now"] or 0,
+        nodes_planned=found["nodes_planned"] or 0,
+        spot=found["spot"],
+        spot_ready=100 * (found["ready"] or 0) / found["pods"] if found["pods"] else None,
+        stability=index,
+        level="unknown" if index is None else level_of(index),
+        weakest=tuple(
+            Stressed(*row) for row in weak.values_list("cluster_id", "cluster__name", "stability")[:MOST_WEAK]
+        ),
     )
 
 

@@ -113,6 +113,7 @@ def _store_summary(
             "organization_id": cluster.organization_id,
             "at": now,
             "insights": told,
+            **insights.sums(told),
             "groups": figures.group_rows(found, prices, pools),
             "namespaces": figures.namespace_rows(found),
             "workloads": figures.workload_rows(found),

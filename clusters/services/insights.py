@@ -77,6 +77,17 @@ def insights(cluster: Cluster, tables: Tables, facts: ClusterFacts, grade: Effic
     }
 
 
+def sums(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What the dashboard adds up over clusters, as columns of the summary."""
+    groups, savings = told["spot_groups"].values(), told["spot"]["monthly_savings"]
+    return {
+        "stability": told["stability"]["index"],
+        "spot_pods": sum(group["pods"] for group in groups),
+        "spot_ready_pods": sum(group["ready"] for group in groups),
+        "spot_savings": None if savings is None else Decimal(savings),
+    }
+
+
 def _drift(cluster: Cluster, facts: ClusterFacts) -> dict[str, Any] | None:
     """The nodes judged by the cluster's template; None without one."""
     rules = extensions.template_rules(cluster)
@@ -215,7 +226,11 @@ def plan(*, cluster_id: UUID) -> bool:
     found = plan_packing(cluster_facts(tables, usage, quotes), effort=PACK_EFFORT)
     with transaction.atomic():
         Summary.objects.for_org(cluster.organization_id).filter(cluster=cluster).update(
-            packing=_packing(found), packed_at=clock.now()
+            packing=_packing(found),
+            packing_savings=found.savings_monthly,
+            packing_nodes=len(found.kept) + len(found.removed),
+            packing_nodes_after=len(found.nodes),
+            packed_at=clock.now(),
         )
         publish(cluster.organization_id, "clusters", [cluster.id])
     return True
