@@ -78,6 +78,10 @@ class GroupChange(BaseExecutor):
                 code="contested",
                 transient=True,
             )
+        if spot is not None and (after.on_demand == 0) != spot:
+            raise OperationFailed(
+                f"{name} buys otherwise than asked: something else changed it.", code="contested", transient=True
+            )
         return {"before": context.state["before"], "after": after.sizes.text(), "spot": spot}
 
     def finished(self, operation: Any) -> None:

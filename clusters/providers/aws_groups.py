@@ -116,11 +116,27 @@ class AwsNodeGroups:
         if subnets:
             change["VPCZoneIdentifier"] = ",".join(sorted(subnets))
         if on_demand is not None:
-            change["MixedInstancesPolicy"] = {
-                "InstancesDistribution": {"OnDemandPercentageAboveBaseCapacity": on_demand}
-            }
+            change["MixedInstancesPolicy"] = self._policy(group.name, on_demand)
         with self._asg("autoscaling:UpdateAutoScalingGroup") as client:
             client.update_auto_scaling_group(AutoScalingGroupName=group.name, **change)
+
+    def _policy(self, name: str, on_demand: int) -> dict[str, Any]:
+        """The group's mixed policy as it is, with another share of on-demand. Raises NotFound, InvalidRequest."""
+        with self._asg("autoscaling:DescribeAutoScalingGroups") as client:
+            found = need(client.describe_auto_scaling_groups(AutoScalingGroupNames=[name]), "AutoScalingGroups")
+        if not found:
+            raise NotFound(f"The Auto Scaling group {name} was deleted.")
+        held = found[0].get("MixedInstancesPolicy")
+        if not held:
+            raise InvalidRequest(f"The Auto Scaling group {name} has no mixed-instances policy.")
+        template = dict(held.get("LaunchTemplate") or {})
+        template["LaunchTemplateSpecification"] = _one_name(template.get("LaunchTemplateSpecification") or {})
+        overrides = [
+            {**one, **({key: _one_name(one[key])} if (key := "LaunchTemplateSpecification") in one else {})}
+            for one in template.get("Overrides") or ()
+        ]
+        shares = {**(held.get("InstancesDistribution") or {}), "OnDemandPercentageAboveBaseCapacity": on_demand}
+        return {"LaunchTemplate": {**template, "Overrides": overrides}, "InstancesDistribution": shares}
 
     def cause(self, group: Group) -> str:
         name = group.asg or (group.name if group.kind is GroupKind.ASG else "")
@@ -196,6 +212,12 @@ class AwsNodeGroups:
     def _arn(self, client: Any, group: Group) -> str:
         raw = need(client.describe_nodegroup(clusterName=self.cluster, nodegroupName=group.name), "nodegroup")
         return str(need(raw, "nodegroupArn"))
+
+
+def _one_name(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """A launch template is told with id and name, and may be asked for by one of them only."""
+    both = "LaunchTemplateId" in specification
+    return {key: value for key, value in specification.items() if not (both and key == "LaunchTemplateName")}
 
 
 def _tags(raw: Mapping[str, Any]) -> dict[str, str]:

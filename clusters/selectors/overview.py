@@ -112,7 +112,7 @@ def potential_of(*, actor: Actor, account_id: UUID | None = None) -> Potential:
         weight=Sum(nodes, filter=Q(stability__isnull=False)),
         whole=Sum(F("stability") * nodes, filter=Q(stability__isnull=False), output_field=FloatField()),
     )
-    index = found["whole"] / found["weight"] if found["weight"] else None
+    mean = found["whole"] / found["weight"] if found["weight"] else None
     weak = steady.filter(stability__lt=ORANGE_BELOW).order_by("stability", "cluster__name")
     return Potential(
         packing=found["packing"],
@@ -120,10 +120,11 @@ def potential_of(*, actor: Actor, account_id: UUID | None = None) -> Potential:
         nodes_planned=found["nodes_planned"] or 0,
         spot=found["spot"],
         spot_ready=100 * (found["ready"] or 0) / found["pods"] if found["pods"] else None,
-        stability=index,
-        level="unknown" if index is None else level_of(index),
+        stability=mean,
+        level="unknown" if mean is None else level_of(mean),
         weakest=tuple(
-            Stressed(*row) for row in weak.values_list("cluster_id", "cluster__name", "stability")[:MOST_WEAK]
+            Stressed(key, name, index or 0.0)
+            for key, name, index in weak.values_list("cluster_id", "cluster__name", "stability")[:MOST_WEAK]
         ),
     )
 
