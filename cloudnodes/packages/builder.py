@@ -1,7 +1,9 @@
-"""Building a package: look, save each image once as a stream, then lay everything out in its one order.
+"""Building a package: look, then save each image once as a stream, layer by layer straight to its place in the archive.
 
-Resumable: what is saved stays in `<output>.parts` until the package is whole. Reproducible: the same images, nodes and key
-give the same bytes, whichever engine they came from.
+A package has one order: per image its layers by digest, which is the order in which today's engines send them; then the
+small files. A layer that comes too early (older engines, containerd's store) waits as a file of its own. Resumable: what is
+saved stays in `<output>.parts` until the package is whole. Reproducible: the same images, nodes and key give the same
+bytes, whichever engine they came from.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import json
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,22 +22,25 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloudnodes.packages import format as shapes
-from cloudnodes.packages.archives import ArchiveWriter
+from cloudnodes.packages.archives import ArchiveWriter, Damaged
 from cloudnodes.packages.bundle import assemble
 from cloudnodes.packages.compose import compose_file, gpu_file
 from cloudnodes.packages.format import NodeSpec, PackageProblem, PackedFile, PackedImage
 from cloudnodes.packages.images import ImageFacts, ImageSource
-from cloudnodes.packages.installer.archive import INSTALLER, MANIFEST, MANIFEST_SUM, SIGNATURE
+from cloudnodes.packages.installer.archive import CHUNK, INSTALLER, MANIFEST, MANIFEST_SUM, SIGNATURE, Entry
+from cloudnodes.packages.installer.contents import read_ahead
 from cloudnodes.packages.installer.savetar import TarReader, uncompressed
 from cloudnodes.packages.readme import readme
 from cloudnodes.packages.signing import public_hex, signature_file
-from cloudnodes.packages.spool import Spool, Spooled
+from cloudnodes.packages.spool import Spool
 from cloudnodes.packages.upgrade import Base
 
 ENDPOINTS = "budgetguard_artists_config.json"
-# A build needs the images twice: once as parts, once in the package.
-ROOM_FACTOR = 2.05
+# For headers, and for layers that are a little larger as a tar than the engine counts them.
+ROOM_FACTOR = 1.05
 _MAX_CONFIG = 4 * 1024 * 1024
+# In the work folder: the growing archive, and which layers it holds whole.
+ARCHIVE, PLACED = "package", "placed"
 # done bytes, all bytes, what is being done
 Progress = Callable[[int, int, str], None]
 
@@ -102,20 +108,27 @@ class PackageBuilder:
             raise PackageProblem(
                 "mixed_platforms", "The images are for different kinds of machines; build one package for each."
             )
-        with Spool(self.parts) as spool:
-            self._measure(spool, facts)
-            images = [self._image(spool, f) for f in facts]
-            built = self._lay_out(spool, images, _warnings(facts))
+        with Spool(self.parts) as spool, ArchiveWriter(self.request.output, spool.folder / ARCHIVE) as archive:
+            layers = _Layers(spool, archive, self._order(facts), self._advance, self._expect)
+            self._measure(spool, layers, facts)
+            images = [self._image(spool, layers, f) for f in facts]
+            built = self._lay_out(spool, layers, images, _warnings(facts))
             spool.discard()
         return built
 
-    def _measure(self, spool: Spool, facts: Sequence[ImageFacts]) -> None:
-        """Reckon what there is to do, and refuse early when it cannot fit."""
-        missing = [f for f in facts if self._saved(spool, f) is None]
-        self._total = sum(f.size for f in missing) + sum(f.size for f in facts)
+    def _order(self, facts: Sequence[ImageFacts]) -> list[str]:
+        """The layers that the package holds, in its order."""
+        return list(dict.fromkeys(d for f in facts for d in sorted({*f.layers} - self._omitted(f.layers))))
+
+    def _measure(self, spool: Spool, layers: _Layers, facts: Sequence[ImageFacts]) -> None:
+        """Reckon what there is to do, and refuse early when it cannot fit. At worst all layers of an image wait at once,
+        and the largest of them is copied while it waits."""
+        missing = [f for f in facts if self._saved(spool, layers, f) is None]
+        self._total = sum(f.size for f in missing)
         self._done = 0
-        there = sum(p.stat().st_size for p in spool.folder.glob("blob-*"))
-        wanted = int(sum(f.size for f in facts) * ROOM_FACTOR) - there
+        there = sum(p.stat().st_size for p in (*spool.folder.glob("blob-*"), spool.folder / ARCHIVE))
+        sizes = [f.size for f in facts]
+        wanted = int((sum(sizes) + max(sizes)) * ROOM_FACTOR) - there
         free = shutil.disk_usage(spool.folder).free
         if free < wanted:
             raise PackageProblem(
@@ -124,64 +137,63 @@ class PackageBuilder:
                 "Make room, or choose another place for the output.",
             )
 
-    def _saved(self, spool: Spool, facts: ImageFacts) -> PackedImage | None:
+    def _saved(self, spool: Spool, layers: _Layers, facts: ImageFacts) -> PackedImage | None:
         """An image that an earlier run has saved whole."""
         noted = spool.read(_note_name(facts))
-        if noted is None or noted["layers"] != list(facts.layers):
+        if noted is None or noted["layers"] != list(facts.layers) or spool.get(noted["config"]) is None:
             return None
         omitted = self._omitted(facts.layers)
-        wanted = {noted["config"], *facts.layers} - omitted
-        if any(spool.get(digest) is None for digest in wanted):
+        if not all(layers.has(digest) for digest in {*facts.layers} - omitted):
             return None
         return PackedImage(facts.reference, noted["config"], facts.layers, facts.created, facts.architecture, omitted)
 
     def _omitted(self, layers: Sequence[str]) -> frozenset[str]:
         return self.request.base.layers & frozenset(layers) if self.request.base else frozenset()
 
-    def _image(self, spool: Spool, facts: ImageFacts) -> PackedImage:
-        saved = self._saved(spool, facts)
+    def _image(self, spool: Spool, layers: _Layers, facts: ImageFacts) -> PackedImage:
+        saved = self._saved(spool, layers, facts)
         if saved is None:
-            saved = self._save(spool, facts)
+            saved = self._save(spool, layers, facts)
             self._between()
         return saved
 
-    def _save(self, spool: Spool, facts: ImageFacts) -> PackedImage:
-        """Read the stream of `docker save` once: layers into the spool, the configuration picked by its listing."""
+    def _save(self, spool: Spool, layers: _Layers, facts: ImageFacts) -> PackedImage:
+        """Read the stream of `docker save` once: layers to their places, the configuration picked by its listing."""
         words = f"Saving {facts.reference}"
         small: dict[str, bytes] = {}
         omitted = self._omitted(facts.layers)
-        stream = _Counted(self._source.save(facts.reference), lambda size: self._advance(size, words))
-        try:
-            for info, pieces in TarReader(stream.read).members():
-                if not info.isreg():
-                    continue
-                if info.name.endswith("/layer.tar") or (info.name.startswith("blobs/") and info.size > _MAX_CONFIG):
-                    self._keep_layer(spool, pieces, omitted)
-                elif info.size <= _MAX_CONFIG:
-                    small[info.name] = b"".join(pieces)
-            listing = json.loads(small["manifest.json"])
-            config = small[listing[0]["Config"]]
-            for name in listing[0]["Layers"]:
-                if name in small:
-                    self._keep_layer(spool, iter([small[name]]), omitted)
-        except (EOFError, ValueError, KeyError, IndexError, TypeError, tarfile.TarError) as broken:
-            raise PackageProblem(
-                "bad_save", f"The engine's archive of {facts.reference} cannot be read: {broken!r}", "Try again."
-            ) from None
-        return self._note(spool, facts, config, omitted)
+        with closing(read_ahead(_blocks(self._source.save(facts.reference)))) as blocks:
+            stream = _Counted(blocks, lambda size: self._advance(size, words))
+            try:
+                for info, pieces in TarReader(stream.read).members():
+                    if not info.isreg():
+                        continue
+                    if info.name.endswith("/layer.tar") or (info.name.startswith("blobs/") and info.size > _MAX_CONFIG):
+                        layers.take(info.name.rpartition("/")[2], info.size, pieces, facts.layers)
+                    elif info.size <= _MAX_CONFIG:
+                        small[info.name] = b"".join(pieces)
+                        if info.name.rpartition("/")[2] in facts.layers:
+                            layers.take(info.name.rpartition("/")[2], info.size, iter([small[info.name]]), facts.layers)
+                listing = json.loads(small["manifest.json"])
+                config = small[listing[0]["Config"]]
+                for name in listing[0]["Layers"]:
+                    if name in small and name.rpartition("/")[2] not in facts.layers:
+                        layers.take("", 0, iter([small[name]]), facts.layers)
+            except (EOFError, ValueError, KeyError, IndexError, TypeError, tarfile.TarError) as broken:
+                raise PackageProblem(
+                    "bad_save", f"The engine's archive of {facts.reference} cannot be read: {broken!r}", "Try again."
+                ) from None
+        return self._note(spool, layers, facts, config, omitted)
 
-    def _keep_layer(self, spool: Spool, pieces: Iterator[bytes], omitted: frozenset[str]) -> None:
-        found = spool.add(uncompressed(pieces))
-        if found.sha256 in omitted:
-            spool.forget(found.sha256)
-
-    def _note(self, spool: Spool, facts: ImageFacts, config: bytes, omitted: frozenset[str]) -> PackedImage:
+    def _note(
+        self, spool: Spool, layers: _Layers, facts: ImageFacts, config: bytes, omitted: frozenset[str]
+    ) -> PackedImage:
         said = tuple(str(d).partition(":")[2] for d in json.loads(config)["rootfs"]["diff_ids"])
         if said != facts.layers:
             raise PackageProblem(
                 "image_changed", f"{facts.reference} was given to another image during the build.", "Build again."
             )
-        lacking = [d for d in said if d not in omitted and spool.get(d) is None]
+        lacking = [d for d in said if d not in omitted and not layers.has(d)]
         if lacking:
             raise PackageProblem(
                 "bad_save", f"The engine's archive of {facts.reference} lacks layer {lacking[0]}.", "Try again."
@@ -192,26 +204,25 @@ class PackageBuilder:
 
     # the archive
 
-    def _lay_out(self, spool: Spool, images: Sequence[PackedImage], warnings: list[str]) -> Built:
-        texts = self._texts(images)
-        blobs = _blobs(spool, images)
-        files = [PackedFile(p, len(d), hashlib.sha256(d).hexdigest(), zlib.crc32(d)) for p, d in texts.items()]
-        files += [PackedFile(p, b.size, b.sha256, b.crc32) for p, b in blobs.items()]
+    def _lay_out(self, spool: Spool, layers: _Layers, images: Sequence[PackedImage], warnings: list[str]) -> Built:
+        """Everything small behind the layers, the manifest last: it is known only now."""
+        layers.settle()
+        texts = {**_configurations(spool, images), **self._texts(images)}
+        files = [PackedFile(e.path, e.size, layers.digest_of(e.path), e.crc32) for e in layers.archive.entries]
+        files += [PackedFile(p, len(d), hashlib.sha256(d).hexdigest(), zlib.crc32(d)) for p, d in texts.items()]
         base = self.request.base
         manifest = shapes.build_manifest(
             title=self._title(), nodes=self.nodes, images=images, files=files, base=base.sha256 if base else None
         )
         digest = hashlib.sha256(manifest).hexdigest()
-        with ArchiveWriter(self.request.output) as archive:
-            archive.add_bytes(MANIFEST, manifest)
-            archive.add_bytes(MANIFEST_SUM, f"{digest}  {MANIFEST}\n".encode())
-            if self.request.key is not None:
-                archive.add_bytes(SIGNATURE, signature_file(self.request.key, manifest))
-            for path, text in texts.items():
-                archive.add_bytes(path, text)
-            for path, blob in blobs.items():
-                self._copy(spool, archive, path, blob)
-            whole = archive.finish()
+        archive = layers.archive
+        for path, text in texts.items():
+            archive.add_bytes(path, text)
+        archive.add_bytes(MANIFEST, manifest)
+        archive.add_bytes(MANIFEST_SUM, f"{digest}  {MANIFEST}\n".encode())
+        if self.request.key is not None:
+            archive.add_bytes(SIGNATURE, signature_file(self.request.key, manifest))
+        whole = layers.finish()
         return Built(
             self.request.output,
             archive.size,
@@ -225,15 +236,8 @@ class PackageBuilder:
             warnings,
         )
 
-    def _copy(self, spool: Spool, archive: ArchiveWriter, path: str, blob: Spooled) -> None:
-        try:
-            archive.add_file(path, blob, lambda size: self._advance(size, "Writing the package"))
-        except PackageProblem:
-            spool.forget(blob.sha256)
-            raise
-
     def _texts(self, images: Sequence[PackedImage]) -> dict[str, bytes]:
-        """The small files, in their order."""
+        """The small files that are written here, in their order."""
         found = {INSTALLER: assemble(), "README.txt": readme(self._title(), self.nodes, bool(self.request.base))}
         found[ENDPOINTS] = shapes.artists_config(
             generated_at=shapes.created_of(images),
@@ -250,10 +254,109 @@ class PackageBuilder:
     def _title(self) -> str:
         return (self.request.title or ", ".join(n.name for n in self.nodes))[:200]
 
+    def _expect(self, size: int) -> None:
+        self._total += size
+
     def _advance(self, size: int, words: str) -> None:
         self._done += size
         self._total = max(self._total, self._done)
         self._progress(self._done, self._total, words)
+
+
+class _Layers:
+    """Layers of one build: those in their places in the archive, and those that came early and wait in the spool."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        archive: ArchiveWriter,
+        order: Sequence[str],
+        advance: Callable[[int, str], None],
+        expect: Callable[[int], None],
+    ) -> None:
+        self.archive = archive
+        self._spool = spool
+        self._order = list(order)
+        self._advance = advance
+        self._expect = expect
+        noted = [Entry(*fields) for fields in spool.read(PLACED) or []]
+        known = [shapes.layer_path(d) for d in self._order]
+        archive.go_on([e for e, path in zip(noted, known, strict=False) if e.path == path])
+        self._placed = set(self._order[: len(archive.entries)])
+
+    def has(self, digest: str) -> bool:
+        return digest in self._placed or self._spool.get(digest) is not None
+
+    @staticmethod
+    def digest_of(path: str) -> str:
+        return path.rpartition("/")[2].removesuffix(".tar")
+
+    def take(self, name: str, size: int, pieces: Iterator[bytes], known: Collection[str]) -> None:
+        """A layer from the engine. `name` is its digest where the engine packs nothing, else anything; `known` are the
+        layers of the image. Raises PackageProblem when its content is not what it is called."""
+        if name in known and (name not in self._order or self.has(name)):
+            return  # left to the base package, or there already
+        if name in known and name == self._next():
+            self.archive.place(shapes.layer_path(name), size, pieces, name)
+            self._note(name)
+        else:
+            found = self._spool.add(uncompressed(pieces))
+            if found.sha256 in self._placed or found.sha256 not in self._order:
+                self._spool.forget(found.sha256)
+            else:
+                self._expect(found.size)
+        self.settle()
+
+    def settle(self) -> None:
+        """Copy what has waited for its turn."""
+        while (digest := self._next()) is not None and (found := self._spool.get(digest)) is not None:
+            try:
+                self.archive.add_file(shapes.layer_path(digest), found, self._copied)
+            except PackageProblem:
+                self._spool.forget(digest)
+                raise
+            self._note(digest)
+            self._spool.forget(digest)
+
+    def finish(self) -> str:
+        """Finish the archive; its SHA-256. PackageProblem when a layer on the disk is no longer what it was: it and what
+        follows it are saved again by the next build."""
+        try:
+            return self.archive.finish()
+        except Damaged as problem:
+            paths = [e.path for e in self.archive.entries]
+            self._write(self.archive.entries[: paths.index(problem.path)] if problem.path in paths else [])
+            raise
+
+    def _next(self) -> str | None:
+        return self._order[len(self._placed)] if len(self._placed) < len(self._order) else None
+
+    def _note(self, digest: str) -> None:
+        self._placed.add(digest)
+        self._write(self.archive.entries)
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        self._spool.write(PLACED, [list(e) for e in entries])
+
+    def _copied(self, size: int) -> None:
+        self._advance(size, "Writing the package")
+
+
+def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pieces of about CHUNK bytes from the small ones that an engine sends."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if not waiting and len(piece) >= CHUNK:
+            yield piece
+            continue
+        waiting.append(piece)
+        size += len(piece)
+        if size >= CHUNK:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 class _Counted:
@@ -264,30 +367,28 @@ class _Counted:
         self._arrived = arrived
         self._left = memoryview(b"")
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> memoryview:
+        """At most so many bytes, without copying them; none at the end."""
         if not self._left:
             piece = next(self._pieces, b"")
             self._arrived(len(piece))
             self._left = memoryview(piece)
         taken, self._left = self._left[:size], self._left[size:]
-        return bytes(taken)
+        return taken
 
 
-def _blobs(spool: Spool, images: Sequence[PackedImage]) -> dict[str, Spooled]:
-    """Configurations, then layers from the bottom up, each once."""
-    wanted: dict[str, str] = {}
+def _configurations(spool: Spool, images: Sequence[PackedImage]) -> dict[str, bytes]:
+    """Configurations of images, each once."""
+    found: dict[str, bytes] = {}
     for image in images:
-        wanted[shapes.config_path(image.config)] = image.config
-    for image in images:
-        wanted.update({shapes.layer_path(d): d for d in image.layers if d not in image.omitted})
-    found: dict[str, Spooled] = {}
-    for path, digest in wanted.items():
-        blob = spool.get(digest)
-        if blob is None:
+        blob = spool.get(image.config)
+        data = blob.path.read_bytes() if blob else b""
+        if hashlib.sha256(data).hexdigest() != image.config:
+            spool.forget(image.config)
             raise PackageProblem(
-                "spool_damaged", f"{digest} vanished from the work folder during the build.", "Build again."
+                "spool_damaged", f"{image.config} was damaged after it had been saved.", "Build again."
             )
-        found[path] = blob
+        found[shapes.config_path(image.config)] = data
     return found
 
 

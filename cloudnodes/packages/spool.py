@@ -68,7 +68,7 @@ class Spool:
                     digest.update(piece)
                     crc = zlib.crc32(piece, crc)
                     size += len(piece)
-                    _write(file, piece)
+                    write_all(file, piece)
             sha256 = digest.finish()
         finally:
             digest.close()
@@ -114,7 +114,7 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _write(file: IO[bytes], piece: bytes) -> None:
+def write_all(file: IO[bytes], piece: bytes) -> None:
     """All of it: an unbuffered write may take less than it was given."""
     view = memoryview(piece)
     while view:

@@ -1,4 +1,5 @@
-"""Images without an engine: archives as `docker save` writes them, in the classic and in the OCI layout."""
+"""Images without an engine: archives as `docker save` writes them: by old engines (classic), by today's (blobs, layers as
+they are), and from containerd's store (oci, layers packed)."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def digest(data: bytes) -> str:
 
 @dataclass
 class SavedImages:
-    """An ImageSource from memory. `layout` is classic or oci; `saves` counts; `fail_after` cuts a stream off."""
+    """An ImageSource from memory. `layout` is classic, blobs or oci; `saves` counts; `fail_after` cuts a stream off."""
 
     images: dict[str, list[bytes]]
     layout: str = "classic"
@@ -75,12 +76,12 @@ class SavedImages:
             packed = gzip.compress(data) if self.layout == "oci" else data
             name = (
                 f"blobs/sha256/{digest(packed)}"
-                if self.layout == "oci"
+                if self.layout != "classic"
                 else f"{digest(f'{reference}{number}'.encode())}/layer.tar"
             )
             members[name] = packed
             names.append(name)
-        config_name = f"blobs/sha256/{digest(config)}" if self.layout == "oci" else f"{digest(config)}.json"
+        config_name = f"blobs/sha256/{digest(config)}" if self.layout != "classic" else f"{digest(config)}.json"
         members[config_name] = config
         listing = [{"Config": config_name, "RepoTags": [reference], "Layers": names}]
         members["manifest.json"] = json.dumps(listing).encode()

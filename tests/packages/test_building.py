@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from cloudnodes.packages.archives import ArchiveWriter
 from cloudnodes.packages.builder import Built, PackageBuilder, Request
 from cloudnodes.packages.format import NodeSpec, PackageProblem, check_nodes, with_tag
 from cloudnodes.packages.signing import load_or_create_key, public_hex
+from cloudnodes.packages.spool import Spooled
 from cloudnodes.packages.upgrade import read_base
 from cloudnodes.packages.verify import verify_package
 from tests.packages.saved import SavedImages, digest, layer
@@ -52,12 +54,13 @@ def test_what_is_inside(tmp_path: Path) -> None:
         names = archive.namelist()
         config = json.loads(archive.read("budgetguard_artists_config.json"))
         manifest = json.loads(archive.read("manifest.json"))
-    assert names[:5] == [
-        "manifest.json",
-        "manifest.sha256",
+    layers, rest = names[:3], [n for n in names[3:] if not n.startswith(("images/", "nodes/"))]
+    assert rest == [
         "install.py",
         "README.txt",
         "budgetguard_artists_config.json",
+        "manifest.json",
+        "manifest.sha256",
     ]
     assert [n for n in names if n.startswith("nodes/")] == [
         "nodes/flux-canny/compose.yml",
@@ -65,10 +68,12 @@ def test_what_is_inside(tmp_path: Path) -> None:
         "nodes/flux-dev/compose.yml",
         "nodes/flux-dev/compose.gpu.yml",
     ]
-    # the shared layer and the one that occurs twice are there once
-    assert sorted(n for n in names if n.startswith("layers/")) == sorted(
-        f"layers/{digest(layer(i))}.tar" for i in (1, 2, 3)
-    )
+    # image by image, by digest; the shared layer and the one that occurs twice are there once
+    assert layers == [
+        *sorted(f"layers/{digest(layer(i))}.tar" for i in (1, 3)),
+        f"layers/{digest(layer(2))}.tar",
+    ]
+    assert not any(n.startswith("layers/") for n in names[3:])
     assert config == {
         "version": "1.0",
         "generated_at": "2026-01-02T03:04:05Z",
@@ -109,7 +114,9 @@ def test_compose_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"clock": 1_700_000_000}, {"layout": "oci"}], ids=["later", "another kind of engine"]
+    "other",
+    [{"clock": 1_700_000_000}, {"layout": "blobs"}, {"layout": "oci"}],
+    ids=["later", "today's engine", "an engine with containerd's store"],
 )
 def test_a_rebuild_has_the_same_bytes(tmp_path: Path, other: dict[str, Any]) -> None:
     key = load_or_create_key(tmp_path / "key.pem")
@@ -162,7 +169,7 @@ def test_stopping_by_progress_keeps_the_parts(tmp_path: Path) -> None:
 
     def progress(done: int, total: int, words: str) -> None:
         seen.append((done, total))
-        if words == "Writing the package":
+        if words == "Saving studio/flux-dev:1.0":
             raise Stopped
 
     request = Request((DEV, CANNY), tmp_path / "p.zip")
@@ -174,21 +181,74 @@ def test_stopping_by_progress_keeps_the_parts(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.zip.parts"]
     source.saves = []
     PackageBuilder(request, source).build()
-    assert source.saves == []
+    assert source.saves == ["studio/flux-dev:1.0"]
 
 
-def test_a_damaged_part_is_noticed_and_saved_again(tmp_path: Path) -> None:
-    builder = PackageBuilder(Request((DEV,), tmp_path / "p.zip"), images(), lambda d, t, w: None)
-    damaged = builder.parts / f"blob-{digest(layer(2))}"
+def test_a_damaged_part_is_noticed_and_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, spoilt = ArchiveWriter.add_file, []
 
-    def spoil(done: int, total: int, words: str) -> None:
-        if words == "Writing the package" and damaged.exists() and damaged.read_bytes()[:1] != b"!":
-            damaged.write_bytes(b"!" + damaged.read_bytes()[1:])
+    def spoil(self: ArchiveWriter, path: str, found: Spooled, progress: Any) -> None:
+        if not spoilt:
+            spoilt.append(path)
+            found.path.write_bytes(b"!" + found.path.read_bytes()[1:])
+        copy(self, path, found, progress)
 
+    monkeypatch.setattr(ArchiveWriter, "add_file", spoil)
+    builder = PackageBuilder(Request((DEV,), tmp_path / "p.zip"), images())
     with pytest.raises(PackageProblem) as refused:
-        PackageBuilder(Request((DEV,), tmp_path / "p.zip"), images(), spoil).build()
+        builder.build()
     assert refused.value.code == "spool_damaged"
-    verify_package(builder.build().path)
+    assert builder.build().path.read_bytes() == build(tmp_path / "q.zip", nodes=(DEV,)).path.read_bytes()
+
+
+def test_layers_of_todays_engines_are_written_once(tmp_path: Path) -> None:
+    words: set[str] = set()
+    source = images(layout="blobs")
+    builder = PackageBuilder(Request((DEV, CANNY), tmp_path / "p.zip"), source, lambda d, t, w: words.add(w))
+    assert builder.build().path.read_bytes() == build(tmp_path / "q.zip").path.read_bytes()
+    assert words == {"Saving studio/flux-canny:1.0", "Saving studio/flux-dev:1.0"}  # and none is copied
+
+
+def test_a_layer_that_is_not_what_its_name_says_is_refused(tmp_path: Path) -> None:
+    source = images(layout="blobs")
+    good = source.archive
+
+    def spoilt(reference: str) -> bytes:
+        return good(reference).replace(layer(2)[600:640], b"?" * 40)
+
+    source.archive = spoilt  # type: ignore[method-assign]
+    with pytest.raises(PackageProblem) as refused:
+        build(tmp_path / "p.zip", source)
+    assert refused.value.code == "bad_save"
+    source.archive = good  # type: ignore[method-assign]
+    assert build(tmp_path / "p.zip", source).path.read_bytes() == build(tmp_path / "q.zip").path.read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut"])
+def test_a_damaged_archive_is_noticed_when_the_build_goes_on(tmp_path: Path, harm: str) -> None:
+    """What a killed build left may have suffered from a power cut: it is read again before it gets its name."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int, words: str) -> None:
+        if words == "Saving studio/flux-dev:1.0":
+            raise Stopped
+
+    source = images(layout="blobs")
+    request = Request((DEV, CANNY), tmp_path / "p.zip")
+    with pytest.raises(Stopped):
+        PackageBuilder(request, source, stop).build()
+    half = tmp_path / "p.zip.parts" / "package"
+    data = half.read_bytes()
+    half.write_bytes(data[:40_000] + b"!" + data[40_001:] if harm == "flip" else data[:-1])
+    if harm == "flip":
+        with pytest.raises(PackageProblem) as refused:
+            PackageBuilder(request, source).build()
+        assert refused.value.code == "spool_damaged"
+        assert not request.output.exists()
+    built = PackageBuilder(request, source).build()
+    assert built.path.read_bytes() == build(tmp_path / "q.zip").path.read_bytes()
 
 
 def test_only_one_build_at_a_time(tmp_path: Path) -> None:

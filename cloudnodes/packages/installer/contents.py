@@ -8,7 +8,7 @@ import os
 import queue
 import re
 import threading
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Generator, Iterator, List, NamedTuple, Optional, Union
 
 from cloudnodes.packages.installer.archive import (
     MANIFEST,
@@ -260,7 +260,7 @@ class _Ahead:
         return True
 
 
-def read_ahead(pieces: Iterator[bytes], depth: int = 4) -> Iterator[bytes]:
+def read_ahead(pieces: Iterator[bytes], depth: int = 4) -> Generator[bytes, None, None]:
     """The same pieces, read by another thread while the caller works on the ones before."""
     ahead = _Ahead(pieces, depth)
     try:

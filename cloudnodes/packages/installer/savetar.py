@@ -24,9 +24,9 @@ Elsewhere = Callable[[str], BinaryIO]
 
 
 class TarReader:
-    """Walks a tar stream. `read` gives at most as many bytes as asked, and none at the end."""
+    """Walks a tar stream. `read` gives at most as many bytes as asked (or a view of them), and none at the end."""
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(self, read: Callable[[int], Any]) -> None:
         self._read = read
 
     def members(self) -> Iterator[Tuple[tarfile.TarInfo, Iterator[bytes]]]:
