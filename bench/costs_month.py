@@ -95,6 +95,7 @@ def main() -> None:
     from django.db import connection
 
     from core import clock
+    from core.startup import settle_memory
     from costs import rollups, totals
     from costs.models import Interval, LedgerSlot
     from tests.personas import make_organization, make_person
@@ -121,6 +122,7 @@ def main() -> None:
     from django.core.cache import cache
 
     cache.set(totals.today_key(organization.id), 1, 3600)
+    settle_memory()  # as the server does when it has started
     rolled = measure(alice, options.times)
     with clock.at(now):
         through = totals.between(alice.actor, first, now).spent
