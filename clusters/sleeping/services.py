@@ -22,6 +22,7 @@ from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import Conflict, InvalidInput, InvalidState, NotFound
 from core.live import publish
+from costs import budgets
 from costs import services as costs
 from operations import services as operations
 from operations.enums import Status
@@ -52,7 +53,7 @@ def request_wake(
     *, actor: Actor, cluster_id: UUID, reason: str = "", cause: str = "hand", idempotency_key: str | None = None
 ) -> Operation:
     """Order a wake: everything that the open snapshot remembers is restored. A sleep under way is asked to stop first
-    (Conflict until it has). Raises InvalidState when there is nothing to restore."""
+    (Conflict until it has). Raises InvalidState when there is nothing to restore, QuotaExceeded when a budget is used up."""
     return _order(actor, cluster_id, WAKE, reason, cause, idempotency_key)
 
 
@@ -65,6 +66,8 @@ def _order(actor: Actor, cluster_id: UUID, kind: str, reason: str, cause: str, k
             return _under_way(row, active, kind)
         snapshot = open_snapshot(row)
         _refuse(row, kind, snapshot, actor)
+        if kind == WAKE:
+            budgets.require_room(organization_id=row.organization_id, team=row.team, person=actor.label)
         operation = operations.request_operation(
             actor=actor,
             kind=kind,

@@ -79,9 +79,10 @@ def _guard(row: Standby, active: Mapping[UUID, Operation], probe: loss.Probe | N
     if machine.rental_id is not None:
         _hold(row)
         if spare is not None and spare.rental_id is None and not spare_busy and _rested(spare):
-            standby.request_spare(actor=_system(row), standby=row)
-            return True
-        _spare_word(row, spare_busy)
+            if standby.request_spare(actor=_system(row), standby=row) is not None:
+                return True
+        else:
+            _spare_word(row, spare_busy)
     return _judge(row, active.get(machine.id), probe)
 
 

@@ -16,6 +16,7 @@ from audit import services as audit
 from core import clock, encryption
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput, InvalidState, NotFound
+from costs import budgets
 from gpu_fleet.enums import (
     DESTROY,
     DONE_LANES,
@@ -76,6 +77,8 @@ VERBS = {
     RECOVER: "gpu.recover_requested",
     RELEASE: "gpu.standby_release_requested",
 }
+# What a used-up budget may refuse. Whatever brings back a machine that was lost is not among it.
+STARTS = frozenset({WAKE, RESUME})
 LONGEST_KEEP = timedelta(days=7)
 ROW = ("desired_state", "observed_state", "state_since", "error_code", "error", "next_step")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,58}[a-z0-9]?")
@@ -91,7 +94,8 @@ def create_machine(
     idle_minutes: float | None = None,
     idempotency_key: str | None = None,
 ) -> tuple[Machine, Operation]:
-    """Write down a machine and begin its race. Raises Forbidden without `gpu.manage`, InvalidInput, NotFound."""
+    """Write down a machine and begin its race. Raises Forbidden without `gpu.manage`, InvalidInput, NotFound,
+    QuotaExceeded when a budget is used up."""
     actor.require(MANAGE, "rent machines")
     made = _made_before(actor, idempotency_key)
     if made is not None:
@@ -123,6 +127,7 @@ def create_machine(
         state_since=now,
     )
     machine.sealed = encryption.seal({"password": secrets.token_urlsafe(32)}, bound_to=machine.seal_name)
+    budgets.require_room(organization_id=machine.organization_id, person=actor.label)
     try:
         with transaction.atomic():
             machine.save(force_insert=True)
@@ -170,7 +175,7 @@ def request_wake(
 ) -> Operation:
     """Ask for a machine to be woken; a wake under way is returned. One that is only stopped goes on where it is.
 
-    Raises InvalidState when it is awake.
+    Raises InvalidState when it is awake, QuotaExceeded when a budget is used up.
     """
     actor.require(OPERATE, "wake GPU machines")
     machine = find_machine(actor=actor, machine_id=machine_id)
@@ -298,6 +303,8 @@ def _asked(
                 operation=str(active.id),
             )
         _refuse(row, kind)
+        if kind in STARTS:
+            budgets.require_room(organization_id=row.organization_id, person=actor.label)
         return _order(actor, row, kind, reason, key, cause, more)
 
 

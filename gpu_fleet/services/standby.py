@@ -13,7 +13,7 @@ from accounts.models import CloudAccount
 from audit import services as audit
 from core import clock, encryption
 from core.actor import Actor
-from core.errors import Conflict, InvalidInput, InvalidState, NotFound
+from core.errors import Conflict, InvalidInput, InvalidState, NotFound, QuotaExceeded
 from gpu_fleet.enums import FAILBACK, FAILOVER, MANAGE, OPERATE, RECOVER, RELEASE, WAKE, Side, StandbyState
 from gpu_fleet.models import Machine, Standby
 from gpu_fleet.providers.registry import STANDBY_PROVIDERS
@@ -238,17 +238,20 @@ def _with_standby(actor: Actor, machine_id: UUID | str) -> tuple[Machine, Standb
 
 
 def request_spare(*, actor: Actor, standby: Standby) -> Operation | None:
-    """Rent the standby's machine."""
+    """Rent the standby's machine. None, with the reason on the standby, while a used-up budget refuses starts."""
     if standby.spare is None:
         return None
-    with transaction.atomic():
-        Standby.objects.for_org(standby.organization_id).filter(id=standby.id).update(
-            state=StandbyState.PREPARING, error=""
-        )
-        return machines.ask(
-            actor=actor, machine=standby.spare, kind=WAKE, reason=f"Stands by for {standby.machine.name}",
-            key=None, cause="standby", more={},
-        )  # fmt: skip
+    mine = Standby.objects.for_org(standby.organization_id).filter(id=standby.id)
+    try:
+        with transaction.atomic():
+            mine.update(state=StandbyState.PREPARING, error="")
+            return machines.ask(
+                actor=actor, machine=standby.spare, kind=WAKE, reason=f"Stands by for {standby.machine.name}",
+                key=None, cause="standby", more={},
+            )  # fmt: skip
+    except QuotaExceeded as refused:
+        mine.update(state=StandbyState.TROUBLE, error=refused.message[:500])
+        return None
 
 
 def request_release(*, actor: Actor, standby: Standby, reason: str) -> Operation | None:
