@@ -14,6 +14,9 @@ GAP = timedelta(seconds=3.5 * SAMPLE_SECONDS)
 FRESH = timedelta(seconds=3 * SAMPLE_SECONDS)
 BUSY_GPU_PERCENT = 5.0
 BUSY_CPU_PERCENT = 2.0
+# A whole machine has its system's own work beside the node's: less than a quarter of one processor, and little traffic.
+BUSY_HOST_PERCENT = 25.0
+BUSY_HOST_NETWORK = 50_000.0
 BUSY, IDLE, UNKNOWN = "busy", "idle", "unknown"
 
 
@@ -71,6 +74,10 @@ def _work(look: Look, before: Reading | None, before_at: datetime | None) -> tup
     used = _cpu(now, before, (look.at - before_at).total_seconds() if before_at else 0.0)
     if used is not None and used >= BUSY_CPU_PERCENT:
         return BUSY, f"processor at {used:.0f}%"
+    if now.host_percent is not None and now.host_percent >= BUSY_HOST_PERCENT:
+        return BUSY, f"its machine used {now.host_percent:.0f}% of a processor"
+    if now.host_network is not None and now.host_network >= BUSY_HOST_NETWORK:
+        return BUSY, f"its machine moved {now.host_network / 1000:.0f} kB/s over the network"
     return _proof(now, before, used)
 
 
@@ -85,6 +92,10 @@ def _proof(now: Reading, before: Reading | None, used: float | None) -> tuple[st
         proofs.append(f"processor at {used:.1f}%")
     if now.gpu_percent is not None:
         proofs.append(f"GPU at {now.gpu_percent:.0f}%")
+    if now.host_percent is not None and now.host_network is not None:
+        proofs.append(
+            f"its machine at {now.host_percent:.0f}% of a processor and {now.host_network / 1000:.0f} kB/s of network"
+        )
     return (IDLE, ", ".join(proofs)) if proofs else (UNKNOWN, "its metrics say nothing about finished work")
 
 

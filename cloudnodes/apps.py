@@ -24,4 +24,5 @@ class CloudNodesConfig(AppConfig):
         periodic.register("cloudnodes.poll", 2)
         periodic.register("cloudnodes.reprice", 3600)
         periodic.register("cloudnodes.watch", 15)
+        periodic.register("cloudnodes.attribute", 60)
         menu.register(menu.Entry(20, "Cloud Nodes", "cloudnodes:grid", "cloud-computing", prefix="/cloud-nodes"))

@@ -13,6 +13,7 @@ verbs.register(
     node__wake_failed="{target} could not be woken",
     node__sleep_failed="{target} could not be put to sleep",
     node__changed_outside="{target} was changed outside Curfew",
+    node__attributed="Learned who changed {target} outside Curfew",
     node__lost="{target} cannot be seen any more",
     node__error_dismissed="Dismissed the error of {target}",
     node__rule_changed="Changed when {target} is switched automatically",

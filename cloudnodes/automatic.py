@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Q
 from django.urls import reverse
@@ -27,6 +28,7 @@ from cloudnodes.automatic_models import NodeActivity, NodeRule
 from cloudnodes.enums import Power, Scales
 from cloudnodes.models import CloudNode, NodeType
 from cloudnodes.providers import metrics
+from cloudnodes.providers.load import TellsLoad
 from cloudnodes.providers.metrics import Reading
 from cloudnodes.services.observe import label_of, own_tag
 from cloudnodes.services.orders import find_node
@@ -34,7 +36,7 @@ from core import clock, hooks
 from core.actor import Actor
 from core.errors import CurfewError, InvalidInput, NotFound
 from core.live import publish
-from core.providers import ProviderError
+from core.providers import PermissionDenied, ProviderError
 from core.sleepable import SleepState
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,12 @@ MOST_MINUTES = 7 * 24 * 60
 DEFAULT = "default"
 # A budget may take a node for idle only after it has been so for a while.
 SETTLED = timedelta(minutes=5)
+# Clouds that tell how busy a whole machine is. It costs them money, so it is asked only where a rule needs it, and not at
+# every look: the figures change every five minutes.
+TELL_LOAD = ("aws", "azure")
+LOAD_SECONDS = 150.0
+# After an account refused, it is left in peace for so long.
+REFUSED_SECONDS = 900.0
 NIM_HEALTH = "/v1/health/"
 NIM_METRICS = "/v1/metrics"
 
@@ -227,7 +235,13 @@ def watched() -> list[CloudNode]:
     rows = CloudNode.objects.all_orgs().filter(
         gone_at=None, managed=True, scaling=Scales.MANUAL, provider_state=Power.RUNNING, missing_since=None
     )
-    return [n for n in rows.select_related("account", "node_type") if n.provider == "docker" or metrics_url(n)]
+    nodes = list(rows.select_related("account", "node_type"))
+    clouds = rules_for([n for n in nodes if n.provider in TELL_LOAD and not metrics_url(n)])
+    return [n for n in nodes if n.provider == "docker" or metrics_url(n) or _has_rule(clouds.get(n.id))]
+
+
+def _has_rule(rule: Rule | None) -> bool:
+    return rule is not None and bool(rule.idle_minutes)
 
 
 def watch() -> int:
@@ -263,20 +277,49 @@ def _claim(nodes: Iterable[CloudNode]) -> list[CloudNode]:
 
 def _look_at(nodes: list[CloudNode]) -> dict[UUID, Reading | None]:
     """Ask the nodes, several at once, outside any transaction; the threads use no database."""
-    asks = {n.id: _ask_of(n) for n in nodes}
+    rows = NodeActivity.objects.all_orgs().filter(node__in=nodes)
+    told = {node_id: Reading.from_json(reading) for node_id, reading in rows.values_list("node_id", "reading")}
+    asks = {n.id: _ask_of(n, told.get(n.id)) for n in nodes}
     with ThreadPoolExecutor(max_workers=LOOKERS, thread_name_prefix="node-activity") as pool:
         return dict(zip(asks, pool.map(lambda ask: ask(), asks.values()), strict=True))
 
 
-def _ask_of(node: CloudNode) -> Callable[[], Reading | None]:
+def _ask_of(node: CloudNode, before: Reading | None) -> Callable[[], Reading | None]:
     url = metrics_url(node)
     if url:
         return lambda: metrics.read(url)
+    now = clock.now()
+    if before is not None and before.asked is not None and 0 <= now.timestamp() - before.asked < LOAD_SECONDS:
+        return lambda: before
+    quiet = _quiet_key(node)
+    if cache.get(quiet):
+        return lambda: None
     try:
         provider: Any = gateway.provider_of(node)
     except ProviderError:
         return lambda: None
+    if isinstance(provider, TellsLoad):
+        return lambda: _machine(provider, node, now, quiet)
     return lambda: _container(provider, node.provider_id)
+
+
+def _quiet_key(node: CloudNode) -> str:
+    return f"cloudnodes.load.{node.id}"
+
+
+def _machine(provider: TellsLoad, node: CloudNode, now: datetime, quiet: str) -> Reading | None:
+    """How busy the whole machine is; None, and no question for a while, when its cloud does not tell."""
+    try:
+        load = provider.load(node.provider_id, instance_type=node.instance_type, now=now)
+    except PermissionDenied:
+        cache.set(quiet, 1, REFUSED_SECONDS)
+        return None
+    except ProviderError:
+        load = None
+    if load is None:
+        cache.set(quiet, 1, LOAD_SECONDS)
+        return None
+    return Reading(host_percent=load.cpu_percent, host_network=load.network, asked=now.timestamp())
 
 
 def _container(provider: Any, provider_id: str) -> Reading | None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from audit.models import AuditEntry
+from cloudnodes.attribution import ATTRIBUTED
 from cloudnodes.enums import provider_words
 from cloudnodes.models import CloudNode
 from core import clock
@@ -19,7 +20,8 @@ MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One change that Curfew noticed and did not make. `node` is None when its account was disconnected since."""
+    """One change that Curfew noticed and did not make; `by` whom, as the cloud's own log says ("" while it does not).
+    `node` is None when its account was disconnected since."""
 
     at: datetime
     what: str
@@ -28,6 +30,7 @@ class Drift:
     node: CloudNode | None
     now: str
     account: str
+    by: str = ""
 
 
 def list_drift(*, actor: Actor) -> list[Drift]:
@@ -42,10 +45,14 @@ def list_drift(*, actor: Actor) -> list[Drift]:
         .filter(id__in=[i for i in ids if i])
         .select_related("node_type", "account")
     }
-    return [_drift(entry, nodes.get(entry.target_id)) for entry in found]
+    told = AuditEntry.objects.visible_to(actor).filter(
+        verb=ATTRIBUTED, at__gt=clock.now() - timedelta(days=DAYS), target_id__in=ids
+    )
+    by = {str((e.changes or {}).get("entry", ["", ""])[1]): e.detail for e in told}
+    return [_drift(entry, nodes.get(entry.target_id), by.get(str(entry.id), "")) for entry in found]
 
 
-def _drift(entry: Any, node: CloudNode | None) -> Drift:
+def _drift(entry: Any, node: CloudNode | None, by: str) -> Drift:
     what = {
         "node.gone": "Deleted outside",
         "node.lost": "Cannot be seen",
@@ -60,4 +67,5 @@ def _drift(entry: Any, node: CloudNode | None) -> Drift:
         node=node,
         now="" if node is None else "gone" if node.gone_at else str(node.observed_state),
         account=f"{provider_words(node.provider).label}, {node.account.name}" if node else "",
+        by=by,
     )

@@ -7,17 +7,24 @@ twice. Waiting never holds a thread: `RunAgain`.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import Any, TypeVar
+
+from django.db import connection
 
 from cloudnodes import gateway, rules, services
 from cloudnodes.enums import START, STOP, UNMEASURED_SECONDS, provider_words
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState, NodeProvider, Started
 from core import clock
+from core.live import publish
 from core.providers import AuthenticationFailed, CapacityUnavailable, PermissionDenied, ProviderError
 from core.providers import Conflict as Busy
+from operations.enums import Status
 from operations.models import Operation
 from operations.registry import BaseExecutor, OperationFailed, RunAgain, RunContext
 
@@ -27,7 +34,44 @@ LONGEST_WAIT_SECONDS = 30.0
 FRESH = timedelta(seconds=3)
 # A machine that is down this long after its start was ordered has fallen back.
 FALL_BACK = timedelta(seconds=45)
+# An order that is not answered by then is said to be slow, long before the call gives up.
+SLOW_SECONDS = 3.0
 Answer = TypeVar("Answer")
+log = logging.getLogger(__name__)
+
+
+class Patience:
+    """While the block waits for a provider: after `SLOW_SECONDS` the pages are told that it is slow, and what follows."""
+
+    def __init__(self, operation: Operation, label: str) -> None:
+        self._key = (operation.id, operation.fence)
+        self._told = (operation.organization_id, operation.resource_id)
+        self._words = (
+            f"{label} is slow: no answer for {SLOW_SECONDS:g} s. Nothing to do: Curfew waits, and looks what came of it "
+            "before it asks again."
+        )
+        self._timer = threading.Timer(SLOW_SECONDS, self._tell)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        self._timer.join()
+
+    def _tell(self) -> None:
+        operation_id, fence = self._key
+        try:
+            rows = Operation.objects.all_orgs().filter(id=operation_id, fence=fence, status=Status.RUNNING)
+            if rows.update(step=self._words[:200]):
+                publish(self._told[0], "operations", [operation_id, self._told[1]])
+        except Exception:  # it is only words: the operation goes on without them
+            log.exception("slow_words_failed", extra={"operation_id": str(operation_id)})
+        finally:
+            connection.close()
 
 
 class NodeOrder(BaseExecutor):
@@ -102,15 +146,18 @@ class NodeOrder(BaseExecutor):
 
     def _order(self, context: RunContext, node: CloudNode, provider: NodeProvider) -> None:
         """Look, write down the intent, order, write down the answer. Resumed anywhere, it orders nothing twice."""
-        instance = self._read(context, node, provider)
+        label = provider_words(node.provider).label
+        with Patience(context.operation, label):
+            instance = self._read(context, node, provider)
         if self.is_there(instance.state):
             context.checkpoint(ordered=clock.now().isoformat(), already="token" not in context.state, blips=0)
             return
         self._wait_out(context, instance)
         context.checkpoint(token=str(context.operation.id))
-        self._say(context, 0, f"Asking {provider_words(node.provider).label} to {self.doing} it")
+        self._say(context, 0, f"Asking {label} to {self.doing} it")
         try:
-            started = self.give(provider, node, context.state["token"])
+            with Patience(context.operation, label):
+                started = self.give(provider, node, context.state["token"])
         except CapacityUnavailable as full:
             raise self._full(node, full) from None
         except Busy as busy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from django.conf import settings
 
-from cloudnodes import automatic, services
+from cloudnodes import attribution, automatic, services
 from core.actor import Actor
 
 
@@ -35,3 +35,9 @@ def reprice() -> int:
 def watch() -> int:
     """Every fifteen seconds: look at what awake nodes do; warn and put to sleep what has been idle long enough."""
     return automatic.watch()
+
+
+@shared_task(name="cloudnodes.attribute")
+def attribute() -> int:
+    """Every minute: ask the clouds' own logs who made the changes that Curfew noticed and did not make."""
+    return attribution.attribute_due()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from accounts.providers.aws import AwsConnection, utc
 from accounts.providers.aws_errors import aws_errors, need
 from cloudnodes.providers.base import Instance, InstanceState, Progress, Started
 from cloudnodes.providers.labels import curfew_labels
+from cloudnodes.providers.load import PERIOD, Load, Switched, put_together, whole_periods
 from cloudnodes.providers.probe import probe_endpoint
 from core.providers import NotFound
 
@@ -17,6 +20,12 @@ TAG = "curfew:node-type"
 BATCH = 200
 PAGE = 1000
 ALIVE = ["pending", "running", "stopping", "stopped"]
+_METRICS = (("cpu", "CPUUtilization", "Maximum"), ("received", "NetworkIn", "Sum"), ("sent", "NetworkOut", "Sum"))
+_EVENTS = {
+    "start": ("StartInstances", "RunInstances"),
+    "stop": ("StopInstances",),
+    "delete": ("TerminateInstances",),
+}
 _STATES = {
     "pending": InstanceState.STARTING,
     "running": InstanceState.RUNNING,
@@ -35,6 +44,7 @@ class AwsNodeProvider:
     def __init__(self, connection: AwsConnection, *, region: str = "") -> None:
         self.connection = connection
         self.region = region or connection.region
+        self._processors: dict[str, int] = {}
 
     def discover(self, *, include_untagged: bool = False) -> list[Instance]:
         """List instances tagged `curfew:node-type`, or all; terminated ones are left out."""
@@ -79,6 +89,57 @@ class AwsNodeProvider:
     def probe(self, health_endpoint: str, *, timeout: float = 3.0) -> bool | None:
         """Ask the service itself; None when the tags name no port."""
         return probe_endpoint(health_endpoint, timeout=timeout)
+
+    def load(self, provider_id: str, *, instance_type: str, now: datetime) -> Load | None:
+        """CPU and network from CloudWatch's five-minute figures, in one call that costs three metrics."""
+        processors = self._processors_of(instance_type)
+        start, end = whole_periods(now)
+        dimensions = [{"Name": "InstanceId", "Value": provider_id}]
+        queries = [
+            {
+                "Id": name,
+                "MetricStat": {
+                    "Metric": {"Namespace": "AWS/EC2", "MetricName": metric, "Dimensions": dimensions},
+                    "Period": int(PERIOD.total_seconds()),
+                    "Stat": statistic,
+                },
+            }
+            for name, metric, statistic in _METRICS
+        ]
+        with aws_errors("cloudwatch:GetMetricData", self.connection.secrets()):
+            client = self.connection.client("cloudwatch", region=self.region)
+            answer = client.get_metric_data(MetricDataQueries=queries, StartTime=start, EndTime=end)
+            told = {
+                need(one, "Id"): {
+                    at.astimezone(UTC): float(v) for at, v in zip(one["Timestamps"], one["Values"], strict=True)
+                }
+                for one in need(answer, "MetricDataResults")
+            }
+        return put_together(told.get("cpu", {}), told.get("received", {}), told.get("sent", {}), processors)
+
+    def who_switched(self, provider_id: str, *, how: str, since: datetime, until: datetime) -> Switched | None:
+        """Look it up in CloudTrail, which knows an event some minutes after it happened."""
+        with aws_errors("cloudtrail:LookupEvents", self.connection.secrets()):
+            answer = self.connection.client("cloudtrail", region=self.region).lookup_events(
+                LookupAttributes=[{"AttributeKey": "ResourceName", "AttributeValue": provider_id}],
+                StartTime=since,
+                EndTime=until,
+                MaxResults=50,
+            )
+            events = [one for one in need(answer, "Events") if one.get("EventName") in _EVENTS[how]]
+            accepted = [(one, told) for one in events if not (told := _told(one)).get("errorCode")]
+            if not accepted:
+                return None
+            event, told = max(accepted, key=lambda pair: need(pair[0], "EventTime"))
+            at = utc(event["EventTime"])
+        return None if at is None else Switched(_identity(told, event), str(event["EventName"]), at)
+
+    def _processors_of(self, instance_type: str) -> int:
+        if instance_type not in self._processors:
+            with aws_errors("ec2:DescribeInstanceTypes", self.connection.secrets()):
+                found = need(self._client().describe_instance_types(InstanceTypes=[instance_type]), "InstanceTypes")
+                self._processors[instance_type] = int(need(need(found[0], "VCpuInfo"), "DefaultVCpus")) if found else 0
+        return self._processors[instance_type]
 
     def _client(self) -> Any:
         return self.connection.client("ec2", region=self.region)
@@ -145,3 +206,26 @@ class AwsNodeProvider:
             instance_type="",
             state=InstanceState.GONE,
         )
+
+
+def _told(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The whole event, which CloudTrail gives as a text; {} when it cannot be read."""
+    try:
+        found = json.loads(event.get("CloudTrailEvent") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _identity(told: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+    """A person can read it: "user bob", "role Admin (bob)", "the root user", "autoscaling.amazonaws.com"."""
+    who = told.get("userIdentity") or {}
+    kind, arn = str(who.get("type", "")), str(who.get("arn", ""))
+    if kind == "AssumedRole" and arn.count("/") >= 2:
+        _, role, session = arn.rsplit("/", 2)
+        return f"role {role} ({session})"[:200]
+    if kind == "Root":
+        return "the root user"
+    if kind == "IAMUser":
+        return f"user {who.get('userName') or event.get('Username', '')}"[:200]
+    return str(who.get("invokedBy") or arn or event.get("Username") or "somebody AWS does not name")[:200]

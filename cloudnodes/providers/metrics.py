@@ -29,7 +29,8 @@ _QUIET_PATHS = ("health", "metrics", "live", "ready", "models", "version", "lice
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Requests under way (None: not told), finished ones since the service began, the busiest GPU in per cent, processor
-    seconds used, tokens, and when the service began (Unix time)."""
+    seconds used, tokens, and when the service began (Unix time). Of a whole machine, as its cloud tells: `host_percent` of
+    one processor, `host_network` in bytes a second, and when that was asked (Unix time)."""
 
     running: float | None = None
     done: float | None = None
@@ -37,6 +38,9 @@ class Reading:
     cpu_seconds: float | None = None
     tokens: dict[str, float] | None = None
     began: float | None = None
+    host_percent: float | None = None
+    host_network: float | None = None
+    asked: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}

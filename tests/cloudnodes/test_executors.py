@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import sleep
 
 import pytest
 
@@ -195,6 +196,28 @@ def test_network_error_is_tried_again_then_told(
         4,
     )
     assert fresh(node).observed_state == "trouble"
+
+
+@pytest.mark.parametrize("verb", ["describe", "start"])
+def test_a_slow_provider_is_said_to_be_slow_while_it_is(
+    node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr("cloudnodes.executors.SLOW_SECONDS", 0.05)
+    operation, steps = wake(node, olga), []
+
+    def slow(called: str) -> None:
+        if called == verb and not steps:
+            for _ in range(100):
+                sleep(0.05)
+                steps.append(Operation.objects.all_orgs().get(id=operation.id).step)
+                if "slow" in steps[-1]:
+                    return
+
+    cloud.before = slow
+    worker.until_done()
+    operation.refresh_from_db()
+    assert steps[-1].startswith("AWS is slow: no answer for 0.05 s. Nothing to do: Curfew waits")
+    assert (operation.status, cloud.starts["i-1"]) == ("succeeded", 1)
 
 
 def test_unknown_outcome_of_a_start_is_looked_at_before_it_is_repeated(

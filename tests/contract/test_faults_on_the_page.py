@@ -86,6 +86,8 @@ def check(shown: Shown, *words: str) -> None:
         ("RequestLimitExceeded", 503, ""),
         ("ExpiredToken", 400, "credentials"),
         ("UnauthorizedOperation", 403, "StartInstances"),
+        ("half", 200, ""),
+        ("html", 200, ""),
     ],
 )
 def test_aws(
@@ -99,7 +101,8 @@ def test_aws(
 ) -> None:
     world = AwsWorld(aws)
     shown = Shown(world, "aws", alice, client_of(alice), monkeypatch)
-    aws.fail("StartInstances", code=code, status=status, times=3, message=f"{code} said AWS")
+    broken = {"body": code} if code in ("half", "html") else {"code": code, "message": f"{code} said AWS"}
+    aws.fail("StartInstances", status=status, times=3, **broken)
     try:
         check(shown, words)
     finally:
@@ -113,9 +116,10 @@ def test_aws(
         (arm_error(409, "OperationNotAllowed", "exceeding approved Total Regional Cores quota"), "quota"),
         (arm_error(429, "TooManyRequests", **{"Retry-After": "9"}), ""),
         (arm_error(403, "AuthorizationFailed"), ""),
+        (arm_error(401, "ExpiredAuthenticationToken"), "credentials"),
         (Answer(502, HTML, kind="text/html"), ""),
     ],
-    ids=["allocation", "quota", "throttle", "role", "proxy"],
+    ids=["allocation", "quota", "throttle", "role", "expired", "proxy"],
 )
 def test_azure(
     arm: FakeArm,
