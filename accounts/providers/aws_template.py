@@ -19,7 +19,6 @@ READ_ACTIONS: tuple[str, ...] = (
     "autoscaling:DescribeAutoScalingInstances",
     "autoscaling:DescribeScalingActivities",
     "autoscaling:DescribeScheduledActions",
-    "cloudtrail:LookupEvents",
     "cloudwatch:GetMetricData",
     "cloudwatch:GetMetricStatistics",
     "cloudwatch:ListMetrics",
