@@ -9,7 +9,7 @@ from pathlib import Path
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 520, 76, 210, 44, 60
 COLOURS = ("#3f51b5", "#b26a00", "#6b7280", "#0f766e")
-TITLE = "Requested core-hours against being short: 14 days known, the next 7 tested"
+TITLE = "Requested core-hours against being short: each day by the days before it, down once a week"
 DASHES = ("", "7 4", "2 4", "10 3 2 3")
 
 
@@ -74,7 +74,7 @@ def _axes(right: float, low: float, high: float, place: Callable[[float, float],
         out.append(f'<text x="{LEFT - 8}" y="{down + 4}" text-anchor="end">{y:,}</text>')
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     out.append(
-        f'<text x="{middle}" y="{HEIGHT - 14}" text-anchor="middle">samples above the request, mean over folds</text>'
+        f'<text x="{middle}" y="{HEIGHT - 14}" text-anchor="middle">samples above the request, mean over days and machines</text>'
     )
     out.append(f'<text x="{LEFT}" y="{TOP - 6}" text-anchor="start" fill="#374151">core-hours</text>')
     return out

@@ -1,7 +1,6 @@
-"""Real CPU series for the back-test of rightsizing, from the data beside the repository: train and test parts.
+"""Real CPU series for the back-test of rightsizing, from the data beside the repository, cut into days.
 
-Fourteen days are known and the next seven are the test, wherever a series is long enough (`weeks`); shorter sets are
-split as `_cuts` says. Cores; alibaba_machines in shares of a machine, NAB, PlanetLab and Google in shares of one core.
+Cores; alibaba_machines in shares of a machine, NAB in shares of one core.
 """
 
 from __future__ import annotations
@@ -14,26 +13,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from zlib import crc32
 
 from bench.support import ROOT
 
 DATA = Path(os.environ.get("CURFEW_SHARED_DATA") or ROOT.parent / "shared" / "data")
 DAY = 86_400.0
 WEEKS = ("bitbrains", "materna")
-SHORT = ("nab", "machines", "containers", "planetlab")
+FIRST = {"bitbrains": 14, "materna": 14, "nab": 7, "machines": 4, "containers": 4}  # days known at first
+LEAST = 100  # samples of a day that is tested
 Sample = tuple[float, float]  # Unix seconds, cores
 Line = tuple[str, float, float]  # name, Unix seconds, cores
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
-    """What is known of a series, and the days after it; `hours` is how long the test lasts by its samples."""
+class Walk:
+    """A series day by day. Days from `first` on are tested, each by what was known before it; a sample stands for `step`
+    seconds. `half` is 0 or 1, by the name alone: what is chosen on one half is judged on the other."""
 
     group: str
     name: str
-    known: list[Sample]
-    test: list[float]
-    hours: float
+    days: list[list[Sample]]
+    first: int
+    step: float
+
+    @property
+    def half(self) -> int:
+        return crc32(self.name.encode()) % 2
+
+    def tested(self) -> list[int]:
+        return [day for day in range(self.first, len(self.days)) if len(self.days[day]) >= LEAST]
 
 
 def available() -> bool:
@@ -92,43 +101,24 @@ def _nab() -> Iterator[Line]:
             yield r["series"], _at(r["timestamp"]), float(r["value"]) / 100
 
 
-def _planetlab() -> Iterator[Line]:
-    for r in _rows("planetlab_2011/cpu_5min.csv.gz"):
-        start = datetime.strptime(r["day"], "%Y%m%d").replace(tzinfo=UTC).timestamp()
-        for number, value in enumerate(r["cpu_pct_288_samples_space_separated"].split()):
-            yield r["vm"], start + 300 * number, float(value) / 100
-
-
 READERS = {
     "bitbrains": _bitbrains,
     "materna": _materna,
     "machines": _machines,
     "containers": _containers,
     "nab": _nab,
-    "planetlab": _planetlab,
 }
 
 
-def folds(group: str) -> list[Fold]:
-    """The train and test parts of one set."""
+def walks(group: str) -> list[Walk]:
+    """The series of one set that are long enough, cut into days."""
     found = []
     for name, samples in sorted(series(group).items()):
-        step = 60 if group == "containers" else 300
-        for cut, end in _cuts(group, samples):
-            known = [s for s in samples if s[0] < cut]
-            test = [cores for at, cores in samples if cut <= at < end]
-            if len(known) >= (1000 if group in WEEKS else 500) and len(test) >= 288:
-                found.append(Fold(group, name, known, test, len(test) * step / 3600))
+        start = samples[0][0] // DAY
+        days: list[list[Sample]] = [[] for _ in range(int(samples[-1][0] // DAY - start) + 1)]
+        for sample in samples:
+            days[int(sample[0] // DAY - start)].append(sample)
+        tested = range(FIRST[group], len(days))
+        if any(len(days[day]) >= LEAST for day in tested):
+            found.append(Walk(group, name, days, FIRST[group], 60.0 if group == "containers" else 300.0))
     return found
-
-
-def _cuts(group: str, samples: list[Sample]) -> list[tuple[float, float]]:
-    first = samples[0][0] // DAY * DAY
-    if group in WEEKS:
-        return [(first + k * DAY, first + (k + 7) * DAY) for k in (14, 21, 28)]
-    if group == "nab":
-        return [(samples[0][0] + 7 * DAY, samples[-1][0] + 1)]
-    if group == "planetlab":  # the last of at least four days; they do not follow each other
-        days = {at // DAY for at, _ in samples}
-        return [(samples[-1][0] // DAY * DAY, samples[-1][0] + 1)] if len(days) > 3 else []
-    return [(first + 5 * DAY, samples[-1][0] + 1)]

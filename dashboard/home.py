@@ -25,6 +25,8 @@ from dashboard import skyline
 from dashboard.words import capital, number_word
 from operations import selectors as operations
 from operations.selectors import Line
+from policies.enums import PERMISSION_VIEW
+from policies.rightsizing.selectors import Gold, gold
 
 ON = frozenset({SleepState.AWAKE, SleepState.CONTESTED})
 MOVING = frozenset({SleepState.WAKING, SleepState.FALLING})
@@ -107,6 +109,7 @@ class Home:
     today: Today | None
     month: Month | None
     empty: Empty | None
+    gold: Gold | None = None
 
 
 def build(*, actor: Actor, organization: Organization) -> Home:
@@ -140,7 +143,14 @@ def build(*, actor: Actor, organization: Organization) -> Home:
         today=_today(intervals, day, now, organization.timezone) if intervals else None,
         month=_month(actor, organization, intervals, day[0], now) if sees_money and views else None,
         empty=None if views else _empty(actor, connected),
+        gold=_gold(actor),
     )
+
+
+def _gold(actor: Actor) -> Gold | None:
+    """What resizing could save; None where it is less than a dollar a month, or not for these eyes."""
+    found = gold(actor=actor) if actor.can(PERMISSION_VIEW) else None
+    return found if found is not None and found.monthly is not None and found.monthly >= 1 else None
 
 
 def headline(on: int, total: int, rate: Decimal, unpriced: int, waking: int = 0) -> str:

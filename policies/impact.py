@@ -6,32 +6,71 @@ changes nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
-from clusters.analysis.facts import HOURS_PER_MONTH, ClusterFacts, Node, Pod
+from clusters.analysis.facts import HOURS_PER_MONTH, ClusterFacts, Pod
 from clusters.analysis.packing import NodeOffer, offers_for
 from clusters.analysis.spot_readiness import SpotReadiness
-from clusters.analysis.weights import shares
+from clusters.inventory.placement import (
+    FEWER_BURSTABLE,
+    FORCED,
+    NO_BURSTABLE,
+    OFF,
+    PREFERRED,
+    SOFT_SPREAD,
+    SPREAD,
+    Placed,
+    place,
+)
+from clusters.inventory.placement import Rules as PlacementRules
 from policies.blueprint import Blueprint
 from policies.catalogue import Catalogue
 from policies.conflicts import allowed_types
 from policies.document import Document
 from policies.engine.consolidation import consolidate
 from policies.engine.from_policy import consolidation_settings, exempt_pods
-from policies.enums import Rightsizing, SpotPreference
+from policies.enums import Rightsizing
+from policies.placement.compose import Composed, compose, is_burstable
+from policies.rightsizing.advice import Advice, Prices, Rules, Subject, Why, advise
 
 CARDS = ("autoscaling", "consolidation", "hibernation", "rightsizing", "placement", "exemptions")
-BURSTABLE = ("t2", "t3", "t3a", "t4g")
 ZERO = Decimal(0)
+STAYS = {
+    Why.CLOSE: "close enough",
+    Why.NO_USAGE: "no usage yet",
+    Why.YOUNG: "seen too briefly",
+    Why.EXEMPT: "exempt",
+    Why.KIND: "not a Deployment or StatefulSet",
+    Why.HPA: "scaled by an autoscaler",
+    Why.JVM: "memory of Java",
+    Why.SAVES_LITTLE: "too little to save",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Templated:
+    """A workload with what its pods look like, as far as placement asks."""
+
+    namespace: str
+    kind: str
+    name: str
+    pod: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.kind}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known of one cluster. `spot` is the judgement of its workloads; `saved_asleep` what its schedule saves a
-    month, None when not known."""
+    """What is known of one cluster. `spot` is the judgement of its workloads; `subjects` and `prices` are what rightsizing
+    judges, without any policy's exemptions; `nodes` and `pools` are records of its report, `placed_by` the placement
+    rules in force."""
 
     name: str
     facts: ClusterFacts
@@ -39,6 +78,14 @@ class Situation:
     spot: SpotReadiness | None = None
     template: Blueprint | None = None
     schedule: str = ""
+    now: datetime | None = None
+    subjects: tuple[Subject, ...] = ()
+    prices: Prices = field(default_factory=Prices)
+    workloads: tuple[Templated, ...] = ()
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    pools: tuple[Mapping[str, Any], ...] = ()
+    cloud: str = ""
+    placed_by: PlacementRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,74 +186,99 @@ def hibernation(document: Document, situation: Situation) -> Impact:
 
 
 def rightsizing(document: Document, situation: Situation) -> Impact:
+    """The recommendations that the report would show under these rules."""
     card = document.rightsizing
     if card.mode is Rightsizing.OFF:
         return Impact("rightsizing", "Off: nothing is recommended", ZERO)
-    nodes = {node.name: node for node in situation.facts.nodes}
-    factor = 1 + Decimal(card.headroom_percent) / 100
-    worth: dict[str, Decimal] = {}
-    unknown = 0
-    for pod in situation.facts.pods:
-        node = nodes.get(pod.node or "")
-        if node is None or pod.daemonset or pod.mirror or exempt(document, pod):
-            continue
-        if pod.usage is None or node.hourly_price is None:
-            unknown += 1
-            continue
-        key = pod.workload or pod.key
-        worth[key] = worth.get(key, ZERO) + _spare(pod, node, factor) * HOURS_PER_MONTH
-    kept = [amount for amount in worth.values() if amount >= card.minimum_monthly]
-    verb = "would be resized" if card.mode is Rightsizing.APPLY else "would be shown a smaller size"
-    words = f"{len(kept)} of {len(worth)} workloads {verb}"
-    notes = (f"{unknown} pods have no usage or no price",) if unknown else ()
-    if not worth:
-        return Impact("rightsizing", "No workload has usage to judge by", None, notes=notes)
-    basis = f"the last look at usage and {card.headroom_percent} % headroom; recommendations use weeks of it"
-    return Impact("rightsizing", words, sum(kept, ZERO), basis, notes)
+    rules = Rules(card.profile, card.headroom_percent, float(card.minimum_monthly))
+    now = situation.now or situation.at or datetime.now(UTC)
+    free = [
+        replace(s, exempt=document.exemptions.reason(s.namespace, s.labels, s.name) or s.exempt)
+        for s in situation.subjects
+    ]
+    found = [advise(subject, rules, situation.prices, now) for subject in free]
+    counted = [one for one in found if one.hold is None]
+    if not any(_has_figures(one) for one in counted):
+        return Impact("rightsizing", "No workload has usage to judge by", None)
+    changed = [one for one in counted if one.changes]
+    larger = sum(one.up for one in changed)
+    verb = "would be resized" if card.mode is Rightsizing.APPLY else "would be shown another size"
+    words = f"{len(changed)} of {len(found)} workloads {verb}" + (f", {larger} of them larger" if larger else "")
+    sums = [one.saves for one in counted if one.saves is not None]
+    monthly = Decimal(str(round(sum(sums), 4))) if sums else None
+    basis = "the recommendations themselves" + (f", at {situation.prices.source}" if situation.prices.source else "")
+    stays = _stays(found)
+    words += f"; others stay: {stays}" if stays else ""
+    notes = () if sums else ("no node has a price",)
+    return Impact("rightsizing", words, monthly, basis, notes)
 
 
-def _spare(pod: Pod, node: Node, factor: Decimal) -> Decimal:
-    """Dollars an hour of what the pod requests beyond its use and the headroom; negative where it asks for too little."""
-    usage = pod.usage
-    if usage is None or node.hourly_price is None:
-        return ZERO
-    size = node.allocatable
-    cpu, memory, _ = shares(size)
-    spare = ZERO
-    if size.cpu_milli:
-        spare += _part(pod.requests.cpu_milli - usage.cpu_milli * factor, size.cpu_milli) * Decimal(float(cpu))
-    if size.memory_bytes:
-        spare += _part(pod.requests.memory_bytes - usage.memory_bytes * factor, size.memory_bytes) * Decimal(
-            float(memory)
-        )
-    return spare * node.hourly_price
+def _has_figures(advice: Advice) -> bool:
+    return any(size.wanted is not None for box in advice.boxes for size in (box.cpu, box.memory))
 
 
-def _part(amount: Decimal, whole: int) -> Decimal:
-    return amount / whole
+def _stays(found: Sequence[Advice]) -> str:
+    """Why the other workloads stay as they are, the most frequent reasons."""
+    counts = Counter(_why(one) for one in found if not one.changes)
+    return ", ".join(f"{count} {STAYS[why]}" for why, count in counts.most_common(3) if why is not None)
+
+
+def _why(advice: Advice) -> Why | None:
+    holds = [advice.hold, *(size.hold for box in advice.boxes for size in (box.cpu, box.memory))]
+    named = Counter(hold.why for hold in holds if hold is not None)
+    return named.most_common(1)[0][0] if named else None
 
 
 def placement(document: Document, situation: Situation) -> Impact:
+    """What the rules that this cluster can keep would change about each workload's pods."""
     card = document.placement
     if not card.active:
         return Impact("placement", "Off: pods land where the scheduler puts them", ZERO)
-    parts, monthly, notes = [], ZERO if card.spot is SpotPreference.NONE else None, []
-    if card.spot is not SpotPreference.NONE and situation.spot is not None:
-        free = [w for w in situation.spot.workloads if not _exempt_key(document, situation.facts, w.workload)]
-        ready = [w for w in free if w.ready]
+    composed = compose(
+        card,
+        document.exemptions,
+        situation.nodes,
+        situation.pools,
+        cloud=situation.cloud,
+        known=situation.placed_by,
+    )
+    placed = {one.key: place(composed.rules, one.namespace, one.pod, kind=one.kind) for one in situation.workloads}
+    free = [key for key, one in placed.items() if not one.exempt]
+    notes = [note.rstrip(".") for note in composed.notes]
+    parts: list[str] = []
+    monthly: Decimal | None = ZERO
+    moved = [key for key in free if {FORCED, PREFERRED} & set(placed[key].done)]
+    if composed.rules.strategy != OFF:
+        forced = any(FORCED in placed[key].done for key in moved)
+        parts.append(f"{len(moved)} of {len(free)} workloads would {'run on spot only' if forced else 'prefer spot'}")
+        judged = {w.workload: w for w in situation.spot.workloads} if situation.spot else {}
+        ready = [judged[key] for key in moved if key in judged and judged[key].ready]
         sums = [w.monthly_savings for w in ready if w.monthly_savings is not None]
-        monthly = sum(sums, ZERO) if sums or not situation.spot.unknown_prices else None
-        parts.append(f"{len(ready)} of {len(free)} workloads are ready for spot")
-        if card.spot is SpotPreference.FORCE and len(ready) < len(free):
-            notes.append(f"{len(free) - len(ready)} workloads that are not ready would be forced onto spot as well")
-    if card.block_burstable:
-        burst = {n.name for n in situation.facts.nodes if n.instance_type.partition(".")[0] in BURSTABLE}
+        known = bool(sums) or (situation.spot is not None and not situation.spot.unknown_prices)
+        monthly = sum(sums, ZERO) if known else None
+        if len(ready) < len(moved):
+            notes.append(f"not ready for spot, so nothing is counted: {len(moved) - len(ready)} of these")
+    basis = (
+        "the rules on each workload's template, and spot prices of those that are ready" if parts and monthly else ""
+    )
+    return Impact("placement", _listed(composed, parts, placed, document, situation), monthly, basis, tuple(notes))
+
+
+def _listed(
+    composed: Composed, parts: Sequence[str], placed: Mapping[str, Placed], document: Document, situation: Situation
+) -> str:
+    """The sentence, with what the other two rules do."""
+    said = list(parts)
+    if composed.rules.block_burstable:
+        kept = sum(bool({NO_BURSTABLE, FEWER_BURSTABLE} & set(one.done)) for one in placed.values())
+        burst = {n.name for n in situation.facts.nodes if is_burstable(n.instance_type)}
         pods = sum(p.node in burst and not exempt(document, p) for p in situation.facts.pods)
-        parts.append(f"{pods} pods run on burstable nodes now")
-    if card.spread_zones:
-        parts.append(f"{_in_one_zone(document, situation.facts)} workloads have all their replicas in one zone now")
-    basis = "spot readiness of each workload and spot prices" if monthly is not None and card.spot else ""
-    return Impact("placement", "; ".join(parts), monthly, basis, tuple(notes))
+        said.append(f"{kept} would be kept off burstable machines, where {pods} pods run now")
+    if composed.rules.spread:
+        spread = sum(bool({SPREAD, SOFT_SPREAD} & set(one.done)) for one in placed.values())
+        alone = _in_one_zone(document, situation.facts)
+        said.append(f"{spread} would be spread over zones; {alone} have all their replicas in one zone now")
+    return "; ".join(said) or "Nothing: no rule of it can be kept here"
 
 
 def _in_one_zone(document: Document, facts: ClusterFacts) -> int:
@@ -229,12 +301,6 @@ def exemptions(document: Document, situation: Situation) -> Impact:
             workloads.add(key)
     words = f"{len(workloads)} of {len(every)} workloads are Unmanaged: their cost counts, their savings are zero"
     return Impact("exemptions", words, None)
-
-
-def _exempt_key(document: Document, facts: ClusterFacts, key: str) -> bool:
-    namespace, name = key.partition("/")[0], key.rpartition("/")[2]
-    labels = next((pod.labels for pod in facts.pods if pod.workload == key), {})
-    return bool(document.exemptions.reason(namespace, labels, name))
 
 
 def _name(pod: Pod) -> str:

@@ -23,6 +23,7 @@ urlpatterns = [
     path("policies/", policy_views.policies, name="policies"),
     path("policies/new", policy_views.new, name="policy-new"),
     path("policies/clusters/<uuid:cluster_id>/nodes/", enforcing.nodes, name="nodes"),
+    path("policies/clusters/<uuid:cluster_id>/rights", enforcing.rights, name="rights"),
     path("policies/<uuid:policy_id>/", policy_views.policy, name="policy"),
     path("policies/<uuid:policy_id>/impact", policy_views.impact, name="policy-impact"),
     path("policies/<uuid:policy_id>/clusters", policy_views.clusters, name="policy-clusters"),

@@ -55,6 +55,17 @@ SCALE_ACTIONS: tuple[str, ...] = (
     "autoscaling:UpdateAutoScalingGroup",
     "eks:UpdateNodegroupConfig",
 )
+# Only with NodeRoles: buying and ending nodes of clusters whose policy is enforced without Karpenter.
+NODE_ACTIONS: tuple[str, ...] = (
+    "autoscaling:AttachInstances",
+    "autoscaling:TerminateInstanceInAutoScalingGroup",
+    "ec2:CreateFleet",
+    "ec2:CreateTags",
+    "ec2:RunInstances",
+    "ec2:TerminateInstances",
+    "iam:PassRole",
+)
+BOUGHT_TAG = "curfew.dev/action"
 # Asked about itself alone: which of the rights above are really there.
 JUDGE_ACTION = "iam:SimulatePrincipalPolicy"
 
@@ -73,8 +84,10 @@ def cloudformation_template(
 
     It makes one role that only `platform_account_id` may assume and only with `external_id`. The
     role reads what Curfew shows; it starts and stops instances tagged `curfew:node-type`, or every
-    instance when the person who launches it chooses SwitchScope `all`; it can neither create nor
-    terminate machines, nor read data, secrets or identities.
+    instance when the person who launches it chooses SwitchScope `all`. It can neither create nor
+    terminate machines, unless that person names the roles of the cluster's nodes in NodeRoles (empty
+    at first); then only those roles may be passed on, and only machines that Curfew bought or that
+    are in an Auto Scaling group may be ended. It never reads data, secrets or identities.
     """
     if not re.fullmatch(r"[0-9]{12}", platform_account_id):
         raise InvalidRequest("The platform's AWS account number has exactly 12 digits.", code="bad_account_number")
@@ -84,8 +97,14 @@ def cloudformation_template(
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "Lets Curfew see compute in this account and switch it on and off. Deleting the stack ends the access.",
         "Parameters": _parameters(external_id, platform_account_id, role_name, switch_scope),
-        "Conditions": {"OnlyTagged": {"Fn::Equals": [{"Ref": "SwitchScope"}, "tagged"]}},
-        "Resources": {"CurfewRole": {"Type": "AWS::IAM::Role", "Properties": _role()}},
+        "Conditions": {
+            "OnlyTagged": {"Fn::Equals": [{"Ref": "SwitchScope"}, "tagged"]},
+            "MayMakeNodes": {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "NodeRoles"}]}, ""]}]},
+        },
+        "Resources": {
+            "CurfewRole": {"Type": "AWS::IAM::Role", "Properties": _role()},
+            "NodeActions": {"Type": "AWS::IAM::RolePolicy", "Condition": "MayMakeNodes", "Properties": _node_actions()},
+        },
         "Outputs": {
             "RoleArn": {"Description": "Paste this into Curfew.", "Value": {"Fn::GetAtt": ["CurfewRole", "Arn"]}},
             "ExternalId": {"Description": "The external ID that the role insists on.", "Value": {"Ref": "ExternalId"}},
@@ -159,6 +178,14 @@ def _parameters(external_id: str, platform_account_id: str, role_name: str, swit
             "AllowedValues": ["tagged", "all"],
             "Description": "Which instances Curfew may start and stop - those tagged curfew:node-type, or all.",
         },
+        "NodeRoles": {
+            "Type": "CommaDelimitedList",
+            "Default": "",
+            "Description": (
+                "Only if a policy is to add and remove nodes without Karpenter - the ARNs of the IAM roles that the "
+                "clusters' nodes carry. Empty - Curfew can neither buy nor end machines."
+            ),
+        },
     }
 
 
@@ -212,3 +239,45 @@ def _statements() -> list[dict[str, Any]]:
             "Condition": {"ForAllValues:StringLike": {"aws:TagKeys": [f"{TAG_PREFIX}*"]}},
         },
     ]
+
+
+def _node_actions() -> dict[str, Any]:
+    instances = {"Fn::Sub": "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:instance/*"}
+    groups = {
+        "Fn::Sub": "arn:${AWS::Partition}:autoscaling:*:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/*"
+    }
+    statements = [
+        {"Sid": "BuyNodes", "Effect": "Allow", "Action": ["ec2:CreateFleet", "ec2:RunInstances"], "Resource": "*"},
+        {
+            "Sid": "TagWhatIsBought",
+            "Effect": "Allow",
+            "Action": ["ec2:CreateTags"],
+            "Resource": instances,
+            "Condition": {"StringEquals": {"ec2:CreateAction": ["CreateFleet", "RunInstances"]}},
+        },
+        {
+            "Sid": "LetNodesCarryTheirRole",
+            "Effect": "Allow",
+            "Action": ["iam:PassRole"],
+            "Resource": {"Ref": "NodeRoles"},
+            "Condition": {"StringEquals": {"iam:PassedToService": ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]}},
+        },
+        {
+            "Sid": "EndWhatWasBought",
+            "Effect": "Allow",
+            "Action": ["ec2:TerminateInstances"],
+            "Resource": instances,
+            "Condition": {"Null": {f"aws:ResourceTag/{BOUGHT_TAG}": "false"}},
+        },
+        {
+            "Sid": "JoinAndLeaveGroups",
+            "Effect": "Allow",
+            "Action": ["autoscaling:AttachInstances", "autoscaling:TerminateInstanceInAutoScalingGroup"],
+            "Resource": groups,
+        },
+    ]
+    return {
+        "PolicyName": "curfew-nodes",
+        "RoleName": {"Ref": "CurfewRole"},
+        "PolicyDocument": {"Version": "2012-10-17", "Statement": statements},
+    }

@@ -1,9 +1,9 @@
-"""What a container used on each of its last days, in twelve numbers a day: what forgets gradually cannot be tested.
+"""What a container used on each of its last days, in twenty numbers a day: what forgets gradually cannot be tested.
 
 The decaying histogram (`usage_histogram`) answers "what now?". Choosing a rule by what it would have meant on days that
-it did not know needs the days apart. Of a day that is over, the CPU that twelve shares of its samples did not exceed is
-kept, as buckets 2 % wide, always the upper edge; and the highest memory. Samples of a day that is over already are left
-out. Pure.
+it did not know needs the days apart. Of a day that is over, the CPU that twenty shares of its samples did not exceed is
+kept, as buckets 2 % wide, always the upper edge; and the highest memory. Days differ, so the low shares count too: what is
+little on a busy day may be much on a quiet one. Samples of a day that is over already are left out. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-LEVELS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
+LEVELS = (
+    *(0.05, 0.15, 0.25, 0.35, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7),
+    *(0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 1.0),
+)
+OLD_LEVELS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)  # as days were stored at first
 KEPT_DAYS = 15
 GROWTH = 1.02
 FIRST = 1e-4  # cores
@@ -40,11 +44,13 @@ class Day:
     memory: float = 0.0
 
     def points(self) -> list[tuple[int, float]]:
-        """The day as weighted buckets; the weights add up to its samples."""
-        before, found = 0.0, []
+        """The day as weighted buckets; the weights add up to its samples. What lies between two shares is counted half at
+        the upper one and half in the middle, so that days put together do not say too much."""
+        before, lower, found = 0.0, self.buckets[0], []
         for level, bucket in zip(LEVELS, self.buckets, strict=True):
-            found.append((bucket, (level - before) * self.samples))
-            before = level
+            half = (level - before) * self.samples / 2
+            found += [((lower + bucket + 1) // 2, half), (bucket, half)]
+            before, lower = level, bucket
         return found
 
 
@@ -95,10 +101,18 @@ class UsageDays:
     def load(cls, kept: Sequence[Any]) -> UsageDays:
         """Raises ValueError for what `dump` did not write."""
         try:
-            done = [Day(int(d[0]), int(d[1]), tuple(int(b) for b in d[3:]), float(d[2])) for d in kept[0]]
+            done = [Day(int(d[0]), int(d[1]), _levels([int(b) for b in d[3:]]), float(d[2])) for d in kept[0]]
             found = cls(done, int(kept[1]), {int(b): int(n) for b, n in kept[2]}, float(kept[3]))
         except (IndexError, TypeError, KeyError) as bad:
             raise ValueError("these are not a container's days") from bad
         if any(len(one.buckets) != len(LEVELS) for one in done):
             raise ValueError("a day has another number of shares")
         return found
+
+
+def _levels(buckets: Sequence[int]) -> tuple[int, ...]:
+    """The buckets of a stored day by today's shares; of one that was stored by the old ones, never less than was used."""
+    if len(buckets) != len(OLD_LEVELS):
+        return tuple(buckets)
+    old = list(zip(OLD_LEVELS, buckets, strict=True))
+    return tuple(next(bucket for level, bucket in old if level >= wanted) for wanted in LEVELS)

@@ -6,7 +6,7 @@ when another worker holds the action now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -95,8 +95,11 @@ class Drain:
         node = self.kube.get(resource_of("Node"), "", name)
         return node is not None and (not machine or instance_of(node) == machine)
 
-    def step(self, name: str, order: Sequence[str] = (), most: int | None = None) -> Left:
-        """Ask to evict what may be moved, in that order (`namespace/name`), at most so many; what is left afterwards."""
+    def step(
+        self, name: str, order: Sequence[str] = (), most: int | None = None, only: Collection[str] | None = None
+    ) -> Left:
+        """Ask to evict what may be moved, in that order (`namespace/name`), at most so many; what is left afterwards. With
+        `only`, nothing but these pods is moved and counted."""
         pods = [p for p in self.kube.list(resource_of("Pod"), fields=f"spec.nodeName={name}") if counts(p)]
         local = self._local() if any(spec_of(p).get("volumes") for p in pods) else {}
         left = Left()
@@ -108,6 +111,8 @@ class Drain:
         for pod in sorted(pods, key=lambda p: ranks.get("/".join(place_of(p)), len(ranks))):
             namespace, title = place_of(pod)
             key = f"{namespace}/{title}"
+            if only is not None and key not in only:
+                continue
             if (pod.get("metadata") or {}).get("deletionTimestamp") or (most is not None and most <= 0):
                 left.waiting.append(key)
                 continue

@@ -299,6 +299,8 @@ class RemoveNodes(ActionExecutor):
         left = [name for name in action.nodes if name not in action.ended_nodes]
         for name in left:
             self._close(context, action, hands, name)
+        if action.launch.get("opens_after") and "opened" not in context.state:
+            self._move_first(context, action, hands, left)
         for number, name in enumerate(left):
             context.progress(20 + 60 * number // max(1, len(left)), f"Moving the pods of {name}")
             self._empty(context, action, hands, name)
@@ -335,7 +337,7 @@ class RemoveNodes(ActionExecutor):
                 policy=policy,
                 kind=Kind.LAUNCH,
                 reason=f"Instead of {', '.join(action.nodes[:3])}",
-                launch={k: v for k, v in action.launch.items() if k != "receivers"},
+                launch={k: v for k, v in action.launch.items() if k not in ("receivers", "opens_after")},
                 parent=action,
             )
         if child is None:
@@ -346,6 +348,26 @@ class RemoveNodes(ActionExecutor):
         if child.outcome != Outcome.DONE:
             raise GivenUp(f"The node that was to take their pods did not come: {child.words}")
         context.checkpoint(replaced=str(child.id))
+
+    def _move_first(self, context: RunContext, action: NodeAction, hands: Hands, left: Sequence[str]) -> None:
+        """The first moves are to fill the room that is there already. The scheduler would rather use the new, empty node,
+        so it is closed until they have left their nodes. It opens sooner when a pod finds no place without it."""
+        from policies.enforcing import looking
+
+        new = services.replacement_of(action)
+        self._close(context, action, hands, new)
+        first = frozenset(action.moves[: int(action.launch["opens_after"])])
+        found = [hands.drain.step(name, action.moves, only=first) for name in left]
+        if stop := next((one.stop for one in found if one.stop), ""):
+            raise GivenUp(stop)
+        patient = self.since(context, "first moves") <= DRAIN_SECONDS
+        if patient and not all(one.empty for one in found) and not looking.anything_waits(hands.kube):
+            count = sum(len(one.waiting) + len(one.refused) for one in found)
+            context.progress(15, f"{count} pods move to other nodes before {new} takes any")
+            raise RunAgain(WAIT_SECONDS)
+        hands.drain.open(new, str(action.id))
+        services.keep(action, cordoned=[n for n in action.cordoned if n != new])
+        context.checkpoint(opened=True)
 
     @staticmethod
     def _close(context: RunContext, action: NodeAction, hands: Hands, name: str) -> None:

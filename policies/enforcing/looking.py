@@ -271,7 +271,7 @@ def _begin(cluster: Cluster, policy: Applied, look: Look, removals: Sequence[Rem
             names = sorted(
                 {look.groups[look.machines[n]].asg for n in removal.nodes if look.machines[n] in look.groups}
             )
-            launch |= launch_of(removal.instead, policy, names)
+            launch |= {**launch_of(removal.instead, policy, names), "opens_after": removal.opens_after}
         return services.begin(
             cluster=cluster,
             policy=policy,
@@ -352,6 +352,11 @@ def unschedulable(pod: Object) -> bool:
     )
 
 
+def anything_waits(kube: KubeApi) -> bool:
+    """Whether a pod has found no node."""
+    return any(unschedulable(pod) for pod in kube.list(resource_of("Pod"), fields="spec.nodeName="))
+
+
 def react(*, cluster_id: UUID, kube: KubeApi | None = None) -> list[NodeAction]:
     """Look for pods that wait for a node, and order what they need, one action a node. [] when nothing may be done."""
     cluster = Cluster.objects.all_orgs().select_related("account", "organization").filter(id=cluster_id).first()
@@ -377,7 +382,7 @@ def _react(cluster: Cluster, policy: Applied, kube: KubeApi) -> list[NodeAction]
     nominated = _nominated(cluster, now)
     waiting = [p for p in kube.list(resource_of("Pod"), fields="spec.nodeName=") if unschedulable(p)]
     waiting = [p for p in waiting if "/".join(place_of(p)) not in nominated]
-    if not waiting:
+    if not waiting or _opens_soon(cluster):
         return []
     nodes = kube.list(resource_of("Node"))
     if kube.list(resource_of("NodePool")):
@@ -422,6 +427,12 @@ def _nominated(cluster: Cluster, now: datetime) -> set[str]:
     rows = NodeAction.objects.for_org(cluster.organization_id).filter(cluster=cluster, kind=Kind.LAUNCH)
     fresh = [*rows.filter(ended_at=None), *rows.filter(outcome="done", ended_at__gt=now - NOMINATED_FOR)]
     return {pod for action in fresh for pod in action.pods}
+
+
+def _opens_soon(cluster: Cluster) -> bool:
+    """Whether a removal keeps the node that it bought closed: it opens within seconds because a pod waits."""
+    rows = NodeAction.objects.for_org(cluster.organization_id).filter(cluster=cluster, kind=Kind.REMOVE, ended_at=None)
+    return any(set(action.cordoned) - set(action.nodes) for action in rows)
 
 
 def _neighbours(kube: KubeApi, nodes: Sequence[Object], waiting: Sequence[Object]) -> list[Object]:

@@ -12,10 +12,13 @@ from clusters import selectors as clusters
 from clusters.enums import RESOURCE
 from clusters.models import Cluster
 from core.actor import Actor
+from core.providers import ProviderError
 from costs.models import Interval
 from policies import selectors
-from policies.enforcing.enums import Kind, Outcome
+from policies.enforcing import gateway
+from policies.enforcing.enums import Engine, Kind, Outcome
 from policies.enforcing.models import Enforcement, NodeAction, WrittenObject
+from policies.enums import Mode
 from policies.selectors import Applied
 
 MOST_ACTIONS = 50
@@ -124,6 +127,33 @@ def _with_ledger(actor: Actor, cluster: Cluster, actions: list[NodeAction]) -> l
 def _settled(action: NodeAction, began: Any) -> bool:
     """The first price that was noted once the action had ended."""
     return bool(action.ended_at is not None and began >= action.ended_at)
+
+
+@dataclass(frozen=True, slots=True)
+class RightsView:
+    """What the AWS account of a cluster does not let Curfew do. `unknown`: why that could not be asked."""
+
+    cluster: Cluster
+    missing: tuple[str, ...] = ()
+    unknown: str = ""
+
+
+def rights_view(*, actor: Actor, cluster_id: UUID) -> RightsView:
+    """Whether an enforced policy may make nodes there, asked of AWS now. Nothing is asked where Curfew does not make them:
+    with Karpenter, without an AWS account, or while the policy does not enforce. Raises NotFound."""
+    cluster = clusters.get_cluster(actor=actor, cluster_id=cluster_id)
+    policy = selectors.applied_to(actor=actor, cluster_id=cluster.id)
+    engine = (
+        Enforcement.objects.visible_to(actor).filter(cluster_id=cluster.id).values_list("engine", flat=True).first()
+    )
+    if policy is None or policy.mode is not Mode.ENFORCE or engine == Engine.KARPENTER or not gateway.reaches(cluster):
+        return RightsView(cluster)
+    if not (policy.document.autoscaling.enabled or policy.document.consolidation.enabled):
+        return RightsView(cluster)
+    try:
+        return RightsView(cluster, tuple(gateway.missing_rights(cluster)))
+    except ProviderError as failure:
+        return RightsView(cluster, unknown=f"{failure.message} {failure.detail}".strip()[:300])
 
 
 def nodes_shape(view: NodesView) -> dict[str, Any]:

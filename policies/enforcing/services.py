@@ -187,11 +187,7 @@ def finish(operation: Operation) -> None:
 
 def _remember(action: NodeAction) -> None:
     """The engine must know what was done: how often pods have been moved to cheaper nodes."""
-    child = child_of(action)
-    new = None
-    if child is not None and child.operation_id is not None:
-        done = Operation.objects.for_org(action.organization_id).filter(id=child.operation_id).first()
-        new = str(done.result.get("node") or "") if done is not None else None
+    new = replacement_of(action)
     rows = Enforcement.objects.for_org(action.organization_id).filter(cluster_id=action.cluster_id)
     row = rows.select_for_update().first()
     if row is not None:
@@ -245,6 +241,15 @@ def action_of(operation: Operation) -> NodeAction | None:
     )
     found: NodeAction | None = rows.filter(id=operation.resource_id).first()
     return found
+
+
+def replacement_of(action: NodeAction) -> str:
+    """The node that was bought for a removal; "" when none was."""
+    child = child_of(action)
+    if child is None or child.operation_id is None:
+        return ""
+    done = Operation.objects.for_org(action.organization_id).filter(id=child.operation_id).first()
+    return str(done.result.get("node") or "") if done is not None else ""
 
 
 def child_of(action: NodeAction) -> NodeAction | None:

@@ -16,7 +16,7 @@ from core.actor import Actor
 from core.htmx import render_page
 from policies.api.views import PolicyAPIView
 from policies.enforcing import selectors
-from policies.enums import PERMISSION_VIEW
+from policies.enums import PERMISSION_MANAGE, PERMISSION_VIEW
 
 
 @signed_in
@@ -28,6 +28,16 @@ def nodes(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     view = selectors.nodes_view(actor=actor, cluster_id=cluster_id)
     context = {"page_title": f"Nodes of {view.cluster.name}", "view": view}
     return render_page(request, "policies/nodes.html", context, fragment="nodes")
+
+
+@signed_in
+@require_GET
+def rights(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """What the cluster's account lacks for its policy to act, as a fragment; empty when nothing is."""
+    actor: Actor = request.actor  # type: ignore[attr-defined]
+    actor.require(PERMISSION_MANAGE, "change what a policy may do")
+    view = selectors.rights_view(actor=actor, cluster_id=cluster_id)
+    return render_page(request, "policies/partials/_rights.html", {"rights": view})
 
 
 class NodesView(PolicyAPIView):

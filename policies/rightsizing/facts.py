@@ -125,6 +125,17 @@ def kills(tables: Tables) -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
+def merged(known: Killed, seen: Killed) -> dict[str, dict[str, dict[str, Any]]]:
+    """The newest mark of each container, of what was known and what is seen now."""
+    found = {key: {name: dict(mark) for name, mark in boxes.items()} for key, boxes in known.items()}
+    for key, boxes in seen.items():
+        mine = found.setdefault(key, {})
+        for name, mark in boxes.items():
+            if name not in mine or mine[name]["at"] < mark["at"]:
+                mine[name] = dict(mark)
+    return found
+
+
 def prices_of(facts: ClusterFacts) -> Prices:
     """What a thousandth of a core and a byte cost a month on the nodes that have a price, each node's price divided as
     everywhere in Curfew (`clusters.analysis.weights`)."""

@@ -11,14 +11,16 @@ proves little).
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 from clusters.analysis.usage_days import Day, edge
 
-SHARES = (0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
+SHARES = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
 MARGINS = (0, 2, 3, 5, 7, 9, 13, 20, 35)  # buckets of 2 %: 0, 4, 6, 10, 15, 20, 29, 49, 100 %
 WINDOWS = (3, 7, 14)
 MOST_DAYS = 14
@@ -50,6 +52,11 @@ class Chosen:
         )
 
 
+def shortage_of(headroom: int) -> float:
+    """The policy's dial: 0.25 at 10 % headroom (about as often short as a plain p95), 4 at 20 %, 156 at 50 %."""
+    return float(SHORTAGE * (headroom / 20) ** 4)
+
+
 class Pool:
     """The samples of some days as sorted buckets with their weights."""
 
@@ -60,11 +67,17 @@ class Pool:
 
     def quantile(self, share: float) -> int:
         """The bucket that this share of the samples does not exceed."""
-        threshold = share * self.sums[-1] - 1e-6
-        for bucket, below in zip(self.buckets, self.sums, strict=True):
-            if below >= threshold:
-                return bucket
-        return self.buckets[-1]
+        return self.quantiles((share,))[0]
+
+    def quantiles(self, shares: Sequence[float]) -> list[int]:
+        """The same for ascending shares."""
+        found, spot, last = [], 0, len(self.buckets) - 1
+        for share in shares:
+            threshold = share * self.sums[-1] - 1e-6
+            while spot < last and self.sums[spot] < threshold:
+                spot += 1
+            found.append(self.buckets[spot])
+        return found
 
     def above(self, bucket: int) -> float:
         """The share of the samples above a bucket."""
@@ -74,56 +87,50 @@ class Pool:
 
 def pool(days: Sequence[Day]) -> Pool | None:
     """The CPU of the last fourteen days; None without a sample."""
-    known = [day for day in days if day.samples][-MOST_DAYS:]
+    known = _known(days)
     return Pool(known) if known else None
 
 
-def choose(
-    days: Sequence[Day],
-    *,
-    shortage: float = SHORTAGE,
-    windows: Sequence[int] = WINDOWS,
-    most_short: float = MOST_SHORT,
-    keep: float = KEEP,
-) -> Chosen | None:
+def _known(days: Sequence[Day]) -> tuple[Day, ...]:
+    return tuple([day for day in days if day.samples][-MOST_DAYS:])
+
+
+def choose(days: Sequence[Day], *, shortage: float = SHORTAGE) -> Chosen | None:
     """The request in cores; None with fewer than three days of samples."""
-    known = [day for day in days if day.samples][-MOST_DAYS:]
+    known = _known(days)
     if len(known) < LEAST_DAYS:
         return None
-    shorts = _judge(known, windows)
+    shorts = _judge(known)
     whole = Pool(known)
-    most, least = edge(whole.buckets[-1]), keep * edge(whole.quantile(0.95))
-    best: tuple[bool, float, Chosen] | None = None
-    for window in windows:
-        recent = Pool(known[-window:])
-        for share in SHARES:
-            bucket = recent.quantile(share)
+    most, least = edge(whole.buckets[-1]), KEEP * edge(whole.quantile(0.95))
+    best: tuple[tuple[bool, float], float, float, int, int, float] | None = None
+    place = 0
+    for window in WINDOWS:
+        for share, bucket in zip(SHARES, Pool(known[-window:]).quantiles(SHARES), strict=True):
             for margin in MARGINS:
-                short = shorts[window, share, margin]
-                cores = min(edge(bucket + margin), most)
-                worth = cores + shortage * short
-                over = short > most_short
-                rank = (over, short if over else worth)
-                if best is None or rank < best[:2]:
-                    chosen = Chosen(
-                        max(cores, least), share, edge(margin) / edge(0) - 1, min(window, len(known)), short
-                    )
-                    best = (*rank, chosen)
+                short, cores = shorts[place], min(edge(bucket + margin), most)
+                place += 1
+                over = short > MOST_SHORT
+                rank = (over, short if over else cores + shortage * short)
+                if best is None or rank < best[0]:
+                    best = (rank, cores, share, margin, window, short)
     assert best is not None
-    return best[2]
+    _, cores, share, margin, window, short = best
+    return Chosen(max(cores, least), share, edge(margin) / edge(0) - 1, min(window, len(known)), short)
 
 
-def _judge(days: Sequence[Day], windows: Sequence[int]) -> dict[tuple[int, float, int], float]:
-    """How much of the following time each candidate would have been short, the mean over all days it could be judged."""
-    found: dict[tuple[int, float, int], float] = {}
+@lru_cache(maxsize=2048)
+def _judge(days: tuple[Day, ...]) -> Sequence[float]:
+    """How much of the following time each candidate would have been short, the mean over all days it could be judged; in
+    the order of windows, shares, margins. Remembered, because a page asks again with every change of a slider."""
+    found = array("d", bytes(8 * len(WINDOWS) * len(SHARES) * len(MARGINS)))
     starts = range(max(1, min(FIRST_JUDGED, len(days) - 1)), len(days))
     for start in starts:
         later = Pool(days[start : start + HORIZON])
-        for window in windows:
-            earlier = Pool(days[max(0, start - window) : start])
-            for share in SHARES:
-                bucket = earlier.quantile(share)
+        place = 0
+        for window in WINDOWS:
+            for bucket in Pool(days[max(0, start - window) : start]).quantiles(SHARES):
                 for margin in MARGINS:
-                    key = (window, share, margin)
-                    found[key] = found.get(key, 0.0) + later.above(bucket + margin) / len(starts)
+                    found[place] += later.above(bucket + margin) / len(starts)
+                    place += 1
     return found

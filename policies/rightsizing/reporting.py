@@ -103,25 +103,15 @@ def refresh(*, cluster_id: UUID) -> bool:
 
 def _remember(cluster: Cluster, seen: facts.Killed) -> dict[str, dict[str, dict[str, Any]]]:
     """Containers that were killed for lack of memory, those that earlier reports told of too."""
-    rows = {row.key: row for row in SizedWorkload.objects.for_org(cluster.organization_id).filter(cluster=cluster)}
-    for key, boxes in seen.items():
-        row = rows.get(key) or SizedWorkload(
-            id=workload_id(cluster.id, key), organization_id=cluster.organization_id, cluster=cluster, key=key
-        )
-        merged = dict(row.killed)
-        for name, mark in boxes.items():
-            if name not in merged or merged[name]["at"] < mark["at"]:
-                merged[name] = dict(mark)
-        if merged != row.killed or row._state.adding:
-            row.killed = merged
-            SizedWorkload.objects.for_org(cluster.organization_id).update_or_create(
-                cluster=cluster,
-                key=key,
-                defaults={"killed": merged, "organization_id": cluster.organization_id},
-                create_defaults={"id": row.id, "killed": merged, "organization_id": cluster.organization_id},
-            )
-            rows[key] = row
-    return {key: row.killed for key, row in rows.items() if row.killed}
+    rows = SizedWorkload.objects.for_org(cluster.organization_id)
+    known = {key: killed for key, killed in rows.filter(cluster=cluster).values_list("key", "killed") if killed}
+    found = facts.merged(known, seen)
+    for key, killed in found.items():
+        if killed != known.get(key):
+            values = {"killed": killed, "organization_id": cluster.organization_id}
+            fresh = {"id": workload_id(cluster.id, key), **values}
+            rows.update_or_create(cluster=cluster, key=key, defaults=values, create_defaults=fresh)
+    return found
 
 
 def _store(cluster: Cluster, ruling: Ruling, found: list[Advice], prices: str, now: datetime) -> None:

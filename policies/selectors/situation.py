@@ -10,9 +10,12 @@ from threading import Lock
 from typing import Any
 from uuid import UUID
 
+from clusters import packed
 from clusters.analysis.spot_readiness import spot_readiness
 from clusters.facts import cluster_facts
-from clusters.models import Cluster, ClusterNode
+from clusters.histograms import Histograms
+from clusters.inventory.placement import read
+from clusters.models import Cluster, ClusterNode, UsageHistograms
 from clusters.services import insights, reports
 from clusters.services.money import Quote
 from core import clock
@@ -21,9 +24,13 @@ from core.errors import NotFound
 from policies import extensions
 from policies.blueprint import Blueprint
 from policies.catalogue import catalogue
-from policies.document import Document
+from policies.document import Document, Exemptions
 from policies.impact import Impact, Situation, add_up, impact_of
 from policies.models import ClusterTemplate, NodeTemplate
+from policies.placement.models import PlacementState
+from policies.placement.reported import templated
+from policies.rightsizing import facts as sizes
+from policies.rightsizing.models import SizedWorkload
 
 MOST = 5
 _KEPT = 6
@@ -53,7 +60,24 @@ def _read(actor: Actor, cluster: Cluster) -> Situation:
     prices = {n.name: Quote(n.hourly_price, n.price_source, n.price_date) for n in nodes}
     facts = cluster_facts(tables, usage, prices)
     spot = spot_readiness(facts, insights.spot_prices(cluster, facts, clock.now())) if facts.pods else None
-    return Situation(cluster.name, facts, cluster.reported_at, spot)
+    row = UsageHistograms.objects.visible_to(actor).filter(cluster=cluster).first()
+    use = Histograms.load(packed.unpack(row.packed)) if row else Histograms()
+    known = SizedWorkload.objects.visible_to(actor).filter(cluster=cluster).values_list("key", "killed")
+    killed = sizes.merged(dict(known), sizes.kills(tables))
+    placed = PlacementState.objects.visible_to(actor).filter(cluster=cluster).values_list("rules", flat=True).first()
+    return Situation(
+        cluster.name,
+        facts,
+        cluster.reported_at,
+        spot,
+        subjects=tuple(sizes.subjects(tables, use, Exemptions(), killed)),
+        prices=sizes.prices_of(facts),
+        workloads=tuple(templated(tables)),
+        nodes=tuple((tables.get("nodes") or {}).values()),
+        pools=tuple((tables.get("node_pools") or {}).values()),
+        cloud=cluster.cloud,
+        placed_by=read(dict(placed)) if placed else None,
+    )
 
 
 def estimate(*, actor: Actor, document: Document, cluster_ids: Sequence[UUID]) -> tuple[dict[str, Impact], list[str]]:
@@ -74,7 +98,7 @@ def estimate(*, actor: Actor, document: Document, cluster_ids: Sequence[UUID]) -
     found = []
     for row in rows:
         known = situation_of(actor=actor, cluster=row)
-        there = replace(known, template=own.get(row.id, bound), schedule=follows.get(row.id, ""))
+        there = replace(known, template=own.get(row.id, bound), schedule=follows.get(row.id, ""), now=clock.now())
         found.append(impact_of(document, there, catalogue()))
     return add_up(found), [row.name for row in rows]
 

@@ -77,6 +77,7 @@ ROUTES = [
     page("/policies/new", viewer=403),
     _post("/policies/new", 403, 302, 302, {"name": "Eager"}),
     page("/policies/clusters/{cluster}/nodes/", stranger=404),
+    page("/policies/clusters/{cluster}/rights", viewer=403, stranger=404),
     page(f"{OTHER}/", stranger=404),
     _post(f"{OTHER}/", 403, 302, 404, {"autoscaling.enabled": "on"}),
     _post(f"{OTHER}/impact", 200, 200, 404, {"consolidation.enabled": "on"}),

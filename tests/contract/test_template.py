@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from accounts.providers.aws_template import (
+    BOUGHT_TAG,
+    NODE_ACTIONS,
     READ_ACTIONS,
     SCALE_ACTIONS,
     SWITCH_ACTIONS,
@@ -17,6 +19,7 @@ from accounts.providers.aws_template import (
     launch_url,
 )
 from core.providers import InvalidRequest
+from policies.enforcing.enums import MARK
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +63,24 @@ def test_least_privilege() -> None:
     assert [s["Sid"] for s in statements if s["Resource"] == "*"] == ["See"], "only reading is allowed everywhere"
     switch = next(s for s in statements if s["Sid"] == "SwitchInstances")
     assert switch["Condition"]["Fn::If"][:2] == ["OnlyTagged", {"Null": {"aws:ResourceTag/curfew:node-type": "false"}}]
+
+
+def test_making_nodes_is_off_until_their_roles_are_named() -> None:
+    stack = template()
+    assert stack["Parameters"]["NodeRoles"]["Default"] == ""
+    empty = {"Fn::Equals": [{"Fn::Join": ["", {"Ref": "NodeRoles"}]}, ""]}
+    assert stack["Conditions"]["MayMakeNodes"] == {"Fn::Not": [empty]}
+    (name,) = [n for n, r in stack["Resources"].items() if r.get("Condition") == "MayMakeNodes"]
+    statements = {s["Sid"]: s for s in stack["Resources"][name]["Properties"]["PolicyDocument"]["Statement"]}
+    assert {action for s in statements.values() for action in s["Action"]} == set(NODE_ACTIONS)
+    always = json.dumps(stack["Resources"]["CurfewRole"])
+    assert not [action for action in NODE_ACTIONS if action in always]
+    passed = statements["LetNodesCarryTheirRole"]
+    assert passed["Resource"] == {"Ref": "NodeRoles"}
+    assert "ec2.amazonaws.com" in passed["Condition"]["StringEquals"]["iam:PassedToService"]
+    assert statements["EndWhatWasBought"]["Condition"] == {"Null": {f"aws:ResourceTag/{MARK}": "false"}}
+    assert BOUGHT_TAG == MARK
+    assert [s for s in statements if statements[s]["Resource"] == "*"] == ["BuyNodes"]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from clusters.models import Cluster
 from core import clock
 from dashboard import home, skyline
 from dashboard.frame import NextCurfew
 from operations.models import Operation
+from policies.rightsizing.models import SizeReport
 from tests.dashboard.conftest import Lamps, interval
 from tests.personas import Persona, make_account
 
@@ -195,7 +197,21 @@ def test_queries_do_not_grow(alice: Persona, client_of: ClientOf, lamps: Lamps) 
         make_operation(alice, status="running", resource_id=uuid4())
         make_account(alice.organization, number=f"{name:0>12}", status="error")
     assert count() == with_one
-    assert with_one <= 19  # one for each kind of compute
+    assert with_one <= 20  # one for each kind of compute
+
+
+def test_the_gold_bar_leads_to_what_resizing_would_save(
+    alice: Persona, mallory: Persona, client_of: ClientOf, lamps: Lamps
+) -> None:
+    now = clock.now()
+    for name, saves in (("lark", 410.4), ("wren", 90.0), ("owl", -12.0)):
+        cluster = Cluster.objects.create(organization_id=alice.organization.id, name=name, created_at=now)
+        SizeReport.objects.create(organization_id=alice.organization.id, cluster=cluster, at=now, saves=saves, rows=[])
+    text = client_of(alice).get("/").content.decode()
+    assert "You can save $500 a month by resizing" in text
+    assert "on 2 clusters" in text
+    assert 'href="/policies/rightsizing/"' in text
+    assert "goldbar" not in client_of(mallory).get("/").content.decode()
 
 
 def test_the_month_is_the_sum_of_the_ledger(alice: Persona, client_of: ClientOf, lamps: Lamps) -> None:

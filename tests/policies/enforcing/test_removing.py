@@ -15,9 +15,10 @@ from operations import services as operations
 from operations.models import Operation
 from policies.enforcing import executors, looking, services
 from policies.enforcing.models import Enforcement, NodeAction
-from policies.models import PolicyAssignment
+from policies.models import NodeTemplate, PolicyAssignment
 from tests.personas import Persona
-from tests.policies.enforcing.world import Cloud, Cluster, budget, deployment
+from tests.policies.enforcing.conftest import QUICK
+from tests.policies.enforcing.world import BIG, SMALL, Cloud, Cluster, budget, deployment
 
 pytestmark = [pytest.mark.django_db, pytest.mark.integration]
 
@@ -246,3 +247,83 @@ def test_policies_switched_off_stop_what_is_under_way(
     work()
     assert (the_action().outcome, kube.closed()) == ("given_up", [])
     assert cloud.sizes("workers") == (1, 3, 5, 3)
+
+
+@pytest.fixture
+def pair(row: Row, kube: Cluster, cloud: Cloud, alice: Persona, apply_policy: Any) -> str:
+    """Two m5.xlarge: one nearly full, one with a pod that an m5.large holds and one that fits beside the full one."""
+    NodeTemplate.objects.create(
+        organization_id=alice.organization.id,
+        name="m5",
+        purchasing="on_demand",
+        families=["m5"],
+        architectures=["amd64"],
+        is_default=True,
+        created_at=row.created_at,
+        updated_at=row.created_at,
+    )
+    cloud.template_asg("workers", 1, 2, 4)
+    for name, cpu in (("full", "3400m"), ("large", "1700m"), ("small", "400m")):
+        kube.create(deployment(name, 1, cpu=cpu))
+        kube.live()
+    apply_policy(consolidation={**QUICK["consolidation"], "level": "aggressive"})
+    return homes(kube)["large"]
+
+
+def homes(kube: Cluster) -> dict[str, str]:
+    """Where the pod of each deployment is."""
+    return {p["metadata"]["labels"]["app"]: p["spec"].get("nodeName", "") for p in kube.all("pods")}
+
+
+def test_a_node_is_replaced_by_a_cheaper_one_that_takes_only_what_has_no_other_place(
+    row: Row, kube: Cluster, cloud: Cloud, pair: str, work: Any
+) -> None:
+    before = homes(kube)
+    assert before["small"] == before["large"] != before["full"]
+    assert looking.plan_cluster(cluster_id=row.id) == "begun"
+    work()
+    action = the_action()
+    assert (action.outcome, action.ended_nodes) == ("done", [pair]), action.words
+    after = homes(kube)
+    assert after["small"] == before["full"], "the empty new node was closed while there was room elsewhere"
+    assert after["large"] not in before.values()
+    assert (kube.waiting(), kube.closed()) == ([], [])
+    assert sorted(cloud.running().values()) == [SMALL, BIG]
+    assert cloud.sizes("workers") == (1, 2, 4, 2)
+    assert looking.plan_cluster(cluster_id=row.id) == "planned", "nothing is left to gain"
+
+
+@pytest.mark.usefixtures("blind")
+def test_a_closed_new_node_opens_as_soon_as_a_pod_waits(
+    row: Row, kube: Cluster, cloud: Cloud, pair: str, work: Any
+) -> None:
+    kube.create(budget("small"))
+    kube.live()
+    old = {n["metadata"]["name"] for n in kube.all("nodes")}
+    assert looking.plan_cluster(cluster_id=row.id) == "begun"
+    kube.forever.add("small-pdb")
+    for _ in range(20):
+        work(1)
+        new = set(kube.closed()) - old
+        if new:
+            break
+    assert len(new) == 1, "it waits for the small pod, which its budget holds"
+    kube.create(deployment("late", 1, cpu="3000m"))
+    kube.live()
+    assert looking.react(cluster_id=row.id) == [], "no second machine while one is about to open"
+    work(1)
+    assert not new & set(kube.closed())
+    assert len(looking.react(cluster_id=row.id)) == 1, "it does not fit there, so now one is bought"
+
+
+@pytest.mark.usefixtures("blind")
+def test_a_replacement_without_capacity_moves_nothing(
+    row: Row, kube: Cluster, cloud: Cloud, pair: str, work: Any
+) -> None:
+    before = homes(kube)
+    looking.plan_cluster(cluster_id=row.id)
+    cloud.full.add((SMALL, "on-demand"))
+    work()
+    assert the_action().outcome == "given_up"
+    assert (homes(kube), kube.closed()) == (before, [])
+    assert sorted(cloud.running().values()) == [BIG, BIG]

@@ -217,6 +217,11 @@ def test_days_survive_being_stored() -> None:
         UsageDays.load([1])
 
 
+def test_days_that_were_stored_by_fewer_shares_are_read() -> None:
+    day = UsageDays.load([[[3, 288, 0.0, *range(12)]], 4, [], 0.0]).days()[0]
+    assert day.buckets == (0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 11)
+
+
 def flat(cores: float, days: int, first: int = 0) -> list[Day]:
     return [sketch(first + n, {bucket_of(cores): 288}, 0.0) for n in range(days)]
 

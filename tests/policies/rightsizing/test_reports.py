@@ -124,3 +124,39 @@ def test_a_held_workload_waits(cluster: Cluster, govern: Any, report: Any) -> No
         held_why="its last change was taken back",
     )
     assert services.apply_due() == 0
+
+
+def test_the_badge_while_editing_is_what_the_report_says_after_saving(
+    joined: Joined, alice: Persona, api_of: Any
+) -> None:
+    from policies import services as policies
+
+    policy = policies.create_policy(actor=alice.actor, name="Careful")
+    policies.apply_policy(actor=alice.actor, policy_id=policy.id, cluster_ids=[joined.id])
+    said = []
+    for rightsizing, spaces in (
+        ({"headroom_percent": 10, "minimum_monthly": "0"}, []),
+        ({"headroom_percent": 50, "minimum_monthly": "0"}, []),
+        ({"profile": "vpa", "minimum_monthly": "0"}, []),
+        ({"minimum_monthly": "1000"}, []),
+        ({"minimum_monthly": "0"}, [one["name"] for one in _namespaces(joined)]),
+    ):
+        document = {**policy.parsed().to_json(), "exemptions": {"namespaces": spaces}}
+        document["rightsizing"] |= rightsizing
+        url = f"/api/clusters/{joined.id}/policy/impact"
+        badge = api_of(alice).post(url, {"document": document}, format="json").json()["cards"]["rightsizing"]
+        policies.save_policy(actor=alice.actor, policy_id=policy.id, document=document)
+        reporting.refresh(cluster_id=joined.id)
+        report = SizeReport.objects.all_orgs().get()
+        assert float(badge["monthly_savings"] or 0) == pytest.approx(report.saves or 0, abs=0.01)
+        assert not spaces or "No workload" in badge["words"]
+        assert spaces or badge["words"].startswith(f"{report.changes} of {report.workloads} workloads")
+        said.append(report.saves or 0)
+    assert said[0] > said[1] > 0, "more headroom saves less"
+    assert said[3] == said[4] == 0
+
+
+def _namespaces(joined: Joined) -> list[dict[str, Any]]:
+    from clusters.models import Summary
+
+    return [one for one in Summary.objects.all_orgs().get(cluster_id=joined.id).namespaces if one["name"]]
