@@ -54,14 +54,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> Iterator[None]:
-    """On SQLite the test database is a copy of a prepared one; PostgreSQL migrates as it would anywhere."""
+    """The test database is a copy of a prepared one."""
     migrate = management.call_command
 
     def copy_instead(name: str, *args: object, **options: object) -> object:
-        if name != "migrate" or connection.vendor != "sqlite":
+        if name != "migrate":
             return migrate(name, *args, **options)
-        connection.ensure_connection()
-        prepared.fill(connection.connection)
+        if connection.vendor == "postgresql":
+            prepared.fill_postgres(os.environ["DATABASE_URL"], str(connection.settings_dict["NAME"]))
+        else:
+            connection.ensure_connection()
+            prepared.fill(connection.connection)
         return None
 
     with pytest.MonkeyPatch.context() as patch:

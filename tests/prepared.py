@@ -1,7 +1,8 @@
-"""A migrated SQLite database, made once for each state of the sources and copied wherever a test needs an empty one.
+"""A migrated database, made once for each state of the sources and copied wherever a test needs an empty one.
 
-Migrating takes several seconds of a processor, and each test process and each server that a test starts would do it
-again. The first to ask migrates by the ordinary command; what is copied is that database with its stamp. The name of its
+Migrating takes many seconds of a processor (PostgreSQL: 20), and each test process and each server that a test
+starts would do it again. The first to ask migrates by the ordinary command; what is copied is that SQLite database with
+its stamp, or a dump of that PostgreSQL database. The name of its
 folder holds a hash of every migration, of the audit log's triggers, of the requirements and of Python, so that another
 state of the sources gets another one.
 """
@@ -21,10 +22,11 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from launcher import keys
+from tests import stack
 from tests.live.processes import ROOT, clean_environment
 
 KEEP_SECONDS = 3 * 24 * 3600
-DATABASE, STAMP = "curfew.sqlite3", "migrated.json"
+DATABASE, STAMP, DUMP = "curfew.sqlite3", "migrated.json", "curfew.pgsql"
 _MIGRATE = (
     "import django, pathlib; django.setup()\n"
     "from django.conf import settings\n"
@@ -66,10 +68,14 @@ def prepared() -> Path:
     return ready
 
 
-def _make(folder: Path) -> None:
+def _migrate(folder: Path, **more: str) -> None:
     keys.ensure(folder, defaults={}, environ={})
-    environment = clean_environment(CURFEW_DATA=str(folder), DJANGO_SETTINGS_MODULE="config.settings")
+    environment = clean_environment(CURFEW_DATA=str(folder), DJANGO_SETTINGS_MODULE="config.settings", **more)
     subprocess.run([sys.executable, "-c", _MIGRATE], cwd=ROOT, env=environment, check=True, timeout=300)
+
+
+def _make(folder: Path) -> None:
+    _migrate(folder)
     with sqlite3.connect(folder / DATABASE) as database:  # one file, without a log beside it
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
@@ -89,3 +95,32 @@ def put_into(folder: Path) -> None:
         if not (folder / name).exists():
             shutil.copyfile(ready / name, folder / name)
             (folder / name).chmod(0o600)
+
+
+def fill_postgres(server: str, database: str) -> None:
+    """Put the dump into an empty database of a server; `server` is the URL of any database there."""
+    base = server.rpartition("/")[0]
+    ready = prepared()
+    with (ready.parent / "lock-postgres").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (ready / DUMP).exists():
+            _dump(base, ready / DUMP)
+    _psql("--single-transaction", "-f", str(ready / DUMP), f"{base}/{database}")
+
+
+def _dump(base: str, into: Path) -> None:
+    name = f"prepared_{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="curfew-prepared-") as folder:
+        _psql("-c", f"CREATE DATABASE {name}", f"{base}/postgres")
+        try:
+            _migrate(Path(folder), DATABASE_URL=f"{base}/{name}")
+            made = into.with_suffix(f".{os.getpid()}")
+            subprocess.run([stack.find("pg_dump"), "--no-owner", "-f", made, f"{base}/{name}"], check=True, timeout=120)
+            made.rename(into)
+        finally:
+            _psql("-c", f"DROP DATABASE {name}", f"{base}/postgres")
+
+
+def _psql(*arguments: str) -> None:
+    command = [stack.find("psql"), "-X", "-q", "-o", os.devnull, "-v", "ON_ERROR_STOP=1", *arguments]
+    subprocess.run(command, check=True, timeout=120)

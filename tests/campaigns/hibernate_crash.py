@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from tests import prepared
+
 # Killed before and after the change; refused twice; done without an answer; lost without an answer.
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("kill_before", "kill_after", "conflict", "error", "no_answer", "lost")
@@ -430,7 +432,8 @@ def main() -> int:
     if options.worker:
         nursery(*options.worker)
         return 0
-    os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-crash-")
+    os.environ["CURFEW_DATA"] = folder = tempfile.mkdtemp(prefix="curfew-crash-")
+    prepared.put_into(Path(folder))
     _setup()
     return report(options)
 

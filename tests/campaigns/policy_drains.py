@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import prepared
 from tests.campaigns.hibernate_crash import (
     MODES,
     READ_SECONDS,
@@ -328,7 +329,8 @@ def main() -> int:
     if options.worker:
         nursery(*options.worker)
         return 0
-    os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-drains-")
+    os.environ["CURFEW_DATA"] = folder = tempfile.mkdtemp(prefix="curfew-drains-")
+    prepared.put_into(Path(folder))
     _setup()
     logging.disable(logging.CRITICAL)
     summary = run(options.seed, options.points, options.modes, say=lambda line: _say(sys.stderr, line))

@@ -214,7 +214,8 @@ class Scaled(Curfew):
         self._extra.update(servers.environment(), CURFEW_STATIC_FROM_SOURCE="1")
         try:
             keys.ensure(self.folder, defaults={}, environ={})
-            self.manage("migrate", "--no-input", "--verbosity", "0")
+            url = servers.environment()["DATABASE_URL"]
+            prepared.fill_postgres(url, url.rpartition("/")[2])
             self.manage("sync_periodic_tasks")
             return super().__enter__()
         except BaseException:
