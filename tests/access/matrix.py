@@ -35,6 +35,7 @@ class Route:
     body: dict = field(default_factory=dict)
     api: bool = False
     anyof: tuple[int, ...] = ()  # further statuses allowed to those who are let in, e.g. 409 when the world changed
+    lasting: bool = False  # takes files away, which no rollback brings back: the next route gets another world
 
     @property
     def label(self) -> str:

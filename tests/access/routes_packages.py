@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cloudnodes import package_selectors as selectors
 from core.actor import Actor
 from operations.enums import Status
@@ -62,10 +64,13 @@ ROUTES = [
     page("/cloud-nodes/packages/{package}/", stranger=404),
     page("/cloud-nodes/packages/{package}/download", viewer=403, operator=200, stranger=404),
     _post("/cloud-nodes/packages/{package}/install", 403, 403, 302, 404),
-    _post("/cloud-nodes/packages/{package}/delete", 403, 403, 302, 404),
+    replace(_post("/cloud-nodes/packages/{package}/delete", 403, 403, 302, 404), lasting=True),
     api("GET", "/api/install-packages", viewer=200, operator=200, owner=200, stranger=200),
     api("POST", "/api/install-packages", viewer=403, operator=403, owner=202, stranger=422, body=NEW),
     api("GET", "/api/install-packages/{package}", viewer=200, operator=200, owner=200, stranger=404),
     api("GET", "/api/install-packages/{package}/download", viewer=403, operator=200, owner=200, stranger=404),
-    api("DELETE", "/api/install-packages/{package}", viewer=403, operator=403, owner=204, stranger=404),
+    replace(
+        api("DELETE", "/api/install-packages/{package}", viewer=403, operator=403, owner=204, stranger=404),
+        lasting=True,
+    ),
 ]
