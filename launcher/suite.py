@@ -1,7 +1,8 @@
 """`./curfew test`: every check in one order, a summary, and pytest's closing line at the very end.
 
 Steps: lint (ruff, mypy, import-linter, migrations, deployment checks), unit (unit and integration tests on SQLite,
-embedded), pg (the same suite on PostgreSQL and Redis), e2e (a real browser, its own pytest run).
+embedded), pg (the same suite on PostgreSQL and Redis), e2e (a real browser, its own pytest run). Lint runs beside the
+first of the others. Tests run in one process more than there are cores, since the slow ones mostly wait.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,13 +27,17 @@ STEPS = ("lint", "unit", "pg", "e2e")
 FAST_RUNS = "not e2e"
 EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
 NO_TESTS_COLLECTED = 5
+JOBS = min(
+    6, (os.cpu_count() or 2) + 1
+)  # slow tests wait for containers, leases and kills: one process more than cores
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+|no tests ran) in ([\d.]+)s(?: \([\d:]+\))? ?=*$")
 _COUNT = re.compile(r"(\d+) ([a-z]+)")
 _PLURALS = {"errors": "error", "warnings": "warning"}
 _ORDER = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
 _HIDDEN_FROM_TESTS = re.compile(
-    r"^(CURFEW_(?!TEST_|HANDED_OVER|PYTHON)|DATABASE_URL|REDIS_URL|DJANGO_|AWS_|AZURE_|GOOGLE_|KUBECONFIG)"
+    r"^(CURFEW_(?!TEST_|HANDED_OVER|PYTHON)|DATABASE_URL|REDIS_URL|DJANGO_|AWS_|AZURE_|GOOGLE_|KUBECONFIG"
+    r"|PYTHONDONTWRITEBYTECODE)"  # dozens of processes start: each would compile everything, and pytest every assertion
 )
 
 
@@ -83,7 +89,7 @@ def chosen_steps(only: str | None) -> tuple[str, ...]:
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without anything that would point tests at real settings, servers or clouds."""
+    """The environment without what would point tests at real settings, servers or clouds, or slow them down."""
     return {name: value for name, value in environ.items() if not _HIDDEN_FROM_TESTS.match(name)}
 
 
@@ -94,7 +100,7 @@ def test_environment(data: Path) -> dict[str, str]:
 
 
 class Suite:
-    """Runs the checks one after the other and remembers how each ended."""
+    """Runs the checks and remembers how each ended."""
 
     def __init__(self, python: Path, environment: Mapping[str, str], pytest_arguments: Sequence[str]) -> None:
         self.python = python
@@ -103,17 +109,21 @@ class Suite:
         self.outcomes: list[Outcome] = []
 
     def check(self, step: str, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> None:
-        """One command of the virtual environment; its output is shown as it comes."""
-        self._title(name)
+        """One command of the virtual environment; its output is shown at its end, since a pytest run may go on beside."""
         began = time.monotonic()
-        code = subprocess.run(
+        done = subprocess.run(
             [self.python, *arguments],
             cwd=paths.ROOT,
             env={**self.environment, **(extra or {})},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
             check=False,
-        ).returncode
-        problem = f"exit code {code}" if code else ""
+        )
+        self._title(name, done.stdout)
+        problem = f"exit code {done.returncode}" if done.returncode else ""
         self.outcomes.append(Outcome(step, name, time.monotonic() - began, problem))
 
     def pytest(
@@ -123,14 +133,21 @@ class Suite:
         marker: str,
         extra: Mapping[str, str] | None = None,
         *,
-        jobs: int = 2,
+        jobs: int = JOBS,
+        share: str = "worksteal",
         skip: Sequence[str] = (),
     ) -> None:
         """One pytest run, shown as it comes; its closing line is remembered."""
         self._title(name)
         began = time.monotonic()
         outcome = Outcome(step, name)
-        arguments = ["-m", "pytest", "-m", marker, *(["-n", str(jobs)] if jobs else ["-p", "no:xdist"])]
+        arguments = [
+            "-m",
+            "pytest",
+            "-m",
+            marker,
+            *(["-n", str(jobs), "--dist", share] if jobs else ["-p", "no:xdist"]),
+        ]
         arguments += [f"--ignore={path}" for path in skip]
         colour = ["--color=yes"] if sys.stdout.isatty() else []
         with subprocess.Popen(
@@ -191,22 +208,26 @@ class Suite:
             self.outcomes.append(Outcome("pg", "pytest on PostgreSQL and Redis", problem=str(reason)))
 
     def e2e(self) -> None:
-        """Browser tests; one at a time, since each starts its own server."""
+        """Browser tests: each process has a browser and a server of its own, and takes whole files."""
         if system.find("chromium") is None:
             self.skip("e2e", "pytest in a browser", "not installed: chromium")
             return
-        self.pytest("e2e", "pytest in a browser", "e2e", jobs=0)
+        self.pytest("e2e", "pytest in a browser", "e2e", jobs=2, share="loadfile")
 
     def run(self, steps: Sequence[str]) -> None:
-        """The steps in order; a failure does not keep the others from running."""
+        """The steps in order, lint beside the others; a failure does not keep the others from running."""
         bodies: dict[str, Callable[[], None]] = {
-            "lint": self.lint,
             "unit": lambda: self.pytest("unit", "pytest on SQLite", FAST_RUNS),
             "pg": self.pg,
             "e2e": self.e2e,
         }
+        beside = threading.Thread(target=self.lint if "lint" in steps else lambda: None, daemon=True)
+        beside.start()
         for step in steps:
-            bodies[step]()
+            if step in bodies:
+                bodies[step]()
+        beside.join()
+        self.outcomes.sort(key=lambda outcome: STEPS.index(outcome.step))
 
     def summary(self) -> int:
         """Print how each check ended and, last, the sum of the pytest runs in pytest's form; the exit code."""
@@ -224,8 +245,8 @@ class Suite:
         return 1 if failed else 0
 
     @staticmethod
-    def _title(name: str) -> None:
-        say("\n" + f" {name} ".center(80, "-"))
+    def _title(name: str, text: str = "") -> None:
+        say("\n" + f" {name} ".center(80, "-") + f"\n{text}".rstrip())
 
 
 @contextmanager

@@ -43,7 +43,12 @@ def uses_the_database(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL only what uses the database runs: the rest has run on SQLite and would say the same again."""
+    """Files with slow tests come first, so that no process has one left when the others are done.
+
+    On PostgreSQL only what uses the database runs: the rest has run on SQLite and would say the same again.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if connection.vendor != "postgresql":
         return
     same = [item for item in items if not uses_the_database(item)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -76,6 +78,7 @@ def test_tests_never_see_real_servers_or_clouds() -> None:
         "GOOGLE_APPLICATION_CREDENTIALS": "/f",
         "KUBECONFIG": "/k",
         "DJANGO_SETTINGS_MODULE": "other",
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     assert set(suite.clean_environment(given)) == {"PATH", "HOME", "CI", "DOCKER_HOST"}
 
@@ -116,15 +119,46 @@ def test_the_last_line_is_pytests_and_a_failing_test_fails_the_run(
     assert counts == Counter(passed=1, failed=1)
 
 
-def test_on_postgresql_only_what_uses_the_database_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def item(name: str, *, marks: tuple[str, ...] = (), fixtures: tuple[str, ...] = ()) -> Any:
-        return SimpleNamespace(
-            name=name,
-            fixturenames=["_plain_settings", *fixtures],
-            cls=None,
-            get_closest_marker=lambda wanted: wanted if wanted in marks else None,
-        )
+def test_lint_runs_beside_the_tests_and_is_named_first(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    linted = Event()
+    run = quick_suite()
 
+    def lint() -> None:
+        run.check("lint", "bad", ["-c", "print('line 1 is bad'); raise SystemExit(1)"])
+        linted.set()
+
+    def tests(step: str, name: str, marker: str) -> None:
+        assert linted.wait(30), "lint waits for the tests"
+        run.outcomes.append(suite.Outcome(step, name))
+
+    monkeypatch.setattr(run, "lint", lint)
+    monkeypatch.setattr(run, "pytest", tests)
+    run.run(["lint", "unit"])
+    assert [outcome.step for outcome in run.outcomes] == ["lint", "unit"]
+    assert run.summary() == 1
+    assert "line 1 is bad" in capfd.readouterr().out
+
+
+def item(name: str, *, file: str = "test_a.py", marks: tuple[str, ...] = (), fixtures: tuple[str, ...] = ()) -> Any:
+    return SimpleNamespace(
+        name=name,
+        path=Path(file),
+        fixturenames=["_plain_settings", *fixtures],
+        cls=None,
+        get_closest_marker=lambda wanted: wanted if wanted in marks else None,
+    )
+
+
+def test_files_with_slow_tests_come_first_and_whole() -> None:
+    quick, before, slow = item("quick"), item("before", file="test_b.py"), item("s", file="test_b.py", marks=("slow",))
+    items, config = [quick, before, slow], Mock(spec=pytest.Config)
+    conftest.pytest_collection_modifyitems(config, items)
+    assert items == [before, slow, quick]
+
+
+def test_on_postgresql_only_what_uses_the_database_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pure = [item("parses"), item("starts_a_process", fixtures=("tmp_path",), marks=("integration",))]
     kept = [item("by_mark", marks=("django_db",)), item("by_fixture", fixtures=("db",)), item("pg", marks=("pg",))]
     left_out: list[Any] = []
