@@ -63,10 +63,12 @@ def test_two_agents_at_once_take_turns_and_the_second_takes_over(prod: Connected
 def test_messages_lost_doubled_late_cut_and_of_a_newer_format(prod: Connected) -> None:
     prod.agents.start()
     prod.settled(SECONDS)
-    prod.road.next("twice", "late", "unanswered", "truncated", "lost", "busy", "broken")
-    for number in range(8):
+    prod.road.next(
+        "twice", "truncated", "late", "lost", "", "unanswered", "busy", ""
+    )  # with pauses, so that waits stay short
+    for number in range(7):
         prod.kube.create(make.pod(f"on-a-bad-road-{number}", "team-0"))
-        prod.until(lambda wanted=number: len(prod.road.happened) >= min(wanted + 1, 7), SECONDS, "the next mishap")
+        prod.until(lambda wanted=number: len(prod.road.happened) >= min(wanted + 1, 6), SECONDS, "the next mishap")
     prod.settled(SECONDS)
     how = {name for name, _ in prod.road.verdicts}
     assert {"twice", "again", "out of order", "truncated"} <= how
