@@ -98,6 +98,21 @@ def test_the_dashboard_sums_up_what_could_be_saved_and_names_the_stressed(
     assert "gauge--green" in browser.get(f"/clusters/{steady.id}/").content.decode()
 
 
+def test_a_rows_menu_acts_on_that_cluster_and_a_viewers_only_reads(
+    join: Join, time: Time, browser: Client, client_of: Callable[[Persona], Client], bob: Persona
+) -> None:
+    joined = join()
+    joined.report()
+    page = browser.get("/clusters/").content.decode()
+    assert 'aria-label="Actions for lark-prod"' in page
+    for act in ("sync", "maintenance"):
+        assert f'form="row-act" formaction="/clusters/{joined.id}/{act}"' in page
+    assert 'id="row-act"' in page
+    seen = client_of(bob).get("/clusters/").content.decode()
+    assert "formaction" not in seen
+    assert f"/clusters/{joined.id}/disconnect" not in seen
+
+
 def test_an_empty_registry_says_what_to_do(browser: Client) -> None:
     assert "No cluster is connected yet" in browser.get("/clusters/").content.decode()
 
