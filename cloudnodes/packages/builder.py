@@ -207,6 +207,7 @@ class PackageBuilder:
     def _lay_out(self, spool: Spool, layers: _Layers, images: Sequence[PackedImage], warnings: list[str]) -> Built:
         """Everything small behind the layers, the manifest last: it is known only now."""
         layers.settle()
+        self._advance(0, "Writing the package")
         texts = {**_configurations(spool, images), **self._texts(images)}
         files = [PackedFile(e.path, e.size, layers.digest_of(e.path), e.crc32) for e in layers.archive.entries]
         files += [PackedFile(p, len(d), hashlib.sha256(d).hexdigest(), zlib.crc32(d)) for p, d in texts.items()]

@@ -135,6 +135,7 @@ def test_cancelled_it_leaves_nothing(alice: Persona, account: CloudAccount, monk
 
 def test_progress_is_real(alice: Persona, account: CloudAccount, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_executor, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr("cloudnodes.packages.builder.CHUNK", 100_000)
     told: list[tuple[int, str]] = []
     original = runner.Lease.progress
 
