@@ -304,8 +304,6 @@ class _Layers:
             found = self._spool.add(uncompressed(pieces))
             if found.sha256 in self._placed or found.sha256 not in self._order:
                 self._spool.forget(found.sha256)
-            else:
-                self._expect(found.size)
         self.settle()
 
     def settle(self) -> None:
@@ -340,6 +338,7 @@ class _Layers:
         self._spool.write(PLACED, [list(e) for e in entries])
 
     def _copied(self, size: int) -> None:
+        self._expect(size)  # both grow, so that the share never falls
         self._advance(size, "Writing the package")
 
 
