@@ -27,8 +27,10 @@ from agent.transport import Endpoint, Transport, Unreachable, read_token
 
 HOOK_SECONDS = 300
 MOST_TRIES = 3
-# A tree smaller than this comes back as a whole; of a larger one files of at least so many bytes wait.
-SMALL_TREE, LARGE_FILE, MOST_LARGE = 256 * 1024 * 1024, 8 * 1024 * 1024, 400
+# A tree smaller than this comes back as a whole, from a folder and over a line, for a second run of restic costs time;
+# of a larger one files of at least so many bytes wait.
+SMALL_ON_DISK, SMALL_ON_LINE = 2048 * 1024 * 1024, 256 * 1024 * 1024
+LARGE_FILE, MOST_LARGE = 8 * 1024 * 1024, 400
 # restic reads names as patterns.
 GLOB = str.maketrans({c: f"\\{c}" for c in "\\*?["})
 UPLOAD_SECONDS = 120.0
@@ -206,7 +208,7 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     clear_way(wanted)
     target = str(order.get("target") or "/")
     began = time.monotonic()
-    large = large_files(wanted, _hot(order, wanted, target))
+    large = [] if _is_small(order, wanted) else large_files(wanted, _hot(order, wanted, target))
     late = frozenset(large)
     with contextlib.closing(_Watcher(wanted, tell)) as watcher, ThreadPoolExecutor(1) as beside:
         command = ["restore", str(order["snapshot"]), "--target", target]
@@ -233,14 +235,20 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     }
 
 
+def _on_disk(order: Mapping[str, Any]) -> bool:
+    """Whether the repository is a folder here and not at the end of a line."""
+    return str(order["repository"]).startswith("/")
+
+
+def _is_small(order: Mapping[str, Any], wanted: trees.Manifest) -> bool:
+    return wanted.size < (SMALL_ON_DISK if _on_disk(order) else SMALL_ON_LINE)
+
+
 def large_files(wanted: trees.Manifest, hot: tuple[str, ...] = ()) -> list[str]:
     """What is brought back last, so that the workspace can be used before: the files that hold most of a large tree.
 
-    `hot` are beginnings of paths that are never among them. [] when the whole is small: then a second run of restic
-    would cost more than it saves.
+    `hot` are beginnings of paths that are never among them.
     """
-    if wanted.size < SMALL_TREE:
-        return []
     files = [e for e in wanted.entries if e.kind == "f" and e.size >= LARGE_FILE and not e.path.startswith(hot)]
     files.sort(key=lambda e: -e.size)
     return [e.path for e in files[:MOST_LARGE]]
@@ -249,7 +257,7 @@ def large_files(wanted: trees.Manifest, hot: tuple[str, ...] = ()) -> list[str]:
 def _hot(order: Mapping[str, Any], wanted: trees.Manifest, target: str) -> tuple[str, ...]:
     """What `.curfew/hot` of a saved folder names, a path below the folder on each line; fetched before all else."""
     lists = [e.path for e in wanted.entries if e.kind == "f" and e.path.endswith("/.curfew/hot") and e.size < 65_536]
-    if not lists or wanted.size < SMALL_TREE:
+    if not lists:
         return ()
     command = ["restore", str(order["snapshot"]), "--target", target]
     restic(order, [*command, *(w for path in lists for w in ("--include", path.translate(GLOB)))], lambda told: None)
@@ -344,7 +352,7 @@ def _compression(order: Mapping[str, Any], seen: Look) -> list[str]:
     """Off where it would save too little of what is written for the time that it takes: less on a disk than on a line."""
     asked = str((order.get("tuning") or {}).get("compression") or "auto")
     if asked == "auto":
-        worth = WORTH_ON_DISK if str(order["repository"]).startswith("/") else WORTH_ON_LINE
+        worth = WORTH_ON_DISK if _on_disk(order) else WORTH_ON_LINE
         asked = "auto" if saved_share(seen) >= worth else "off"
     return ["--compression", asked]
 

@@ -86,7 +86,7 @@ def test_what_is_hot_comes_first_and_the_rest_follows(
     alice: Persona,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "SMALL_TREE", 1000)
+    monkeypatch.setattr(work, "SMALL_ON_DISK", 1000)
     monkeypatch.setattr(work, "LARGE_FILE", 100_000)
     (disk.folder / "weights").mkdir()
     (disk.folder / "weights/needed.bin").write_bytes(os.urandom(300_000))
