@@ -15,7 +15,7 @@ PATIENCE = 5.0
 
 def invite(data: Path, token: str) -> None:
     """Leave a token for it, unless it has joined already."""
-    if (data / "demo-worker").exists():
+    if (data / "demo-worker" / "token.json").exists():
         return
     handle = os.open(data / FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
