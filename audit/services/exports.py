@@ -114,7 +114,7 @@ def _mapping(checkpoint: Any) -> dict[str, Any]:
 def _stream(export: AuditExport, name: str) -> Iterator[bytes]:
     whole, size = hashlib.sha256(), 0
     if export.format == ExportFormat.CSV:
-        head = (",".join(bulk.COLUMNS) + "\r\n").encode()
+        head = (",".join(bulk.COLUMNS) + "\n").encode()
         whole.update(head)
         size += len(head)
         yield head

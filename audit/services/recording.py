@@ -71,9 +71,9 @@ def record(
         outcome=Outcome(outcome).value,
         changes=chain.plain(redact_mapping(changes or {})),
         detail=chain.text(redact_text(detail))[:2000],
-        ip=actor.ip[:45],
+        ip=chain.text(actor.ip)[:45],
         user_agent=chain.text(actor.user_agent)[:300],
-        request_id=(actor.request_id or request_context.request_id.get())[:64],
+        request_id=chain.text(actor.request_id or request_context.request_id.get())[:64],
         operation_id=operation_id,
     )
     content = as_mapping(entry)
