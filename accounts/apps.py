@@ -8,10 +8,11 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from accounts import audit_verbs, personal, receivers, services  # noqa: F401  registers the verbs
         from accounts.api import schema  # noqa: F401  registers the ways to authenticate
-        from core import hooks, menu
+        from core import hooks, menu, sealed
 
         receivers.connect()
         hooks.personal_data.subscribe(personal.sections)
+        sealed.register("cloud_account", "accounts.CloudAccount", "credentials", lambda row: str(row.seal_name))
         hooks.access_denied.subscribe(services.record_denied)
         menu.register(menu.Entry(110, "Settings", "accounts:settings", "settings", prefix="/settings/"))
         menu.register_settings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from allauth.mfa.models import Authenticator
 from django.conf import settings
@@ -76,41 +76,12 @@ def connection_of(account: CloudAccount, *, timeouts: Timeouts | None = None) ->
     return connect_with(credentials_of(account), is_sandbox=account.is_sandbox, timeouts=timeouts)
 
 
-_kinds: dict[str, Callable[[], Resealed]] = {}
-
-
-def register_sealed(kind: str, reseal: Callable[[], Resealed]) -> None:
-    """Upper apps that keep sealed texts of their own name how to seal them anew."""
-    _kinds[kind] = reseal
-
-
 def reseal_all() -> list[Resealed]:
     """Seal every stored secret under the ring's first key.
 
     Each row in its own transaction, and rows that are fresh are passed over: it may be stopped and run again.
     """
-    upper = [reseal() for reseal in _kinds.values()]
-    return [_reseal_accounts(), _reseal_mfa(), *sealed.reseal_registered(), *upper]
-
-
-def _reseal_accounts() -> Resealed:
-    active = encryption.key_ring().active_id
-    done = fresh = failed = 0
-    for pk in list(CloudAccount.objects.all_orgs().exclude(credentials="").order_by("id").values_list("id", flat=True)):
-        with transaction.atomic():
-            row = CloudAccount.objects.all_orgs().select_for_update().filter(id=pk).first()
-            if row is None or not row.credentials or encryption.key_id_of(row.credentials) == active:
-                fresh += 1
-                continue
-            try:
-                values = encryption.unseal(row.credentials, bound_to=row.seal_name)
-            except encryption.CannotDecrypt:
-                failed += 1
-                continue
-            row.credentials = encryption.seal(values, bound_to=row.seal_name)
-            row.save(update_fields=["credentials"])
-            done += 1
-    return Resealed("cloud_account", done, fresh, failed)
+    return [*sealed.reseal_registered(), _reseal_mfa()]
 
 
 def _reseal_mfa() -> Resealed:

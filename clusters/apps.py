@@ -8,11 +8,9 @@ class ClustersConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import services as accounts
-        from accounts import vault
         from clusters import audit_verbs, group_executor, scanning, services  # noqa: F401  registers the verbs
-        from clusters.orders import keys
         from clusters.sleeping import setup
-        from core import discovery, hooks, menu, periodic
+        from core import discovery, hooks, menu, periodic, sealed
         from operations import registry
 
         registry.register(scanning.ClusterDiscover())
@@ -20,8 +18,8 @@ class ClustersConfig(AppConfig):
         registry.register(group_executor.GroupChange())
         discovery.register(scanning.CLUSTERS)
         setup.register()
-        vault.register_sealed("cluster", services.reseal_credentials)
-        vault.register_sealed("cluster_key", keys.reseal)
+        sealed.register("cluster", "clusters.Cluster", "credentials", lambda row: str(row.seal_name))
+        sealed.register("cluster_key", "clusters.AgentKey", "sealed", lambda row: str(row.seal_name))
         accounts.blast_radius.subscribe(services.disconnect_effects)
         hooks.cloud_account_disconnecting.subscribe(services.release_account)
         periodic.register("clusters.mark_lost", 5)

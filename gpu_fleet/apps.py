@@ -34,6 +34,7 @@ class GpuFleetConfig(AppConfig):
         sealed.register("gpu_machine", "gpu_fleet.Machine", "sealed", lambda row: str(row.seal_name))
         sealed.register("gpu_settings", "gpu_fleet.FleetSettings", "sealed", lambda row: str(row.seal_name))
         sealed.register("gpu_ssh", "gpu_fleet.FleetSettings", "ssh_sealed", lambda row: str(row.seal_name))
+        sealed.register("gpu_race", "operations.Operation", "state", lambda row: f"operation:{row.id}", key="token")
         sleepable.register(sleeping.GpuMachineKind())
         hooks.cloud_account_disconnecting.subscribe(services.refuse_disconnect)
         accounts.blast_radius.subscribe(services.disconnect_effects)

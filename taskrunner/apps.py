@@ -9,14 +9,13 @@ class TaskRunnerConfig(AppConfig):
     def ready(self) -> None:
         from prometheus_client import REGISTRY
 
-        from accounts import vault
-        from core import hooks, menu, periodic
+        from core import hooks, menu, periodic, sealed
         from notifications import events
         from taskrunner import audit_verbs, bucket, metrics, services, storage  # noqa: F401  registers the verbs
 
         metrics.register(REGISTRY)
-        vault.register_sealed("task", services.reseal)
-        vault.register_sealed("task hook", services.reseal_hooks)
+        sealed.register("task", "taskrunner.Task", "sealed", lambda row: str(row.seal_name))
+        sealed.register("task_hook", "taskrunner.TaskHook", "sealed", lambda row: str(row.seal_name))
         storage.use(bucket.bucket)
         hooks.task_started.subscribe(services.tell_change)
         hooks.task_ended.subscribe(services.tell_change)

@@ -14,7 +14,6 @@ from django.db import transaction
 from clusters.models import Cluster
 from clusters.orders.models import AgentKey
 from core import clock, encryption
-from core.sealed import Resealed
 
 
 def public_key(cluster: Cluster) -> str:
@@ -46,24 +45,3 @@ def signed(cluster: Cluster, context: bytes, body: Mapping[str, Any]) -> dict[st
     payload = json.dumps(dict(body), separators=(",", ":")).encode()
     signature = Ed25519PrivateKey.from_private_bytes(seed).sign(context + payload)
     return {"payload": base64.b64encode(payload).decode(), "signature": base64.b64encode(signature).decode()}
-
-
-def reseal() -> Resealed:
-    """Seal every key under the ring's first one, each in its own transaction."""
-    active = encryption.key_ring().active_id
-    done = fresh = failed = 0
-    for pk in list(AgentKey.objects.all_orgs().order_by("id").values_list("id", flat=True)):
-        with transaction.atomic():
-            row = AgentKey.objects.all_orgs().select_for_update(of=("self",)).filter(id=pk).first()
-            if row is None or encryption.key_id_of(row.sealed) == active:
-                fresh += 1
-                continue
-            try:
-                values = encryption.unseal(row.sealed, bound_to=row.seal_name)
-            except encryption.CannotDecrypt:
-                failed += 1
-                continue
-            row.sealed = encryption.seal(values, bound_to=row.seal_name)
-            row.save(update_fields=["sealed"])
-            done += 1
-    return Resealed("cluster signing key", done, fresh, failed)

@@ -14,7 +14,6 @@ from clusters.services.connecting import (
     mint_for_manifest,
     reinstall,
     release_account,
-    reseal_credentials,
     update_cluster,
 )
 from clusters.services.discovering import DISCOVER, connect_found, request_discovery, request_preflight
@@ -84,7 +83,6 @@ __all__ = [
     "request_group_change",
     "request_pool_change",
     "request_preflight",
-    "reseal_credentials",
     "set_rules",
     "sync_now",
     "take_order_answer",

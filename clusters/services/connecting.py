@@ -28,7 +28,6 @@ from core.actor import Actor
 from core.errors import Conflict, InvalidInput, InvalidState, NotFound
 from core.live import publish
 from core.providers import InvalidRequest
-from core.sealed import Resealed
 from costs.enums import Phase
 from operations import services as operations
 
@@ -309,24 +308,3 @@ def release_account(*, actor: Actor, account: CloudAccount) -> None:
     woken any more."""
     refuse_asleep(Cluster.objects.for_org(account.organization_id).filter(account=account), "disconnect its account")
     Cluster.objects.for_org(account.organization_id).filter(account=account).update(account=None)
-
-
-def reseal_credentials() -> Resealed:
-    """Seal the credentials of every polled cluster under the ring's first key, each in its own transaction."""
-    active = encryption.key_ring().active_id
-    done = fresh = failed = 0
-    for pk in list(Cluster.objects.all_orgs().exclude(credentials="").order_by("id").values_list("id", flat=True)):
-        with transaction.atomic():
-            row = Cluster.objects.all_orgs().select_for_update(of=("self",)).filter(id=pk).first()
-            if row is None or not row.credentials or encryption.key_id_of(row.credentials) == active:
-                fresh += 1
-                continue
-            try:
-                values = encryption.unseal(row.credentials, bound_to=row.seal_name)
-            except encryption.CannotDecrypt:
-                failed += 1
-                continue
-            row.credentials = encryption.seal(values, bound_to=row.seal_name)
-            row.save(update_fields=["credentials"])
-            done += 1
-    return Resealed("cluster", done, fresh, failed)

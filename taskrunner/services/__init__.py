@@ -3,7 +3,7 @@
 from taskrunner.services.claiming import Claim, claim, claim_some, renew, start
 from taskrunner.services.ending import cancel, delete, finish, retry, sweep_leases, sweep_waiting
 from taskrunner.services.holding import add_worker, claim_again, hold, measure, say
-from taskrunner.services.hooking import call_hook, delete_hook, reseal_hooks, save_hook, tell_change
+from taskrunner.services.hooking import call_hook, delete_hook, save_hook, tell_change
 from taskrunner.services.keeping import forget_old, save_keeping, settings_of
 from taskrunner.services.logging import append_log, log_end
 from taskrunner.services.repeating import delete_schedule, run_due_schedules, save_schedule
@@ -11,7 +11,6 @@ from taskrunner.services.storing import drop_objects, move_logs
 from taskrunner.services.submitting import (
     check,
     delete_template,
-    reseal,
     save_template,
     set_shared,
     submit,
@@ -45,8 +44,6 @@ __all__ = [
     "register",
     "remove_worker",
     "renew",
-    "reseal",
-    "reseal_hooks",
     "retry",
     "run_due_schedules",
     "save_hook",

@@ -7,7 +7,6 @@ import hmac
 import json
 import re
 import secrets as random_text
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,7 +20,6 @@ from audit import services as audit
 from core import clock, encryption
 from core.actor import Actor
 from core.errors import CurfewError, Forbidden, InvalidInput, NotFound, NotSignedIn, RateLimited
-from core.sealed import Resealed
 from notifications import services as notifications
 from taskrunner.enums import PERMISSION_MANAGE, PERMISSION_OPERATE, Status
 from taskrunner.models import Task, TaskHook, TaskTemplate
@@ -183,21 +181,3 @@ def facts_of(task: Task) -> dict[str, Any]:
         "owner": task.owner_label,
         "labels": dict(task.labels),
     }
-
-
-def reseal_hooks() -> Resealed:
-    """Seal every webhook's secret under the ring's first key; may be stopped and run again."""
-    active = encryption.key_ring().active_id
-    done = fresh = failed = 0
-    for row in TaskHook.objects.all_orgs().only("id", "sealed").iterator(chunk_size=500):
-        if encryption.key_id_of(row.sealed) == active:
-            fresh += 1
-            continue
-        try:
-            values: Mapping[str, Any] = encryption.unseal(row.sealed, bound_to=row.seal_name)
-        except encryption.CannotDecrypt:
-            failed += 1
-            continue
-        sealed = encryption.seal(dict(values), bound_to=row.seal_name)
-        done += TaskHook.objects.all_orgs().filter(id=row.id, sealed=row.sealed).update(sealed=sealed)
-    return Resealed("task hook", done, fresh, failed)

@@ -14,7 +14,6 @@ from core import clock, encryption
 from core.actor import Actor, ActorKind
 from core.errors import Forbidden, InvalidInput, NotFound, QuotaExceeded
 from core.live import publish
-from core.sealed import Resealed
 from taskrunner import checking, graph
 from taskrunner.enums import FINAL, PERMISSION_OPERATE, Status
 from taskrunner.models import Quota, Task, TaskSchedule, TaskTemplate
@@ -235,21 +234,3 @@ def delete_template(*, actor: Actor, template_id: UUID) -> None:
             raise NotFound("There is no such template.")
         audit.record(actor=actor, verb="task_template.deleted", target=row)
         row.delete()
-
-
-def reseal() -> Resealed:
-    """Seal the secrets of every task under the ring's first key; may be stopped and run again."""
-    active = encryption.key_ring().active_id
-    done = fresh = failed = 0
-    for task in Task.objects.all_orgs().exclude(sealed="").only("id", "sealed").iterator(chunk_size=500):
-        if encryption.key_id_of(task.sealed) == active:
-            fresh += 1
-            continue
-        try:
-            values = encryption.unseal(task.sealed, bound_to=task.seal_name)
-        except encryption.CannotDecrypt:
-            failed += 1
-            continue
-        sealed = encryption.seal(values, bound_to=task.seal_name)
-        done += Task.objects.all_orgs().filter(id=task.id, sealed=task.sealed).update(sealed=sealed)
-    return Resealed("task", done, fresh, failed)

@@ -84,7 +84,7 @@ def test_a_stopped_rotation_goes_on_where_it_was(
         patched.setattr(encryption, "seal", seal_one)
         with pytest.raises(KeyboardInterrupt):
             vault.reseal_all()
-    assert next((r.done, r.fresh) for r in vault.reseal_all()) == (2, 1)
+    assert [(r.done, r.fresh) for r in vault.reseal_all() if r.kind == "cloud_account"] == [(2, 1)]
 
 
 def test_a_lost_key_is_said_and_nothing_is_overwritten(alice: Persona, settings: object) -> None:
