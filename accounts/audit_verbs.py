@@ -37,5 +37,5 @@ verbs.register(
     cloud_account__scan_failed="The scan of {target} failed",
     cloud_account__disconnected="Disconnected the cloud account {target}",
     cloud_account__role_prepared="Prepared a role for {target}",
-    access__denied="Was refused {target}",
+    access__denied="Was refused: {target}",
 )

@@ -61,7 +61,7 @@ def caller_for(user: User, organization_id: str | UUID | None = None, **facts: s
     return Caller(user, chosen, chosen.organization, actor)
 
 
-def actor_of_session(session: Any) -> Actor | None:
+def actor_of_session(session: Any, **facts: str) -> Actor | None:
     """The actor of a WebSocket's session; re-reads the database, so that a lost right shows."""
     from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 
@@ -71,7 +71,7 @@ def actor_of_session(session: Any) -> Actor | None:
         return None
     if not session.exists(session.session_key):
         return None
-    caller = caller_for(user, session.get(SESSION_ORG))
+    caller = caller_for(user, session.get(SESSION_ORG), **facts)
     return caller.actor if caller else None
 
 
@@ -250,6 +250,7 @@ class Invited:
 
     id: UUID
     email: str
+    role: str
     role_label: str
     invited_by: str
     sent: datetime
@@ -259,15 +260,15 @@ class Invited:
 
 
 def list_invitations(*, actor: Actor) -> list[Invited]:
-    """Open invitations, newest first; empty for those who may not invite."""
-    if not actor.can("members.manage"):
-        return []
+    """Open invitations, newest first."""
+    actor.require("members.manage", "see invitations")
     rows = Invitation.objects.visible_to(actor).filter(accepted_at=None, revoked_at=None)
     now = clock.now()
     return [
         Invited(
             id=row.id,
             email=row.email,
+            role=row.role,
             role_label=row.get_role_display(),
             invited_by=row.invited_by.display_name if row.invited_by else "",
             sent=row.sent_at,
@@ -277,6 +278,14 @@ def list_invitations(*, actor: Actor) -> list[Invited]:
         )
         for row in rows.select_related("invited_by").order_by("-sent_at")
     ]
+
+
+def get_invitation(*, actor: Actor, invitation_id: UUID) -> Invited:
+    """One open invitation; NotFound when there is none such in the organization."""
+    for invited in list_invitations(actor=actor):
+        if invited.id == invitation_id:
+            return invited
+    raise NotFound("There is no such open invitation.")
 
 
 def roles_to_give(*, actor: Actor) -> list[tuple[str, str]]:

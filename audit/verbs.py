@@ -45,5 +45,5 @@ def deed(name: str) -> str:
     words = whole.replace("{target}", " ").split()
     while whole.endswith("{target}") and len(words) > 1 and words[-1] in _LINKS:
         words.pop()
-    text = " ".join(words)
+    text = " ".join(words).rstrip(":")
     return text[:1].upper() + text[1:]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from uuid import UUID
 
+from core import request_context
 from core.errors import Forbidden
 
 
@@ -44,6 +45,10 @@ class Actor:
         return "*" in self.permissions or permission in self.permissions
 
     def require(self, permission: str, to: str = "do this") -> None:
-        """Raise Forbidden with the reason when the permission is missing."""
+        """Raise Forbidden with the reason when the permission is missing; the request remembers it for the audit log."""
         if not self.can(permission):
-            raise Forbidden(f"Your role does not allow you to {to} (needs {permission}).", permission=permission)
+            words = f"Your role does not allow you to {to} (needs {permission})."
+            request_context.refused(self, permission, to)
+            refusal = Forbidden(words, permission=permission)
+            refusal.wanted = to
+            raise refusal

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from core import problems
+from core import denials, problems
 
 
 def _answer(request: HttpRequest, status: int, code: str) -> HttpResponse:
@@ -21,6 +22,7 @@ def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    denials.note(exception or PermissionDenied(), getattr(request, "actor", None))
     return _answer(request, 403, "forbidden")
 
 

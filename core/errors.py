@@ -44,7 +44,9 @@ class NotFound(CurfewError):
 
 
 class Forbidden(CurfewError):
-    """The right organization, but the actor lacks the permission; the message says which."""
+    """The right organization, but the actor lacks the permission; the message says which, `wanted` what it was asked for."""
+
+    wanted = ""
 
     status = 403
     code = "forbidden"

@@ -29,7 +29,7 @@ class Hook:
 cloud_account_connected = Hook("cloud_account_connected")  # actor, account
 cloud_account_resync = Hook("cloud_account_resync")  # actor, account -> operation
 cloud_account_disconnecting = Hook("cloud_account_disconnecting")  # actor, account
-access_denied = Hook("access_denied")  # actor, permission, what
+access_denied = Hook("access_denied")  # actor, permission, what, where, times
 notice = Hook("notice")  # event, subject, body, url, dedupe_key, organization_id: what `notifications.notify` takes
 mail_wanted = Hook("mail_wanted")  # organization_id, address, subject, body, url, button: one e-mail through the outbox
 task_started = Hook("task_started")  # task

@@ -24,7 +24,11 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 def client_ip(request: HttpRequest) -> str:
     """The address of the caller: REMOTE_ADDR, or the last hop not ours in X-Forwarded-For when a trusted proxy spoke."""
-    remote = request.META.get("REMOTE_ADDR", "")
+    return address_behind(request.META.get("REMOTE_ADDR", ""), request.headers.get("X-Forwarded-For", ""))
+
+
+def address_behind(remote: str, forwarded: str) -> str:
+    """The same from the peer's address and the header, for sockets."""
     trusted = [ipaddress.ip_network(n) for n in settings.CURFEW_TRUSTED_PROXIES]
 
     def ours(text: str) -> bool:
@@ -35,7 +39,7 @@ def client_ip(request: HttpRequest) -> str:
 
     if not ours(remote):
         return remote
-    for hop in reversed([h.strip() for h in request.headers.get("X-Forwarded-For", "").split(",") if h.strip()]):
+    for hop in reversed([h.strip() for h in forwarded.split(",") if h.strip()]):
         if not ours(hop):
             try:
                 return str(ipaddress.ip_address(hop))
@@ -70,7 +74,8 @@ class ErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
+        with denials.told(request):
+            response = self.get_response(request)
         if problems.is_api_path(request.path) and response.status_code >= 400:
             return problems.ensure_problem(request, response)
         return response

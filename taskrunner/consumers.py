@@ -15,6 +15,8 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from accounts import selectors as accounts
+from accounts.facts import facts_of_scope
+from core import denials
 from core.actor import Actor
 from core.errors import CurfewError
 from core.live import group_name
@@ -51,7 +53,7 @@ class TaskSocket(AsyncJsonWebsocketConsumer):
             await self.channel_layer.group_discard(self.joined, self.channel_name)
 
     def actor(self) -> Actor | None:
-        actor = accounts.actor_of_session(self.scope["session"])
+        actor = accounts.actor_of_session(self.scope["session"], **facts_of_scope(self.scope))
         return actor if actor is not None and actor.org_id is not None else None
 
     async def allowed(self) -> bool:
@@ -73,6 +75,7 @@ class TaskSocket(AsyncJsonWebsocketConsumer):
         try:
             self.check(actor)
         except CurfewError as refused:
+            denials.note(refused, actor, where=f"socket {self.scope['path']}")
             return CODES.get(refused.status, 4403)
         return 0
 

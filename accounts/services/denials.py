@@ -1,4 +1,4 @@
-"""A refusal is worth a line too: who wanted what, and which right was missing."""
+"""A refusal is worth a line too: who wanted what, where, and which right was missing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from audit.enums import Outcome
 from core.actor import Actor
 
 
-def record_denied(*, actor: Actor | None, permission: str, what: str) -> None:
+def record_denied(*, actor: Actor | None, permission: str, what: str, where: str = "", times: int = 1) -> None:
     """Write an `access.denied` line for an actor of an organization; a caller without one leaves no trail here."""
     if actor is None or actor.org_id is None:
         return
+    facts = [
+        f"Needs {permission}." if permission else "",
+        f"{where}." if where else "",
+        f"The {times}th time within ten minutes." if times > 1 else "",
+    ]
     audit.record_alone(
         actor=actor,
         verb="access.denied",
@@ -18,5 +23,5 @@ def record_denied(*, actor: Actor | None, permission: str, what: str) -> None:
         target_id=permission,
         target_label=what[:300],
         outcome=Outcome.DENIED,
-        detail=f"Needs {permission}." if permission else "",
+        detail=" ".join(filter(None, facts)),
     )

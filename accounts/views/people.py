@@ -27,7 +27,7 @@ def members_page(request: HttpRequest, *, status: int = 200, **more: Any) -> Htt
     context = {
         "page_title": "Members",
         "members": selectors.list_members(actor=actor),
-        "invitations": selectors.list_invitations(actor=actor),
+        "invitations": selectors.list_invitations(actor=actor) if may_invite else [],
         "may_invite": may_invite,
         "form": InviteForm(actor) if may_invite else None,
         "matrix": selectors.role_matrix(),

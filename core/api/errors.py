@@ -9,16 +9,15 @@ from django.http import Http404, HttpResponse
 from rest_framework import exceptions
 
 from core import denials, problems
-from core.errors import CurfewError, Forbidden
+from core.errors import CurfewError
 from core.providers import ProviderError
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """Turn anything expected into problem+json; unexpected errors are left to the middleware, which logs them."""
     request = context["request"]._request
+    denials.note(error, getattr(context["request"], "_auth", None) or getattr(request, "actor", None))
     if isinstance(error, CurfewError):
-        if isinstance(error, Forbidden):
-            denials.note(error, context["request"].auth or getattr(request, "actor", None))
         return problems.from_error(request, error)
     if isinstance(error, ProviderError):
         return problems.from_provider_error(request, error)

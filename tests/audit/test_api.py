@@ -38,7 +38,7 @@ def test_the_chain_can_be_recomputed_from_the_answers(alice: Persona, api_of: Ap
     assert [r["prev_hash"] for r in rows] == [rows[1]["hash"], rows[2]["hash"], chain.GENESIS]
     one = api_of(alice).get(f"/api/audit/{rows[0]['id']}").json()
     assert one == rows[0]
-    assert one["sentence"] == "Was refused page 2"
+    assert one["sentence"] == "Was refused: page 2"
 
 
 def test_pages_and_filters(alice: Persona, api_of: ApiOf) -> None:
