@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -10,7 +11,10 @@ from allauth.account.internal.flows.login import get_authentication_records
 from allauth.account.internal.flows.reauthentication import get_reauthentication_flows
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
+from django.conf import settings
+from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 
 from accounts import services, vault
 from accounts.facts import facts_of_request
@@ -19,11 +23,13 @@ from accounts.models import User
 from core.errors import Forbidden
 from core.middleware import client_ip
 
+log = logging.getLogger(__name__)
 TOO_MANY = "Too many attempts. Wait five minutes and try again, or choose a new password by the link below."
 LOCKED_SECONDS = 300
 FRESH_SECONDS = 300
 
 
+LINKS = {"activate_url": "Confirm the address", "password_reset_url": "Choose a new password"}
 HOW = {"socialaccount": "single sign-on", "mfa": "second factor"}
 
 
@@ -60,6 +66,37 @@ class AccountAdapter(DefaultAccountAdapter):
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address that rate limits count by: believed from a trusted proxy only."""
         return client_ip(request) or "unknown"
+
+    def render_mail(
+        self, template_prefix: str, email: Any, context: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> EmailMessage:
+        """The words of allauth's template in the look of our other mails, as text and HTML."""
+        plain = super().render_mail(template_prefix, email, context, headers)
+        url, button = next(((context[n], words) for n, words in LINKS.items() if context.get(n)), ("", ""))
+        words = {
+            "items": [{"subject": plain.subject, "body": str(plain.body).strip(), "url": url, "button": button}],
+            "title": plain.subject,
+            "preview": str(plain.body).strip()[:140],
+            "why": f"This mail went to {', '.join(plain.to)}, the address given at Curfew.",
+            "base_url": settings.CURFEW_BASE_URL,
+        }
+        text = render_to_string("email/message.txt", words)
+        mail = EmailMultiAlternatives(
+            plain.subject,
+            text,
+            plain.from_email,
+            plain.to,
+            headers={"Auto-Submitted": "auto-generated", **(headers or {})},
+        )
+        mail.attach_alternative(render_to_string("email/message.html", words), "text/html")
+        return mail
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """Tell the person what changed; a mail server that is away does not undo it."""
+        try:
+            super().send_notification_mail(*args, **kwargs)
+        except OSError as failed:  # SMTP's own errors are of this kind
+            log.warning("security_mail_not_sent", extra={"reason": type(failed).__name__})
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
         services.record_sign_in_failure(

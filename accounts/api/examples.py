@@ -45,6 +45,9 @@ MFA_REQUIRED = OpenApiExample(
     response_only=True,
     status_codes=["401"],
 )
+INVITATION_IN = OpenApiExample(
+    "A colleague", value={"email": "grace@larkspur.example", "role": "operator"}, request_only=True
+)
 ROLE_IN = OpenApiExample(
     "Prepare a role",
     value={"provider": "aws", "aws_account_id": "123456789012", "region": "us-east-1"},

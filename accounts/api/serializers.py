@@ -103,6 +103,39 @@ class ProfileOut(serializers.Serializer):
     onboarding = serializers.BooleanField(help_text="True while the first-run wizard should open.")
 
 
+class MemberOut(serializers.Serializer):
+    id = serializers.UUIDField(help_text="Of the membership.")
+    name = serializers.CharField()
+    email = serializers.EmailField()
+    role = serializers.ChoiceField(choices=Role.choices)
+    role_label = serializers.CharField()
+    since = serializers.DateTimeField()
+    is_me = serializers.BooleanField()
+
+
+class RoleIn(serializers.Serializer):
+    role = serializers.ChoiceField(choices=Role.choices)
+
+
+class InvitationIn(RoleIn):
+    email = serializers.EmailField(max_length=254)
+
+
+class InvitationOut(serializers.Serializer):
+    id = serializers.UUIDField()
+    email = serializers.EmailField()
+    role = serializers.ChoiceField(choices=Role.choices)
+    role_label = serializers.CharField()
+    invited_by = serializers.CharField()
+    sent = serializers.DateTimeField()
+    expires = serializers.DateTimeField()
+    is_over = serializers.BooleanField()
+
+
+class InvitationMadeOut(InvitationOut):
+    link = serializers.URLField(help_text="Joins; works once, for the invited address alone.")
+
+
 class AccountOut(serializers.ModelSerializer[CloudAccount]):
     """A cloud account. `number` is masked."""
 

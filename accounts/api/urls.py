@@ -7,6 +7,7 @@ from rest_framework.views import APIView
 
 from accounts.api import account_views as accounts
 from accounts.api import auth_views as auth
+from accounts.api import member_views as members
 
 
 def both(route: str, view: type[APIView], name: str = "") -> list[URLPattern]:
@@ -23,6 +24,11 @@ urlpatterns: list[URLPattern] = [
     *both("auth/logout", auth.LogoutView, "logout"),
     *both("auth/profile", auth.ProfileView, "profile"),
     *both("auth/me", auth.ProfileView),
+    *both("members", members.MemberListView, "members"),
+    *both("members/<uuid:membership_id>", members.MemberView, "member"),
+    *both("invitations", members.InvitationListView, "invitations"),
+    *both("invitations/<uuid:invitation_id>", members.InvitationView, "invitation"),
+    *both("invitations/<uuid:invitation_id>/resend", members.InvitationResendView, "invitation-resend"),
     *both("client/accounts", accounts.AccountListView, "accounts"),
     *both("client/accounts/role-setup", accounts.RoleSetupView, "account-role-setup"),
     *both("client/accounts/connect", accounts.ConnectView, "account-connect"),

@@ -20,7 +20,7 @@ from django.urls import reverse
 
 from accounts.actors import own_organization
 from accounts.enums import Role
-from accounts.models import Invitation, Membership, Organization, User
+from accounts.models import ApiKey, Invitation, Membership, Organization, User
 from accounts.permissions import permissions_of
 from accounts.services.telling import security_changed
 from audit import services as audit
@@ -105,7 +105,7 @@ def resend_invitation(*, actor: Actor, invitation_id: UUID) -> tuple[Invitation,
         _keep_pace(row.organization_id)
         row.stamp, row.sent_at = secrets.token_hex(8), clock.now()
         row.expires_at = row.sent_at + LIFETIME
-        row.invited_by = _person(actor) or row.invited_by
+        row.invited_by = _person(actor)
         row.save(update_fields=["stamp", "sent_at", "expires_at", "invited_by"])
         audit.record(actor=actor, verb="invitation.sent_again", target=row, target_label=row.email)
         _mail(actor, row)
@@ -252,8 +252,17 @@ def _keep_pace(org_id: UUID) -> None:
         raise RateLimited("A hundred invitations went out within the hour. Wait a while.", retry_after=3600)
 
 
-def _person(actor: Actor) -> User | None:
-    return User.objects.filter(pk=actor.id).first() if actor.kind == ActorKind.USER else None
+def _person(actor: Actor) -> User:
+    """Who answers for an invitation: the person, or the maker of the API key."""
+    person: User | None = None
+    if actor.kind == ActorKind.USER:
+        person = User.objects.filter(pk=actor.id).first()
+    elif actor.kind == ActorKind.API_KEY:
+        key = ApiKey.objects.visible_to(actor).filter(id=actor.id).select_related("created_by").first()
+        person = key.created_by if key else None
+    if person is None:
+        raise Forbidden("An invitation needs a person who answers for it.")
+    return person
 
 
 def _mail(actor: Actor, row: Invitation) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from accounts import services
+from accounts.models import Membership
 from core import clock
 from notifications import services as notifications
 from notifications.models import PushSubscription
-from tests.access.matrix import Route, World, page
+from tests.access.matrix import Route, World, api, page
+from tests.personas import make_person
 
 
 def build(world: World) -> None:
     """An open invitation with its link, and an enrolment token."""
     row, link = services.invite(actor=world.alice.actor, email="nina@elsewhere.test", role="viewer")
     agent, _ = services.create_enrolment_token(actor=world.alice.actor, kind="worker", name="Rack 3")
+    nils = make_person("nils", world.alice.organization, "viewer")
+    world.ids["member"] = str(Membership.objects.for_org(world.alice.organization).get(user=nils.user).id)
     channel, _ = notifications.add_channel(
         actor=world.alice.actor, name="Night watch", kind="email", addresses=["watch@larkspur.test"]
     )
@@ -32,7 +36,16 @@ def _post(path: str, viewer: int, operator: int, owner: int, stranger: int, body
     return Route("POST", path, 302, viewer, operator, owner, stranger, body or {})
 
 
+_INVITED = {"email": "other@elsewhere.test", "role": "viewer"}
 ROUTES = [
+    api("GET", "/api/members", viewer=200, operator=200, owner=200, stranger=200),
+    api("GET", "/api/members/{member}", viewer=200, operator=200, owner=200, stranger=404),
+    api("PATCH", "/api/members/{member}", viewer=403, operator=403, owner=200, stranger=404, body={"role": "admin"}),
+    api("DELETE", "/api/members/{member}", viewer=403, operator=403, owner=204, stranger=404),
+    api("GET", "/api/invitations", viewer=403, operator=403, owner=200, stranger=200),
+    api("POST", "/api/invitations", viewer=403, operator=403, owner=201, stranger=201, body=_INVITED),
+    api("POST", "/api/invitations/{invitation}/resend", viewer=403, operator=403, owner=200, stranger=404),
+    api("DELETE", "/api/invitations/{invitation}", viewer=403, operator=403, owner=204, stranger=404),
     _post("/settings/members/invite", 403, 403, 201, 201, {"email": "new@elsewhere.test", "role": "viewer"}),
     _post("/settings/members/invitations/{invitation}/resend", 403, 403, 200, 404),
     _post("/settings/members/invitations/{invitation}/revoke", 403, 403, 302, 404),

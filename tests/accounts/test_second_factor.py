@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth as totp
 from django.core.cache import cache
@@ -177,6 +178,8 @@ def test_a_forgotten_password(alice: Persona, mailoutbox: list) -> None:
         stranger.post("/account/password/reset/", {"email": alice.email})["Location"] == "/account/password/reset/done/"
     )
     link = re.search(r"http://testserver(/account/password/reset/key/\S+)", mailoutbox[0].body)[1]
+    assert mailoutbox[0].subject == "Choose a new password"
+    assert f'href="http://testserver{link}"' in mailoutbox[0].alternatives[0][0]
     page = stranger.get(link, follow=True)
     assert "Choose a new password" in page.content.decode()
     new = {"password1": "another walk at dawn", "password2": "another walk at dawn"}
@@ -184,3 +187,28 @@ def test_a_forgotten_password(alice: Persona, mailoutbox: list) -> None:
     alice.user.refresh_from_db()
     assert alice.user.check_password("another walk at dawn")
     assert "does not work any more" in Client().get(link, follow=True).content.decode()
+
+
+def test_a_new_password_is_told_by_mail_even_when_the_mail_server_is_away_for_a_while(
+    alice: Persona, browser: Client, mailoutbox: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EmailAddress.objects.create(user=alice.user, email=alice.email, primary=True, verified=True)
+    change = {"oldpassword": PASSWORD, "password1": "another walk at dawn", "password2": "another walk at dawn"}
+    assert browser.post("/account/password/change/", change).status_code == 302
+    (told,) = mailoutbox
+    for words in (told.body, told.alternatives[0][0]):
+        assert "from 127.0.0.1" in words
+        assert "If this was not you" in words
+
+    def away(*args: object, **more: object) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("accounts.adapter.AccountAdapter.send_mail", away)
+    back = {
+        "oldpassword": "another walk at dawn",
+        "password1": "a third walk at noon",
+        "password2": "a third walk at noon",
+    }
+    assert browser.post("/account/password/change/", back).status_code == 302
+    alice.user.refresh_from_db()
+    assert alice.user.check_password("a third walk at noon")
