@@ -82,6 +82,7 @@ class ExportForm(forms.Form):
             ("custom", "Custom range"),
         ),
         label="Time range",
+        widget=forms.Select(attrs={"data-shows": "#export-days", "data-shows-when": "custom"}),
     )
     start = forms.DateField(
         required=False, widget=forms.DateInput(attrs={"type": "date"}), label="From", help_text="For a custom range."

@@ -28,8 +28,11 @@ def event(line: Line) -> dict[str, Any]:
     user = {
         "uid": content.get("actor_id"),
         "name": content.get("actor_label"),
-        "type": content.get("actor_kind"),
+        "type": "User" if content.get("actor_kind") == "user" else "System",
         "type_id": 1 if content.get("actor_kind") == "user" else 3,
+    }
+    http = {
+        name: content[kept] for name, kept in (("uid", "request_id"), ("user_agent", "user_agent")) if content.get(kept)
     }
     found: dict[str, Any] = {
         "class_uid": class_uid,
@@ -49,18 +52,17 @@ def event(line: Line) -> dict[str, Any]:
             "product": {"name": "Curfew", "vendor_name": "Curfew", "feature": {"name": "Audit log"}},
         },
         "actor": {"user": user},
-        "src_endpoint": {"ip": content.get("ip") or None},
-        "http_request": {"uid": content.get("request_id"), "user_agent": content.get("user_agent")},
+        "src_endpoint": {"ip": content["ip"]} if content.get("ip") else {"name": "Curfew"},
+        **({"http_request": http} if http else {}),
         "unmapped": {"line": line.line, "prev_hash": line.prev_hash, "hash": line.hash, "entry": content},
     }
     if is_sign_in:
-        return {**found, "user": user}
-    resource = {
-        "uid": content.get("target_id"),
-        "name": content.get("target_label"),
-        "type": content.get("target_kind"),
-    }
-    return {**found, "api": {"operation": verb, "request": {"uid": content.get("request_id")}}, "resources": [resource]}
+        return {**found, "user": user, "service": {"name": "Curfew"}}
+    names = {"uid": "target_id", "name": "target_label", "type": "target_kind"}
+    resource = {name: content[kept] for name, kept in names.items() if content.get(kept)}
+    request = {"request": {"uid": content["request_id"]}} if content.get("request_id") else {}
+    named = {"resources": [resource]} if resource.keys() & {"uid", "name"} else {}
+    return {**found, "api": {"operation": verb, **request}, **named}
 
 
 def _activity(verb: str) -> int:

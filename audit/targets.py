@@ -10,12 +10,30 @@ _PAGES: dict[str, str] = {
     "cluster": "clusters:detail",
     "schedule": "hibernation:detail",
     "operation": "operations:detail",
+    "machine": "gpu_fleet:machine",
+    "gpu_machine": "gpu_fleet:machine",
+    "task": "taskrunner:task",
+    "worker": "taskrunner:worker",
+    "policy": "policies:policy",
+    "nodetemplate": "policies:template",
+    "cloudaccount": "accounts:cloud-account",
+    "cloud_account": "accounts:cloud-account",
+    "install_package": "cloudnodes:package",
+    "channel": "notifications:channel-edit",
 }
 _ROOMS: dict[str, str] = {
     "audit": "audit:compliance",
     "sink": "audit:compliance",
     "membership": "accounts:members",
     "invitation": "accounts:members",
+    "apikey": "accounts:api-keys",
+    "agenttoken": "accounts:agents",
+    "organization": "accounts:settings-organization",
+    "budget": "costs:budgets",
+    "price_book": "costs:prices",
+    "browser": "notifications:mine",
+    "notification": "notifications:messages",
+    "delivery": "notifications:messages",
 }
 
 

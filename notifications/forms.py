@@ -40,15 +40,19 @@ class ChannelForm(TimingForm):
     """A new channel."""
 
     name = forms.CharField(max_length=80, label="Name")
-    kind = forms.ChoiceField(choices=ChannelKind.choices, label="Kind")
+    kind = forms.ChoiceField(
+        choices=ChannelKind.choices,
+        label="Kind",
+        widget=forms.Select(attrs={"data-shows": "#by-web, #by-mail"}),
+    )
     url = forms.CharField(
         required=False,
         max_length=500,
-        label="Address of the webhook",
-        help_text="For Slack: the incoming webhook of a channel.",
+        label="Web address",
+        help_text="Of the incoming webhook; Slack makes one for a channel.",
     )
     addresses = forms.CharField(
-        required=False, max_length=2000, label="E-mail addresses", help_text="For e-mail: separated by commas."
+        required=False, max_length=2000, label="E-mail addresses", help_text="Separated by commas."
     )
     hourly_limit = forms.IntegerField(min_value=1, max_value=1000, initial=60, label="Messages an hour at most")
     field_order = [
@@ -87,10 +91,10 @@ class PreferenceForm(TimingForm):
     field_order = ["enabled", "push_enabled", "events", "push_events", "digest_minutes", "quiet_start", "quiet_end"]
 
     def facts(self) -> dict[str, Any]:
-        """What `save_preference` takes: every kind ticked is "everything", also what comes to be later; none is off."""
+        """What `save_preference` takes: every kind but single tasks is "everything", also what comes to be later; none is off."""
         given = dict(self.cleaned_data)
         for switch, kinds in (("enabled", "events"), ("push_enabled", "push_events")):
             given[switch] = given[switch] and bool(given[kinds])
-            if len(given[kinds]) == len(_events()):
+            if set(given[kinds]) == {name for name, _ in _events() if not events.get(name).asked}:
                 given[kinds] = []
         return given

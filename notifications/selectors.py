@@ -44,9 +44,9 @@ class Wish:
 
 
 def wishes(*, emails: Collection[str], pushes: Collection[str]) -> list[Wish]:
-    """Every kind that can be chosen, with what is chosen; an empty collection stands for everything."""
+    """Every kind that can be chosen, with what is chosen; an empty collection stands for everything but single tasks."""
     return [
-        Wish(e.name, e.label, e.urgent, not emails or e.name in emails, not pushes or e.name in pushes)
+        Wish(e.name, e.label, e.urgent, *(e.name in chosen if chosen else not e.asked for chosen in (emails, pushes)))
         for e in events.all_events()
         if e.name != "notifications.test"
     ]

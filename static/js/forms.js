@@ -67,12 +67,10 @@ on("click", ".tag button", (event, button) => {
   form?.dispatchEvent(new Event("input", { bubbles: true }));
 });
 
-/* a field that shows another one: <select data-shows="#extra" data-shows-when="custom"> */
+/* a field that shows others: <select data-shows="#extra" data-shows-when="custom">, or each part has its own data-when */
 function reveal(field) {
-  const part = $(field.dataset.shows);
-  if (!part) { return; }
   const value = field.type === "checkbox" ? String(field.checked) : field.type === "radio" ? $(`[name="${CSS.escape(field.name)}"]:checked`, field.form ?? document)?.value : field.value;
-  part.hidden = !(field.dataset.showsWhen ?? "true").split("|").includes(value);
+  $$(field.dataset.shows).forEach((part) => { part.hidden = !(part.dataset.when ?? field.dataset.showsWhen ?? "true").split("|").includes(value); });
 }
 onContent(() => $$("[data-shows]").forEach(reveal));
 document.addEventListener("change", () => $$("[data-shows]").forEach(reveal));

@@ -11,8 +11,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
-from audit import selectors
+from audit import selectors, targets
 from audit.models import AuditEntry, AuditSeal
 from audit.services import record_alone, seal_organization
 from core import clock
@@ -228,6 +229,7 @@ def test_queries_do_not_grow(alice: Persona, client_of: ClientOf) -> None:
 def test_what_was_done_reads_without_its_target() -> None:
     from audit import verbs
 
+    assert verbs.deed("access.denied") == "Was refused"
     assert verbs.deed("user.signed_in") == "Signed in"
     assert verbs.deed("node.woke") == "Woke"
     assert verbs.deed("operation.requested") == "Requested work"
@@ -281,3 +283,9 @@ def test_a_purged_line_is_not_found_and_search_is_indexed(alice: Persona) -> Non
         else:
             cursor.execute("SELECT count(*) FROM pg_indexes WHERE indexname = 'audit_entry_words'")
             assert cursor.fetchone()[0] == 1
+
+
+@pytest.mark.parametrize("kind", [*targets._PAGES, *targets._ROOMS])
+def test_each_kind_of_target_has_its_page(kind: str) -> None:
+    assert targets.url_of(kind, "0b6f5d2e-9c3e-4d8e-8a0b-6a1d1a5f1a10").startswith("/")
+    assert targets.url_of(kind, "") == ("" if kind in targets._PAGES else reverse(targets._ROOMS[kind]))

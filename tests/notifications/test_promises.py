@@ -11,8 +11,10 @@ import pytest
 from accounts import services as accounts
 from accounts.models import Membership
 from core import clock
-from notifications import events, services
+from notifications import events, selectors, services
+from notifications.forms import PreferenceForm
 from notifications.models import Delivery
+from notifications.services import notifying
 from operations import runner
 from operations import services as operations
 from operations.enums import Status
@@ -87,3 +89,20 @@ def test_a_failed_operation_once_and_a_broken_account(alice: Persona, heard: lis
     ]
     with clock.at(clock.now() + timedelta(seconds=1)):
         assert runner.due() == []
+
+
+def test_what_the_page_shows_as_chosen_is_what_is_told() -> None:
+    for chosen in ([], ["task.failed"], ["operation.failed", "security.changed"]):
+        for wish in selectors.wishes(emails=chosen, pushes=[]):
+            kind = next(e for e in events.all_events() if e.name == wish.name)
+            assert wish.by_email == notifying._wants(kind, chosen), wish.name
+            assert wish.by_push == notifying._wants(kind, []), wish.name
+
+
+def test_ticking_every_kind_asks_for_single_tasks_too() -> None:
+    names = [e.name for e in events.all_events() if e.name != "notifications.test"]
+    for ticked in (names, [name for name in names if not events.get(name).asked], ["task.failed"]):
+        form = PreferenceForm({"enabled": "on", "events": ticked, "digest_minutes": "0"})
+        assert form.is_valid()
+        kept = form.facts()["events"]
+        assert [n for n in names if notifying._wants(events.get(n), kept)] == ticked
