@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.login import get_authentication_records
@@ -66,6 +67,12 @@ class AccountAdapter(DefaultAccountAdapter):
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address that rate limits count by: believed from a trusted proxy only."""
         return client_ip(request) or "unknown"
+
+    def send_mail(self, template_prefix: str, email: str, facts: dict[str, Any]) -> None:
+        """As allauth's, but sent after a commit too, when the request is over."""
+        site = {"name": "Curfew", "domain": urlsplit(settings.CURFEW_BASE_URL).netloc}
+        words = {"request": context.request, "email": email, "current_site": site, **facts}
+        self.render_mail(template_prefix, email, words).send()
 
     def render_mail(
         self, template_prefix: str, email: Any, context: dict[str, Any], headers: dict[str, str] | None = None

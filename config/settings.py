@@ -210,6 +210,7 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_EMAIL_VERIFICATION = env.str("CURFEW_EMAIL_VERIFICATION", default="optional")
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_EMAIL_NOTIFICATIONS = True  # a changed password or factor is told to the person by mail
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]

@@ -22,8 +22,8 @@ from tests.personas import Persona
 pytestmark = pytest.mark.django_db(transaction=True)
 HOME = "http://localhost:8000"
 OPEN, NOBODY, DENIED, GONE = 0, 4401, 4403, 4404
-# What a stranger of another organization gets; a viewer of ours may look at all of them.
-TASK = {"stranger": GONE}
+# What a stranger of another organization gets, and a colleague with whom the task is not shared.
+TASK = {"stranger": GONE, "viewer": GONE}
 HOUSE = {"stranger": OPEN}  # their own organization's
 SOCKETS: dict[str, dict[str, int]] = {
     "ws/live": HOUSE,
@@ -83,21 +83,22 @@ def test_every_socket_is_listed() -> None:
 def test_each_socket_answers_each_caller_from_our_pages_alone(
     world: World, client_of: Callable[[Persona], Client]
 ) -> None:
-    viewer, stranger = client_of(world.bob), client_of(world.mallory)
+    owner, viewer, stranger = client_of(world.alice), client_of(world.bob), client_of(world.mallory)
     foreign = (None, "null", "https://evil.example", f"{HOME}.evil.example", "http://evil@example")
 
     async def ask(path: str) -> dict[str, int]:
         return {
+            "owner": await _code(path, owner, HOME),
             "viewer": await _code(path, viewer, HOME),
             "stranger": await _code(path, stranger, HOME),
             "nobody": await _code(path, None, HOME),
-            **{str(origin): await _code(path, viewer, origin) for origin in foreign},
+            **{str(origin): await _code(path, owner, origin) for origin in foreign},
         }
 
     wrong = {}
     for route, wanted in SOCKETS.items():
         got = async_to_sync(ask)(route.replace("<uuid:task_id>", world.ids["task"]))
-        right = {"viewer": OPEN, "nobody": NOBODY, **wanted}
+        right = {"owner": OPEN, "viewer": OPEN, "nobody": NOBODY, **wanted}
         wrong |= {f"{route} as {who}": code for who, code in got.items() if code != right.get(who, -1)}
     assert wrong == {}
 
