@@ -47,7 +47,7 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
             return
 
 
-class OurOrigins(OriginValidator):  # type: ignore[misc]
+class OurOrigins(OriginValidator):
     """Pages of ours alone; an origin that is no address is refused like any other."""
 
     def valid_origin(self, parsed_origin: Any) -> bool:
