@@ -106,6 +106,7 @@ TIERS: Mapping[str, TierWords] = {
     "l4": TierWords("L4", "Efficient"),
     "a10g": TierWords("A10G", "Recommended", recommended=True),
     "a100": TierWords("A100", "Fastest"),
+    "rtx-pro-6000": TierWords("RTX PRO 6000", "Largest models"),
     "cpu": TierWords("CPU", "No GPU"),
 }
 DEFAULT_TIER = "cpu"
@@ -116,11 +117,13 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("g5.", "a10g"),
     ("g6.", "l4"),
     ("gr6.", "l4"),
+    ("g7e.", "rtx-pro-6000"),
     ("p4d.", "a100"),
     ("p4de.", "a100"),
     ("p5.", "h100"),
     ("p3.", "v100"),
     ("nvidia-l4", "l4"),
+    ("nvidia-rtx-pro-6000", "rtx-pro-6000"),
     ("nvidia-tesla-t4", "t4"),
     ("nvidia-a100", "a100"),
 )

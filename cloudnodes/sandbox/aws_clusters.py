@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from accounts.providers.aws_template import SCALE_ACTIONS
+
 if TYPE_CHECKING:
     from cloudnodes.sandbox.aws_layer import Call
     from cloudnodes.sandbox.aws_seed import Sandbox
@@ -106,7 +108,11 @@ def make(
 
 
 def simulate(call: Call) -> Any:
-    """SimulatePrincipalPolicy, by action: moto knows neither resources nor conditions. Who asks, asks about itself."""
+    """SimulatePrincipalPolicy. Who asks, asks about itself.
+
+    By action, since moto knows neither resources nor conditions; except that what our stack gives for some resources
+    is not allowed for `*`, as IAM judges.
+    """
     from moto.iam.access_control import IAMPolicy, PermissionResult
 
     from cloudnodes.sandbox.aws_layer import api_error, respond
@@ -115,12 +121,15 @@ def simulate(call: Call) -> Any:
     match = re.fullmatch(r"arn:aws:iam::(\d{12}):(user|role)/(?:.*/)?([^/]+)", arn)
     if not match or match[1] != call.account:
         return api_error("iam", "NoSuchEntity", f"{arn} does not exist", 404)
+    named = call.form.get("ResourceArns.member.1", "*") != "*"
     policies = [IAMPolicy(text) for text in _policies(match[1], match[2], match[3])]
 
     def judge(action: str) -> str:
         results = {policy.is_action_permitted(action) for policy in policies}
         if PermissionResult.DENIED in results:
             return "explicitDeny"
+        if action in SCALE_ACTIONS and not named:
+            return "implicitDeny"
         return "allowed" if PermissionResult.PERMITTED in results else "implicitDeny"
 
     if judge("iam:SimulatePrincipalPolicy") != "allowed":

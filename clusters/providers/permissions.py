@@ -22,7 +22,11 @@ SEE_ACTIONS = (
     "ec2:DescribeSpotPriceHistory",
     "pricing:GetProducts",
 )
-SCALE_ACTIONS = ("eks:UpdateNodegroupConfig", "autoscaling:UpdateAutoScalingGroup")
+# Each is asked of a made-up resource of its kind: a right that is given for some resources is not one for "*".
+SCALE_ACTIONS = {
+    "eks:UpdateNodegroupConfig": "eks:us-east-1:{account}:nodegroup/any/any/any",
+    "autoscaling:UpdateAutoScalingGroup": "autoscaling:us-east-1:{account}:autoScalingGroup:any:autoScalingGroupName/any",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +47,22 @@ def cloud_rights(connection: AwsConnection) -> list[Right]:
     """
     wanted = [*((a, "see clusters") for a in SEE_ACTIONS), *((a, "change node groups") for a in SCALE_ACTIONS)]
     try:
-        allowed = _simulate(connection, [action for action, _ in wanted])
+        granted = _granted(connection)
     except PermissionDenied as refused:
         note = "IAM may not be asked about it."
         return [Right(SIMULATE, "check permissions beforehand", False, refused.message)] + [
             Right(action, purpose, None, note) for action, purpose in wanted
         ]
-    return [Right(action, purpose, action in allowed) for action, purpose in wanted]
+    return [Right(action, purpose, action in granted) for action, purpose in wanted]
 
 
-def _simulate(connection: AwsConnection, actions: Sequence[str]) -> set[str]:
-    return allowed(connection, identity(connection), actions)
+def _granted(connection: AwsConnection) -> set[str]:
+    arn = identity(connection)
+    partition, account = arn.split(":")[1], arn.split(":")[4]
+    granted = allowed(connection, arn, SEE_ACTIONS)
+    for action, kind in SCALE_ACTIONS.items():
+        granted |= allowed(connection, arn, [action], resource=f"arn:{partition}:{kind.format(account=account)}")
+    return granted
 
 
 def identity(connection: AwsConnection) -> str:
