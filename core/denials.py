@@ -18,6 +18,7 @@ from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.http import HttpRequest
+from redis import RedisError
 
 from core import hooks, request_context
 from core.actor import Actor
@@ -77,13 +78,14 @@ def _worth_a_line(actor: Actor, refusal: str) -> int:
 
 
 def _count(name: str, seconds: int) -> int:
+    """How often `name` was counted within the seconds; 1 when the cache is away: then every refusal is worth a line."""
     key = f"denied:{hashlib.sha256(name.encode()).hexdigest()[:40]}"
-    if cache.add(key, 1, seconds):
-        return 1
     try:
-        return int(cache.incr(key))
+        return 1 if cache.add(key, 1, seconds) else int(cache.incr(key))
     except ValueError:  # it ran out just now
-        cache.set(key, 1, seconds)
+        return 1
+    except (RedisError, OSError) as down:
+        log.warning("denials_not_counted", extra={"reason": type(down).__name__})
         return 1
 
 

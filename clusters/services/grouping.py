@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -51,31 +51,48 @@ def request_group_change(
         row = locked(actor, cluster_id)
         known = _known(row, kind, name)
         _check(row, known, low, high, spot)
-        operation = operations.request_operation(
-            actor=actor,
-            kind=CHANGE,
-            resource_kind=RESOURCE,
-            resource_id=row.id,
-            resource_label=row.name,
-            payload={"kind": kind, "name": name, "low": low, "high": high, "spot": spot},
-            organization_id=row.organization_id,
-            reason=f"{name}: {low} to {high} nodes",
-            subject=f"{kind}/{name}"[:80],
-            deadline_seconds=600,
-            idempotency_key=idempotency_key,
-        )
         changes: dict[str, list[Any]] = {"low": [known["low"], low], "high": [known["high"], high]}
         if spot is not None:
             changes["spot"] = [known["spot"], spot]
-        audit.record(
-            actor=actor,
-            verb="cluster.group_change_requested",
-            target=row,
-            changes=changes,
-            detail=name,
-            operation_id=operation.id,
-        )
-        publish(row.organization_id, "clusters", [row.id])
+        payload = {"kind": kind, "name": name, "low": low, "high": high, "spot": spot}
+        reason = f"{name}: {low} to {high} nodes"
+        return order_change(actor, row, payload, changes=changes, reason=reason, idempotency_key=idempotency_key)
+
+
+def order_change(
+    actor: Actor,
+    row: Cluster,
+    payload: Mapping[str, Any],
+    *,
+    changes: Mapping[str, list[Any]],
+    reason: str,
+    idempotency_key: str | None,
+) -> Operation:
+    """Order what `payload` says of the node group that it names (`kind`, `name`), and record it; inside the caller's
+    transaction. `changes` are before and after by field. Raises Conflict when another operation on the cluster is active.
+    """
+    operation = operations.request_operation(
+        actor=actor,
+        kind=CHANGE,
+        resource_kind=RESOURCE,
+        resource_id=row.id,
+        resource_label=row.name,
+        payload=dict(payload),
+        organization_id=row.organization_id,
+        reason=reason[:200],
+        subject=f"{payload['kind']}/{payload['name']}"[:80],
+        deadline_seconds=600,
+        idempotency_key=idempotency_key,
+    )
+    audit.record(
+        actor=actor,
+        verb="cluster.group_change_requested",
+        target=row,
+        changes=dict(changes),
+        detail=payload["name"],
+        operation_id=operation.id,
+    )
+    publish(row.organization_id, "clusters", [row.id])
     return operation
 
 

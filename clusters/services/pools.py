@@ -8,18 +8,16 @@ from uuid import UUID
 
 from django.db import transaction
 
-from audit import services as audit
 from clusters import extensions
-from clusters.enums import RESOURCE, State
+from clusters.enums import State
 from clusters.models import Cluster, Summary
 from clusters.providers import karpenter
 from clusters.providers.groups import GroupKind
-from clusters.services.grouping import CHANGE, LARGEST
+from clusters.services.grouping import LARGEST, order_change
 from clusters.services.steering import OPERATE, locked
 from core.actor import Actor
 from core.errors import InvalidInput, InvalidState, NotFound
 from core.live import publish
-from operations import services as operations
 from operations.models import Operation
 
 NO_WAY = (
@@ -59,35 +57,15 @@ def request_pool_change(
             changes["replicas"] = [held["replicas"], replicas]
         if spot is not None:
             changes["spot"] = [karpenter.SPOT in (held["capacity"] or ()), spot]
-        operation = operations.request_operation(
-            actor=actor,
-            kind=CHANGE,
-            resource_kind=RESOURCE,
-            resource_id=row.id,
-            resource_label=row.name,
-            payload={
-                "kind": GroupKind.KARPENTER.value,
-                "name": name,
-                "limits": dict(limits) if limits is not None else None,
-                "replicas": replicas,
-                "spot": spot,
-            },
-            organization_id=row.organization_id,
-            reason=f"{name}: {_asked(changes)}"[:200],
-            subject=f"karpenter/{name}"[:80],
-            deadline_seconds=600,
-            idempotency_key=idempotency_key,
-        )
-        audit.record(
-            actor=actor,
-            verb="cluster.group_change_requested",
-            target=row,
-            changes=changes,
-            detail=name,
-            operation_id=operation.id,
-        )
-        publish(row.organization_id, "clusters", [row.id])
-    return operation
+        payload = {
+            "kind": GroupKind.KARPENTER.value,
+            "name": name,
+            "limits": dict(limits) if limits is not None else None,
+            "replicas": replicas,
+            "spot": spot,
+        }
+        reason = f"{name}: {_asked(changes)}"
+        return order_change(actor, row, payload, changes=changes, reason=reason, idempotency_key=idempotency_key)
 
 
 def _asked(changes: Mapping[str, list[Any]]) -> str:

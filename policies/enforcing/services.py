@@ -65,13 +65,8 @@ def begin(
         locked = row.select_related(None).first()
         if locked is None or why_not(locked, policy, kind):
             return None
-        open_ones = NodeAction.objects.for_org(cluster.organization_id).filter(cluster=cluster, ended_at=None)
-        if kind is Kind.LAUNCH and parent is None:
-            if open_ones.filter(kind=Kind.LAUNCH).count() >= MOST_OPEN_LAUNCHES:
-                return None
-            known = {pod for held in open_ones.values_list("pods", flat=True) for pod in held}
-            if pods and known >= set(pods):
-                return None
+        if kind is Kind.LAUNCH and parent is None and not _has_room(locked, pods):
+            return None
         action = NodeAction(
             organization_id=cluster.organization_id,
             cluster=locked,
@@ -116,6 +111,15 @@ def begin(
         )
         publish(locked.organization_id, TOPIC, [locked.id])
     return action
+
+
+def _has_room(cluster: Cluster, pods: Sequence[str]) -> bool:
+    """Whether one more launch may begin: not too many are under way, and the pods are not all waited for already."""
+    open_ones = NodeAction.objects.for_org(cluster.organization_id).filter(cluster=cluster, ended_at=None)
+    if open_ones.filter(kind=Kind.LAUNCH).count() >= MOST_OPEN_LAUNCHES:
+        return False
+    known = {pod for held in open_ones.values_list("pods", flat=True) for pod in held}
+    return not (pods and known >= set(pods))
 
 
 def title_of(action: NodeAction) -> str:

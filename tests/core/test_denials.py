@@ -10,6 +10,7 @@ from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.test import Client, RequestFactory
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from accounts import services as accounts
 from audit.models import AuditEntry
@@ -56,6 +57,31 @@ def test_every_refused_route_of_every_app_leaves_a_line(world: World, client_of:
     rooms = {part for route in REFUSED for part in route.path.split("/")[1:3]}
     assert rooms >= APPS, APPS - rooms
     assert [route.label for route in REFUSED if _left_no_line(route, world, client)] == []
+
+
+def test_looking_at_what_one_may_see_leaves_none(world: World, client_of: Callable[[Persona], Client]) -> None:
+    client, accused = client_of(world.bob), []
+    client.raise_request_exception = False
+    for route in matrix.all_routes():
+        if route.method == "GET" and route.viewer == 200:
+            cache.clear()
+            before = len(lines(world.bob))
+            client.get(route.path.format(**world.ids))
+            accused += [route.path] * (len(lines(world.bob)) > before)
+    assert accused == []
+
+
+def test_without_a_cache_every_refusal_is_a_line(
+    bob: Persona, rf: RequestFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any) -> bool:
+        raise RedisConnectionError("no broker")
+
+    monkeypatch.setattr("core.denials.cache.add", away)
+    for _ in range(3):
+        with denials.told(rf.get("/")), pytest.raises(Forbidden):
+            bob.actor.require("nodes.operate", "wake nodes")
+    assert [e.target_id for e in lines(bob)] == ["nodes.operate"] * 3
 
 
 def test_a_line_says_what_was_wanted_and_where(alice: Persona, bob: Persona, client_of: Callable[..., Client]) -> None:
