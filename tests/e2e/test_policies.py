@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.clusters.report import Reporter, cluster
+from tests.clusters.report import Reporter, cluster, records
 from tests.e2e.conftest import shoot, sign_up
 from tests.e2e.test_placement import CALL
+from tests.fakes import kube_objects as make
 from tests.frontend.test_browser import axe
 from tests.live.server import Embedded
 
@@ -53,10 +54,14 @@ def called(page: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def reported(page: Any, server: Embedded, name: str) -> str:
-    """A cluster of six nodes whose agent has reported, with three days of use."""
+    """A cluster of eight nodes in three groups whose agent has reported, with three days of use."""
     made = called(page, "/api/clusters", {"name": name, "region": "us-east-1", "cloud": "aws"})
     headers = {"Authorization": f"Agent {made['agent_token']}", "Content-Encoding": "gzip"}
-    body = Reporter(cluster(6, 24), uid=name).full()
+    tables = cluster(6, 24)
+    others = (make.node("burst-0", group="burst", spot=True), make.node("pool-0", karpenter=True, group="flex"))
+    for collection, more in records(*others, make.node_pool("flex")).items():
+        tables.setdefault(collection, {}).update(more)
+    body = Reporter(tables, uid=name).full()
     told = httpx.post(f"{server.base_url}/api/agent/cluster/snapshot", content=body, headers=headers)
     assert told.status_code == 200, told.text
     command = [sys.executable, "-c", FILL, made["id"]]
@@ -102,6 +107,8 @@ def test_policies_from_a_template_to_what_they_would_do(open_browser: Callable[.
             ("nodes", f"/policies/clusters/{number}/nodes/"),
             ("sizes", "/policies/rightsizing/"),
             ("report", f"/policies/rightsizing/{number}/"),
+            ("cluster", f"/clusters/{number}/"),
+            ("groups", f"/clusters/{number}/?tab=nodes"),
         ):
             page.goto(path)
             wrong += looked_at(page, name, width, theme)
