@@ -1,7 +1,8 @@
 """Run the sandbox cloud: `python -m cloudnodes.sandbox.aws_server --port 0 --seed`.
 
 Writes its port as the first line once it answers. Listens on 127.0.0.1 only, keeps everything in
-memory (with `--state FILE` in a file too, from which it goes on) and ends when its parent does. Its own addresses beside AWS's API:
+memory (with `--state FILE` in a file too, from which it goes on) and ends when its parent does. Its
+own addresses beside AWS's API:
 
 - `GET /_sandbox/credentials`: keys to try Curfew with; `GET /_sandbox/health`: with `new`, false when it goes on
 - `POST /_sandbox/role {"external_id", "account_id"?, "role_name"?}`: the customer launches the
@@ -133,14 +134,15 @@ def main(arguments: list[str] | None = None) -> int:
     layer, sandbox = build(transition_seconds=options.transition_seconds)
     server = make_server("127.0.0.1", options.port, layer, threaded=True, request_handler=Quiet)
     sandbox.address = f"http://127.0.0.1:{server.server_port}"
-    layer.only_for = set()
-    threading.Thread(target=server.serve_forever, daemon=True, name="sandbox").start()
     state = State(options.state, layer, sandbox) if options.state else None
     sandbox.new = state is None or not state.load()
     if sandbox.new:
         sandbox.prepare()
         _same_ids_after_a_restart()
-    layer.only_for = sandbox.admin_keys()
+        layer.only_for = sandbox.admin_keys()
+    elif state:
+        layer.changed = state.save
+    threading.Thread(target=server.serve_forever, daemon=True, name="sandbox").start()
     if options.seed:
         sandbox.seed()
     layer.only_for = None
