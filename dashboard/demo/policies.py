@@ -12,6 +12,7 @@ from core.actor import Actor
 from core.errors import CurfewError
 from policies import services
 from policies.models import NodeTemplate, Policy
+from policies.rightsizing import reporting
 
 log = logging.getLogger(__name__)
 TEMPLATES: tuple[Mapping[str, Any], ...] = (
@@ -89,4 +90,5 @@ def make(owner: Actor) -> int:
             applied += len(services.apply_policy(actor=owner, policy_id=row.id, cluster_ids=[found.id]))
         except CurfewError as refused:
             log.warning("demo_policy_not_applied", extra={"reason": refused.message})
+        reporting.refresh(cluster_id=found.id)  # what the worker does every quarter of an hour
     return applied

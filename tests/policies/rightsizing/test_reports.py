@@ -10,6 +10,7 @@ import pytest
 from clusters.models import Cluster
 from clusters.services import refigure
 from core import clock
+from dashboard.demo import policies as demo_policies
 from policies.rightsizing import reporting, services
 from policies.rightsizing.due import in_hours, orders
 from policies.rightsizing.models import SizedWorkload, SizeReport
@@ -160,3 +161,12 @@ def _namespaces(joined: Joined) -> list[dict[str, Any]]:
     from clusters.models import Summary
 
     return [one for one in Summary.objects.all_orgs().get(cluster_id=joined.id).namespaces if one["name"]]
+
+
+def test_the_demo_has_its_recommendations_from_the_first_page_on(
+    joined: Joined, alice: Persona, client_of: Any
+) -> None:
+    Cluster.objects.all_orgs().filter(id=joined.id).update(name="lark-prod")
+    assert demo_policies.make(alice.actor) == 1
+    assert SizeReport.objects.all_orgs().get().cluster_id == joined.id
+    assert "You can save" in client_of(alice).get("/").content.decode()
