@@ -27,9 +27,8 @@ STEPS = ("lint", "unit", "pg", "e2e")
 FAST_RUNS = "not e2e"
 EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
 NO_TESTS_COLLECTED = 5
-JOBS = min(
-    6, (os.cpu_count() or 2) + 1
-)  # slow tests wait for containers, leases and kills: one process more than cores
+# One process more than there are cores: slow tests wait for containers, leases and kills.
+JOBS = min(6, (os.cpu_count() or 2) + 1)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+|no tests ran) in ([\d.]+)s(?: \([\d:]+\))? ?=*$")
 _COUNT = re.compile(r"(\d+) ([a-z]+)")

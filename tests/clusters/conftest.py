@@ -16,6 +16,8 @@ from clusters import services
 from clusters.models import Cluster
 from core import clock
 from costs.models import CatalogPrice
+from operations import runner
+from operations.models import Operation
 from tests.clusters.report import Reporter, cluster
 from tests.personas import Persona
 
@@ -109,3 +111,11 @@ def api_of() -> Callable[[Persona], APIClient]:
         return client
 
     return make
+
+
+def run_group_change() -> Operation:
+    """Run the change of a node group that was ordered."""
+    asked: Operation = Operation.objects.all_orgs().get(kind="cluster.group", finished_at=None)
+    runner.run_operation(asked.id)
+    asked.refresh_from_db()
+    return asked

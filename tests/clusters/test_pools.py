@@ -21,6 +21,7 @@ from core import encryption
 from core.errors import InvalidInput, InvalidState, NotFound
 from operations import runner
 from operations.models import Operation
+from tests.clusters.conftest import run_group_change
 from tests.clusters.report import Reporter, records
 from tests.clusters.sleeping.by_agent import UID, Agent
 from tests.fakes import kube_objects as make
@@ -78,13 +79,6 @@ def _spec(kube: FakeKube, name: str) -> dict[str, Any]:
     return spec
 
 
-def _run() -> Operation:
-    asked: Operation = Operation.objects.all_orgs().get(kind="cluster.group", finished_at=None)
-    runner.run_operation(asked.id)
-    asked.refresh_from_db()
-    return asked
-
-
 def _row(cluster: Cluster, name: str) -> dict[str, Any]:
     groups = Summary.objects.all_orgs().get(cluster=cluster).groups
     return next(group for group in groups if group["name"] == name)
@@ -101,7 +95,7 @@ def test_limits_set_on_the_page_reach_the_pool(
     posted = {"kind": "karpenter", "name": "general", "cpu": "200", "memory": "", "nodes": "12"}
     assert client_of(bob).post(f"/clusters/{prod.id}/groups", posted).status_code == 403
     assert client_of(alice).post(f"/clusters/{prod.id}/groups", posted).status_code == 302
-    done = _run()
+    done = run_group_change()
     assert done.status == "succeeded", done.error
     assert done.result == {
         "before": "cpu 1000, memory 4000Gi, spot/on-demand",
@@ -127,7 +121,7 @@ def test_spot_is_turned_off_and_on_again_and_nothing_else_is_touched(
     for wanted, values in (("0", ["on-demand"]), ("1", ["spot", "on-demand"])):
         posted = {"kind": "karpenter", "name": "general", "spot": wanted}
         assert client_of(alice).post(f"/clusters/{prod.id}/groups", posted).status_code == 302
-        assert _run().status == "succeeded"
+        assert run_group_change().status == "succeeded"
         capacity = {"key": "karpenter.sh/capacity-type", "operator": "In", "values": values}
         assert _spec(kube, "general")["template"]["spec"]["requirements"] == [ARCH, capacity]
         assert _row(prod, "general")["capacity"] == values
@@ -141,7 +135,7 @@ def test_a_fixed_number_of_nodes_is_set_through_the_api(
     asked = {"kind": "karpenter", "name": "fixed", "replicas": 6, "limits": {"nodes": "8"}}
     answer = api_of(alice).post(url, asked, format="json")
     assert answer.status_code == 202, answer.content
-    assert _run().status == "succeeded"
+    assert run_group_change().status == "succeeded"
     assert (_spec(kube, "fixed")["replicas"], _spec(kube, "fixed")["limits"]) == (6, {"nodes": "8"})
     for wrong in (
         {"kind": "karpenter", "name": "fixed", "low": 1, "high": 2},
@@ -191,7 +185,7 @@ def test_what_cannot_be_is_refused_with_its_reason(
 def test_the_api_servers_refusal_is_the_operations_reason(kube: FakeKube, prod: Cluster, alice: Persona) -> None:
     services.request_pool_change(actor=alice.actor, cluster_id=prod.id, name="general", limits={"cpu": "5"})
     kube.deny(verb="patch", resource="nodepools")
-    failed = _run()
+    failed = run_group_change()
     assert failed.status == "failed"
     assert "does not allow PATCH" in failed.error
     assert "nodepools/general" in failed.error
@@ -210,7 +204,7 @@ def test_through_an_agent_that_takes_orders(
     services.request_pool_change(
         actor=alice.actor, cluster_id=prod.id, name="general", limits={"cpu": "300"}, spot=False
     )
-    done = _run()
+    done = run_group_change()
     assert done.status == "succeeded", done.error
     assert _spec(kube, "general")["limits"] == {"cpu": "300", "memory": "4000Gi"}
     assert karpenter.capacity_of(_spec(kube, "general")["template"]["spec"]["requirements"]) == ["on-demand"]

@@ -14,8 +14,7 @@ from clusters.models import Cluster, Summary
 from clusters.providers.aws_groups import AwsNodeGroups
 from clusters.sleeping import gateway
 from operations import runner
-from operations.models import Operation
-from tests.clusters.conftest import Joined
+from tests.clusters.conftest import Joined, run_group_change
 from tests.clusters.sleeping.aws import MotoCloud
 from tests.personas import Persona
 
@@ -69,13 +68,6 @@ def _policy(cloud: MotoCloud) -> dict[str, Any]:
     return policy
 
 
-def _run() -> Operation:
-    asked: Operation = Operation.objects.all_orgs().get(kind="cluster.group", finished_at=None)
-    runner.run_operation(asked.id)
-    asked.refresh_from_db()
-    return asked
-
-
 def test_spot_mode_is_turned_on_and_off_and_nothing_else_is_touched(
     cloud: MotoCloud, prod: Cluster, alice: Persona, bob: Persona, client_of: Callable[[Persona], Client]
 ) -> None:
@@ -85,7 +77,7 @@ def test_spot_mode_is_turned_on_and_off_and_nothing_else_is_touched(
     for wanted, share in (("1", 0), ("0", 100)):
         assert "Spot mode<" in client_of(alice).get(f"/clusters/{prod.id}/?tab=nodes").content.decode()
         assert client_of(alice).post(url, {**posted, "spot": wanted}).status_code == 302
-        done = _run()
+        done = run_group_change()
         assert done.status == "succeeded", done.error
         assert _policy(cloud)["InstancesDistribution"]["OnDemandPercentageAboveBaseCapacity"] == share
         assert _policy(cloud)["InstancesDistribution"]["OnDemandBaseCapacity"] == 1
@@ -104,7 +96,7 @@ def test_a_purchase_that_something_else_sets_back_is_no_success(
     services.request_group_change(
         actor=alice.actor, cluster_id=prod.id, kind="asg", name=GROUP, low=0, high=4, spot=True
     )
-    asked = _run()
+    asked = run_group_change()
     assert asked.status != "succeeded"
     assert "buys otherwise" in asked.error
 

@@ -30,15 +30,6 @@ def lines(persona: Persona, actor_id: str = "") -> list[AuditEntry]:
     return list(found.filter(actor_id=actor_id or str(persona.user.id)).order_by("seq"))
 
 
-@pytest.fixture
-def world(alice: Persona, bob: Persona, olga: Persona, mallory: Persona, settings: Any) -> World:
-    settings.CURFEW_PLATFORM_AWS_ACCOUNT = "999988887777"
-    made = World(alice, bob, olga, mallory)
-    for build in matrix.builders():
-        build(made)
-    return made
-
-
 def _left_no_line(route: Route, world: World, client: Client) -> bool:
     kwargs = {"content_type": "application/json"} if route.api and route.method != "GET" else {}
     body = {name: value.format(**world.ids) if isinstance(value, str) else value for name, value in route.body.items()}

@@ -24,9 +24,8 @@ from accounts import vault
 from accounts.models import CloudAccount
 from core import encryption, sealed
 from tests import prepared
-from tests.access import matrix
 from tests.access.matrix import World
-from tests.personas import Persona, make_account
+from tests.personas import make_account
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = "k1:" + base64.b64encode(b"1" * 32).decode()
@@ -83,18 +82,16 @@ def test_whatever_is_sealed_is_kept_in_a_registered_field() -> None:
 
 
 @pytest.fixture
-def world(alice: Persona, bob: Persona, olga: Persona, mallory: Persona, settings: Any) -> World:
-    settings.CURFEW_PLATFORM_AWS_ACCOUNT = "999988887777"
-    made = World(alice, bob, olga, mallory)
-    for build in matrix.builders():
-        build(made)
-    account = make_account(alice.organization, number="999900001111")
-    CloudAccount.objects.for_org(alice.organization).filter(id=account.id).update(credentials="x")
-    return made
+def sealed_world(world: World) -> World:
+    """The world, with a cloud account that has credentials."""
+    organization = world.alice.organization
+    account = make_account(organization, number="999900001111")
+    CloudAccount.objects.for_org(organization).filter(id=account.id).update(credentials="x")
+    return world
 
 
 @pytest.mark.django_db
-def test_every_registered_place_moves_to_the_new_key(world: World, settings: Any) -> None:
+def test_every_registered_place_moves_to_the_new_key(sealed_world: World, settings: Any) -> None:
     settings.CURFEW_ENCRYPTION_KEYS = OLD
     rows = {}
     for place in sealed.places():

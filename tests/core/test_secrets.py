@@ -55,15 +55,6 @@ def log_text() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
-@pytest.fixture
-def world(alice: Persona, bob: Persona, olga: Persona, mallory: Persona, settings: Any) -> World:
-    settings.CURFEW_PLATFORM_AWS_ACCOUNT = "999988887777"
-    made = World(alice, bob, olga, mallory)
-    for build in matrix.builders():
-        build(made)
-    return made
-
-
 def plant(alice: Persona, client: Client, settings: Any) -> list[str]:
     """Give the platform every kind of secret that it takes or makes; what they were."""
     settings.CURFEW_OUTBOUND_NETWORKS = ["127.0.0.1/32"]
