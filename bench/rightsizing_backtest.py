@@ -32,9 +32,8 @@ from clusters.analysis.usage_histogram import CPU_BUCKETS, UsageHistogram
 from policies.rightsizing import due, measured
 
 Rule = Callable[["Known"], float]
-SHORTAGES = (0.12, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 12.0, 20.0, 40.0)
 SHARES = (0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
-DIAL = (10, 12, 15, 17, 20, 22, 23, 24, 25, 26, 28, 30, 40, 50)  # per cent of headroom
+DIAL = (10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 22, 25, 30, 40, 50)  # per cent of headroom
 DOWN_DAYS = due.DOWN_EVERY.days
 
 
@@ -86,8 +85,8 @@ def krr(known: Known, share: float = 0.95, margin: float = 1.0) -> float:
     return max(0.010, margin * known.plain[share])
 
 
-def ours(known: Known, shortage: float = measured.SHORTAGE) -> float:
-    chosen = measured.choose(known.days, shortage=shortage)
+def ours(known: Known, headroom: int = measured.USUAL) -> float:
+    chosen = measured.choose(known.days, known.histogram[measured.LATELY], headroom=headroom)
     assert chosen is not None
     return max(0.010, chosen.cores)
 
@@ -156,21 +155,22 @@ def both(one: Score, other: Score) -> Score:
 def held_out(machines: Sequence[Machine], theirs: Rule) -> dict[str, object]:
     """The setting found on one half and judged on the other, both ways."""
     halves = [[m for m in machines if m.walk.half == half] for half in (0, 1)]
-    mine, other, chosen = list[Score](), list[Score](), list[float]()
+    mine, other, chosen = list[Score](), list[Score](), list[int]()
     for half in (0, 1):
         limit = score(halves[1 - half], theirs).rate
-        tuned = [(s, score(halves[1 - half], partial(ours, shortage=s))) for s in SHORTAGES]
-        fair = [(found.core_hours, s) for s, found in tuned if found.rate <= limit]
+        tuned = [(h, score(halves[1 - half], partial(ours, headroom=h))) for h in DIAL]
+        fair = [(found.core_hours, h) for h, found in tuned if found.rate <= limit]
         if not fair:
             return {"verdict": "never as seldom short"}
         chosen.append(min(fair)[1])
-        mine.append(score(halves[half], partial(ours, shortage=chosen[-1])))
+        mine.append(score(halves[half], partial(ours, headroom=chosen[-1])))
         other.append(score(halves[half], theirs))
     ours_there, theirs_there = both(*mine), both(*other)
     return {
-        "shortages": chosen,
+        "headrooms": chosen,
         "fewer_core_hours_percent": round(100 * (1 - ours_there.core_hours / theirs_there.core_hours), 1),
         "each_half": [round(100 * (1 - a.core_hours / b.core_hours), 1) for a, b in zip(mine, other, strict=True)],
+        "each_half_short": [[round(100 * a.rate, 2), round(100 * b.rate, 2)] for a, b in zip(mine, other, strict=True)],
         "short_percent_of_theirs": round(100 * theirs_there.rate, 2),
         **ours_there.figures(),
     }
@@ -206,7 +206,7 @@ def bound(machines: Sequence[Machine], rate: float) -> float:
 def frontier(machines: Sequence[Machine]) -> dict[str, list[tuple[str, Score]]]:
     """Each family of rules along its dial."""
     return {
-        "measured": [(f"{s:g}", score(machines, partial(ours, shortage=s))) for s in SHORTAGES],
+        "measured": [(f"{h} %", score(machines, partial(ours, headroom=h))) for h in DIAL],
         "p95 + headroom": [
             (f"{m - 1:.0%}", score(machines, partial(krr, margin=m))) for m in (1.0, 1.1, 1.2, 1.3, 1.5)
         ],
@@ -231,10 +231,10 @@ def main() -> None:
         more: dict[str, object] = {}
         if group == "weeks":
             more = {f"held_out_{name}": held_out(machines, rule) for name, rule in (("vpa", vpa), ("krr", krr))}
-            along = [
-                (headroom, score(machines, partial(ours, shortage=measured.shortage_of(headroom)))) for headroom in DIAL
-            ]
-            more["dial"] = {headroom: [round(s.core_hours, 1), round(100 * s.rate, 2)] for headroom, s in along}
+            along = [(headroom, score(machines, partial(ours, headroom=headroom))) for headroom in DIAL]
+            more["dial"] = {
+                h: [round(s.core_hours, 1), round(100 * s.rate, 2), s.figures()["unmet_percent"]] for h, s in along
+            }
             for name in ("vpa", "krr"):
                 fair = [s.core_hours for _, s in along if s.rate <= scores[name].rate]
                 saved = 100 * (1 - min(fair) / scores[name].core_hours) if fair else None

@@ -344,7 +344,8 @@ def recommend(use: ContainerUse, rules: Rules, *, boxes: int = 1, now: datetime)
     factor = 1 + rules.headroom / 100
     memory = _peak(use, factor, rules.headroom)
     if rules.profile is Profile.MEASURED:
-        chosen = measured.choose(use.days.days(), shortage=measured.shortage_of(rules.headroom))
+        lately = use.cpu.percentile(measured.LATELY)
+        chosen = measured.choose(use.days.days(), lately, headroom=rules.headroom)
         if chosen is not None:
             return Size(None, max(LEAST_CPU, _milli(chosen.cores)), basis=chosen.words), memory
     cores, words = _p95(use)

@@ -2,11 +2,14 @@
 
 Candidates are a share of the samples of the last 3, 7 or 14 days times a margin. Each is fitted on the days before a
 day and judged on the week after it, for every day there is. The cheapest wins, where being short costs as well: one per
-cent of the time above the request counts as much as `shortage` hundredths of a core. So a container of a few millicores
-gets all that it ever used, a large one exactly what pays. No candidate may be short for more than a seventh of the time.
+cent of the time above the request counts as much as `shortage_of` the headroom, in hundredths of a core. So a container of
+a few millicores gets all that it ever used, a large one exactly what pays. No candidate may be short for more than a
+seventh of the time.
 
-Two guards: nothing above what was ever used, and nothing below half of what p95 of all days says (a week of idleness
-proves little).
+Two guards. Nothing above what was ever used: most of what other rules ask for in vain is a margin above a ceiling that was
+never crossed. And a floor, because a week of idleness proves little: from 15 % headroom on, what VPA's rule says (p90,
+older samples counting less, and 15 %), or p99 of all days where that is less; at 10 % half of p95; between them both. Never
+below a quarter of p95.
 """
 
 from __future__ import annotations
@@ -28,33 +31,38 @@ LEAST_DAYS = 3
 HORIZON = 7
 FIRST_JUDGED = 4
 MOST_SHORT = 0.15
-KEEP = 0.5
-SHORTAGE = 4.0
+SHORTAGE, USUAL = 2.0, 20  # hundredths of a core, at this headroom
+DARING, CAREFUL = 10, 15  # the headroom at which the floor is half of p95, and from which it is that of VPA's rule
+KEEP, QUIET = 0.5, 0.25
+LATELY, MARGIN = 0.9, 1.15
+CEILING = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What was chosen and how it did on days it did not know: `short` is the share of their samples above it."""
+    """What was chosen and how it did on days it did not know: `short` is the share of their samples above it. `floored`:
+    the rule asked for less than the floor."""
 
     cores: float
     share: float
     margin: float
     days: int
     short: float
+    floored: bool = False
 
     @property
     def words(self) -> str:
         """For people."""
         margin = f" + {self.margin:.0%}" if self.margin >= 0.005 else ""
-        return (
-            f"p{self.share * 100:g} of {self.days} days{margin}; on days it did not know it was short "
-            f"{self.short:.1%} of the time"
-        )
+        rule = f"p{self.share * 100:g} of {self.days} days{margin}"
+        if self.floored:
+            return f"more than {rule}, because of what it used lately"
+        return f"{rule}; on days it did not know it was short {self.short:.1%} of the time"
 
 
 def shortage_of(headroom: int) -> float:
-    """The policy's dial: 0.25 at 10 % headroom (about as often short as a plain p95), 4 at 20 %, 156 at 50 %."""
-    return float(SHORTAGE * (headroom / 20) ** 4)
+    """The policy's dial: a sixth at 10 % headroom (about as often short as a plain p95), 2 at 20 %, 49 at 50 %."""
+    return float(SHORTAGE * (headroom / USUAL) ** 3.5)
 
 
 class Pool:
@@ -95,14 +103,14 @@ def _known(days: Sequence[Day]) -> tuple[Day, ...]:
     return tuple([day for day in days if day.samples][-MOST_DAYS:])
 
 
-def choose(days: Sequence[Day], *, shortage: float = SHORTAGE) -> Chosen | None:
-    """The request in cores; None with fewer than three days of samples."""
+def choose(days: Sequence[Day], lately: float, *, headroom: int = USUAL) -> Chosen | None:
+    """The request in cores; None with fewer than three days of samples. `lately`: p90 of the decaying histogram."""
     known = _known(days)
     if len(known) < LEAST_DAYS:
         return None
-    shorts = _judge(known)
+    shorts, shortage = _judge(known), shortage_of(headroom)
     whole = Pool(known)
-    most, least = edge(whole.buckets[-1]), KEEP * edge(whole.quantile(0.95))
+    most, least = edge(whole.buckets[-1]), _floor(whole, lately, headroom)
     best: tuple[tuple[bool, float], float, float, int, int, float] | None = None
     place = 0
     for window in WINDOWS:
@@ -116,7 +124,15 @@ def choose(days: Sequence[Day], *, shortage: float = SHORTAGE) -> Chosen | None:
                     best = (rank, cores, share, margin, window, short)
     assert best is not None
     _, cores, share, margin, window, short = best
-    return Chosen(max(cores, least), share, edge(margin) / edge(0) - 1, min(window, len(known)), short)
+    rise = edge(margin) / edge(0) - 1
+    return Chosen(max(cores, least), share, rise, min(window, len(known)), short, floored=least > cores)
+
+
+def _floor(whole: Pool, lately: float, headroom: int) -> float:
+    trust = min(1.0, max(0.0, (headroom - DARING) / (CAREFUL - DARING)))
+    daring, careful = (edge(bucket) for bucket in whole.quantiles((0.95, CEILING)))
+    blend = (1 - trust) * KEEP * daring + trust * min(MARGIN * lately, careful)
+    return max(QUIET * daring, blend)
 
 
 @lru_cache(maxsize=2048)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -227,28 +228,48 @@ def flat(cores: float, days: int, first: int = 0) -> list[Day]:
 
 
 def test_measured_needs_three_days_and_never_exceeds_what_was_used() -> None:
-    assert measured.choose(flat(1.0, 2)) is None
-    found = measured.choose(flat(1.0, 10))
+    assert measured.choose(flat(1.0, 2), 1.0) is None
+    found = measured.choose(flat(1.0, 10), 1.0)
     assert found is not None
-    assert found.cores == pytest.approx(1.0, rel=0.021)
+    assert found.cores == pytest.approx(1.0, rel=0.021), "VPA's rule asks for 1.15"
 
 
 def test_measured_lets_a_small_container_have_its_peak_and_a_large_one_pay_for_its_own() -> None:
     def spiky(low: float, high: float) -> list[Day]:
         return [sketch(n, {bucket_of(low): 280, bucket_of(high): 8}, 0.0) for n in range(14)]
 
-    small, large = measured.choose(spiky(0.005, 0.02)), measured.choose(spiky(2.0, 8.0))
+    small, large = measured.choose(spiky(0.005, 0.02), 0.005), measured.choose(spiky(2.0, 8.0), 2.0)
     assert small is not None
     assert large is not None
     assert small.cores == pytest.approx(0.02, rel=0.021)
     assert large.cores < 4.5
-    careful = measured.choose(spiky(2.0, 8.0), shortage=400.0)
+    careful = measured.choose(spiky(2.0, 8.0), 2.0, headroom=100)
     assert careful is not None
     assert careful.cores > 7
 
 
 def test_measured_does_not_believe_a_quiet_week_blindly() -> None:
     days = [*flat(8.0, 7), *flat(0.05, 7, first=7)]
-    found = measured.choose(days)
+    usual, daring = measured.choose(days, 0.05), measured.choose(days, 0.05, headroom=10)
+    assert usual is not None
+    assert daring is not None
+    assert usual.cores == pytest.approx(2.0, rel=0.021)
+    assert daring.cores == pytest.approx(4.0, rel=0.021)
+    assert "lately" in usual.words
+
+
+def test_measured_asks_for_what_was_used_lately_but_not_for_more_than_was_ever_needed() -> None:
+    days = [*flat(0.5, 11), *flat(2.0, 3, first=11)]
+    found = measured.choose(days, 2.0, headroom=15)
     assert found is not None
-    assert found.cores >= 4.0
+    assert found.cores == pytest.approx(2.0, rel=0.021)
+
+
+@pytest.mark.parametrize("headroom", range(10, 51))
+def test_more_headroom_never_asks_for_less(headroom: int) -> None:
+    dice = random.Random(7)
+    days = [sketch(n, Counter(bucket_of(dice.lognormvariate(-1, 0.9)) for _ in range(288)), 0.0) for n in range(14)]
+    less, more = (measured.choose(days, 0.9, headroom=h) for h in (headroom, headroom + 1))
+    assert less is not None
+    assert more is not None
+    assert less.cores <= more.cores
