@@ -21,14 +21,18 @@ def setup_django(**env: str) -> None:
     os.environ.setdefault("CURFEW_DATA", tempfile.mkdtemp(prefix="curfew-bench-"))
     os.environ.setdefault("CURFEW_LOG_LEVEL", "ERROR")
     from tests import env as _test_environment  # noqa: F401  sets keys where none are set
+    from tests import prepared
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
 
+    if not os.environ.get("DATABASE_URL"):
+        prepared.put_into(Path(os.environ["CURFEW_DATA"]))
     django.setup()
-    from django.core.management import call_command
+    from django.db import connection
 
-    call_command("migrate", verbosity=0)
+    if connection.vendor == "postgresql" and not connection.introspection.table_names():
+        prepared.fill_postgres(os.environ["DATABASE_URL"], str(connection.settings_dict["NAME"]))
 
 
 def percentile(values: Sequence[float], p: float) -> float:

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[folder, serving], help=text)
         command.add_argument("--no-browser", action="store_true", help="do not open the browser")
     test = commands.add_parser("test", help="run every check", add_help=True)
-    test.add_argument("--only", metavar="STEPS", help="some of lint,unit,pg,e2e, separated by commas")
+    test.add_argument("--only", metavar="STEPS", help="some of lint,unit,pg,e2e,alone, separated by commas")
     test.add_argument("--no-apt", action="store_true", help="never install system packages")
     doctor = commands.add_parser("doctor", parents=[folder], help="examine this machine")
     doctor.add_argument("--json", action="store_true")

@@ -1,8 +1,9 @@
 """`./curfew test`: every check in one order, a summary, and pytest's closing line at the very end.
 
 Steps: lint (ruff, mypy, import-linter, migrations, deployment checks), unit (unit and integration tests on SQLite,
-embedded), pg (the same suite on PostgreSQL and Redis), e2e (a real browser, its own pytest run). Lint runs beside the
-first of the others. Tests run in one process more than there are cores, since the slow ones mostly wait.
+embedded), pg (the same suite on PostgreSQL and Redis), e2e (a real browser, its own pytest run), alone (tests that
+measure time, one after the other with the machine to themselves). Lint runs beside the first of the others. Tests run
+in one process more than there are cores, since the slow ones mostly wait.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from pathlib import Path
 from launcher import keys, paths, setup, system
 from launcher.console import Failure, SetupLog, say
 
-STEPS = ("lint", "unit", "pg", "e2e")
-FAST_RUNS = "not e2e"
+STEPS = ("lint", "unit", "pg", "e2e", "alone")
+FAST_RUNS = "not e2e and not alone"
 EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
 NO_TESTS_COLLECTED = 5
 # One process more than there are cores: slow tests wait for containers, leases and kills.
@@ -211,7 +212,7 @@ class Suite:
         if system.find("chromium") is None:
             self.skip("e2e", "pytest in a browser", "not installed: chromium")
             return
-        self.pytest("e2e", "pytest in a browser", "e2e", jobs=2, share="loadfile")
+        self.pytest("e2e", "pytest in a browser", "e2e and not alone", jobs=2, share="loadfile")
 
     def run(self, steps: Sequence[str]) -> None:
         """The steps in order, lint beside the others; a failure does not keep the others from running."""
@@ -219,10 +220,13 @@ class Suite:
             "unit": lambda: self.pytest("unit", "pytest on SQLite", FAST_RUNS),
             "pg": self.pg,
             "e2e": self.e2e,
+            "alone": lambda: self.pytest("alone", "pytest of what measures time", "alone", jobs=0),
         }
         beside = threading.Thread(target=self.lint if "lint" in steps else lambda: None, daemon=True)
         beside.start()
         for step in steps:
+            if step == "alone":
+                beside.join()
             if step in bodies:
                 bodies[step]()
         beside.join()

@@ -97,14 +97,11 @@ class AgentCampaign(Campaign):
     module = "tests.campaigns.hibernate_agent"
 
     def _database(self) -> Any:
-        from django.core.management import call_command
-
         from accounts.models import Organization
         from clusters import services
         from core.actor import Actor
         from tests.clusters.sleeping import fleet
 
-        call_command("migrate", verbosity=0)
         organization = Organization.objects.create(name="Larkspur")
         self.actor = Actor.system("campaign", organization.id)
         made = services.create_cluster(actor=self.actor, name=fleet.NAME)

@@ -193,6 +193,7 @@ def _setup() -> None:
     import tests.env  # noqa: F401  keys, before Django reads its settings
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    prepared.put_into(Path(os.environ["CURFEW_DATA"]))
     import logging
 
     import django
@@ -225,8 +226,6 @@ class Campaign:
         self.kills = 0
 
     def _database(self) -> Any:
-        from django.core.management import call_command
-
         from accounts.models import Organization
         from clusters.enums import Method, State
         from clusters.models import Cluster
@@ -234,7 +233,6 @@ class Campaign:
         from core.actor import Actor
         from tests.clusters.sleeping import fleet
 
-        call_command("migrate", verbosity=0)
         organization = Organization.objects.create(name="Larkspur")
         self.actor = Actor.system("campaign", organization.id)
         return Cluster.objects.create(
@@ -432,8 +430,7 @@ def main() -> int:
     if options.worker:
         nursery(*options.worker)
         return 0
-    os.environ["CURFEW_DATA"] = folder = tempfile.mkdtemp(prefix="curfew-crash-")
-    prepared.put_into(Path(folder))
+    os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-crash-")
     _setup()
     return report(options)
 

@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests import prepared
 from tests.campaigns.hibernate_crash import (
     MODES,
     READ_SECONDS,
@@ -130,8 +129,6 @@ class Campaign:
         self.kills = 0
 
     def _database(self) -> Any:
-        from django.core.management import call_command
-
         from accounts.models import Organization
         from clusters.enums import Method, State
         from clusters.models import Cluster
@@ -142,7 +139,6 @@ class Campaign:
         from tests.policies.enforcing.conftest import QUICK
         from tests.policies.enforcing.world import BIG, NAME
 
-        call_command("migrate", verbosity=0)
         now = clock.now()
         org = Organization.objects.create(name="Larkspur")
         CatalogPrice.objects.create(
@@ -329,8 +325,7 @@ def main() -> int:
     if options.worker:
         nursery(*options.worker)
         return 0
-    os.environ["CURFEW_DATA"] = folder = tempfile.mkdtemp(prefix="curfew-drains-")
-    prepared.put_into(Path(folder))
+    os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-drains-")
     _setup()
     logging.disable(logging.CRITICAL)
     summary = run(options.seed, options.points, options.modes, say=lambda line: _say(sys.stderr, line))

@@ -43,15 +43,12 @@ def main() -> None:
     import django
 
     django.setup()
-    from django.core.management import call_command
-
     from cloudnodes import services
     from core import clock
     from operations.models import Operation
     from tests.cloudnodes.cloud import MemoryCloud
     from tests.personas import make_account, make_organization, make_person
 
-    call_command("migrate", verbosity=0)
     person = make_person("olga", make_organization("Larkspur"), "operator")
     account = make_account(person.organization)
     cloud = MemoryCloud()

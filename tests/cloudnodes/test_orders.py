@@ -19,6 +19,7 @@ from cloudnodes.providers.base import InstanceState, Scaling
 from core.errors import Conflict, Forbidden, InvalidInput, InvalidState, NotFound
 from core.providers import PermissionDenied
 from operations.models import Operation
+from tests import prepared
 from tests.cloudnodes.cloud import MemoryCloud
 from tests.cloudnodes.conftest import Time, Worker
 from tests.cloudnodes.storm import CLICKS, THREADS, storm
@@ -65,6 +66,7 @@ def test_hundred_clicks_at_once_are_one_operation(tmp_path: Path) -> None:
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "CURFEW_LOG_LEVEL": "ERROR",
     }
+    prepared.put_into(tmp_path)
     ran = subprocess.run(
         [sys.executable, "-m", "tests.cloudnodes.storm"], env=env, capture_output=True, text=True, timeout=120
     )

@@ -225,6 +225,7 @@ class TestAzure:
         assert isinstance(error, PermissionDenied)
         assert error.permission == "Microsoft.Resources/subscriptions/read"
 
+    @pytest.mark.alone
     def test_throttled_does_not_wait_inside_the_call(self, arm: FakeArm, certificates: Certificates) -> None:
         arm.fail("GET /subscriptions", arm_error(429, "TooManyRequests", "Slow down.", **{"Retry-After": "17"}))
         began = time.monotonic()
@@ -428,12 +429,14 @@ def tls_for(make: Make, certificates: Certificates) -> tuple[str, str] | None:
 class TestEveryProvider:
     """The same faults of the network, whatever the provider."""
 
+    @pytest.mark.alone
     def test_a_provider_that_hangs(self, make: Make, hangs: Hangs) -> None:
         url = hangs.url.replace("http://", "https://") if make.__name__ in {"azure", "docker"} else hangs.url
         began = time.monotonic()
         assert refused(make(url, Timeouts(0.5, 0.5)), TimedOut, "timed_out").transient
         assert time.monotonic() - began < 8
 
+    @pytest.mark.alone
     def test_nobody_listens(self, make: Make) -> None:
         scheme = "https" if make.__name__ in {"azure", "docker"} else "http"
         began = time.monotonic()
@@ -479,6 +482,7 @@ class TestEveryProvider:
 
 
 class TestRegistry:
+    @pytest.mark.alone
     def test_making_a_connection_contacts_nobody(self, make: Make, hangs: Hangs) -> None:
         began = time.monotonic()
         make(hangs.url, Timeouts(5, 5))

@@ -127,6 +127,7 @@ def test_events_name_the_ids_and_a_burst_is_one_event(open_page: Open, site: Sit
     assert page.evaluate("got.flat().every(id => id === 'n1') && got.length < 5")
 
 
+@pytest.mark.alone
 def test_without_the_socket_it_polls_and_recovers(open_page: Open, site: Site) -> None:
     page = open_page("/")
     wait_live(page, "on")
@@ -143,6 +144,7 @@ def test_without_the_socket_it_polls_and_recovers(open_page: Open, site: Site) -
     page.wait_for_selector(f"[data-version]:has-text('version {version}')", timeout=2500)
 
 
+@pytest.mark.alone
 def test_polling_is_quicker_while_something_wakes_and_rests_in_a_hidden_tab(open_page: Open, site: Site) -> None:
     site.order(waking=1, socket="closed")
     page = open_page("/")
@@ -396,6 +398,7 @@ def test_paint_by_mouse_and_keyboard(open_page: Open, site: Site) -> None:
     assert not page.is_visible("[data-unsaved]")
 
 
+@pytest.mark.alone
 def test_log_holds_a_million_lines_in_a_small_document(open_page: Open) -> None:
     page = open_page("/pictures")
     until(page, "document.querySelectorAll('.log-rows .ll').length === 3")

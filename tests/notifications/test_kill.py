@@ -78,7 +78,6 @@ def start(data: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def test_two_senders_are_killed_with_a_message_in_their_hands(tmp_path: Path, receiver: Receiver) -> None:
-    assert start(tmp_path, "manage.py", "migrate", "-v0").wait(180) == 0
     prepared.put_into(tmp_path)
     out, _ = start(tmp_path, "-m", "tests.notifications.sender", "prepare", receiver.url, str(MESSAGES)).communicate(
         timeout=120

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 WORKERS = 4
 OPERATIONS = 60
@@ -37,7 +39,7 @@ def result(process: subprocess.Popen[str], seconds: float = 120) -> dict:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("race")
-    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=environment(folder), check=True, timeout=120)
+    prepared.put_into(folder)
     return folder
 
 

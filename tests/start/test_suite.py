@@ -53,13 +53,13 @@ def test_the_sum_has_pytests_own_form() -> None:
 
 
 def test_steps_run_in_their_own_order() -> None:
-    assert suite.chosen_steps(None) == ("lint", "unit", "pg", "e2e")
+    assert suite.chosen_steps(None) == ("lint", "unit", "pg", "e2e", "alone")
     assert suite.chosen_steps("e2e, lint") == ("lint", "e2e")
 
 
 @pytest.mark.parametrize("only", ["lint,unti", "x", ","])
 def test_an_unknown_step_is_refused(only: str) -> None:
-    with pytest.raises(Failure, match="choose from lint, unit, pg, e2e"):
+    with pytest.raises(Failure, match="choose from lint, unit, pg, e2e, alone"):
         suite.chosen_steps(only)
 
 

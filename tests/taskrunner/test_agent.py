@@ -79,6 +79,7 @@ def test_no_container_starts_before_the_first_renewal(play: Any) -> None:
     assert set(platform.asked) == {"renew"}
 
 
+@pytest.mark.alone
 def test_it_starts_once_the_platform_answers_and_goes_when_it_falls_silent(play: Any) -> None:
     platform, machine, run = play
     thread = threading.Thread(target=run.run, daemon=True)

@@ -261,6 +261,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.alone
 def test_hostile_reviews_are_answered_in_time_and_nothing_is_denied(world: World, name: str) -> None:
     world.round(Rules(version=1, strategy="force", spot=(*SPOT, ("b", "c")), block_burstable=True, burstable=("t3.a",)))
     body, wanted = HOSTILE[name]
@@ -272,6 +273,7 @@ def test_hostile_reviews_are_answered_in_time_and_nothing_is_denied(world: World
     assert world.create(name="after")["spec"]["affinity"], "the next pod is treated as ever"
 
 
+@pytest.mark.alone
 def test_clients_that_stall_hold_up_nobody(world: World) -> None:
     world.round(FORCE)
     address = ("127.0.0.1", world.listener.server_port)
@@ -291,6 +293,7 @@ def test_clients_that_stall_hold_up_nobody(world: World) -> None:
             wire.close()
 
 
+@pytest.mark.alone
 def test_more_connections_than_there_are_places_end_at_once(world: World, monkeypatch: Any) -> None:
     world.round(FORCE)
     world.listener._places = threading.BoundedSemaphore(3)

@@ -200,6 +200,7 @@ def test_a_cancelled_launch_ends_what_it_bought(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.alone
 def test_the_watch_reacts_at_once(
     full: None, row: Row, kube: Cluster, cloud: Cloud, apply_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
