@@ -23,8 +23,11 @@ from tests.personas import Persona, make_organization, make_person
 
 ROOT = Path(__file__).resolve().parents[1]
 # A loaded machine is no finding: examples may be slow to make, and each may take its time.
-hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("suite")
+# The suite's examples are the same each time; `HYPOTHESIS_PROFILE=search` looks for new ones.
+QUIET = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("search", **QUIET)
+hypothesis.settings.register_profile("suite", **QUIET, derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 _DATABASE_FIXTURES = frozenset(
