@@ -3,7 +3,7 @@
 Steps: lint (ruff, mypy, import-linter, migrations, deployment checks), unit (unit and integration tests on SQLite,
 embedded), pg (the same suite on PostgreSQL and Redis), e2e (a real browser, its own pytest run), alone (tests that
 measure time, one after the other with the machine to themselves). Lint runs beside the first of the others. Tests run
-in one process more than there are cores, since the slow ones mostly wait.
+in two processes more than there are cores, since the slow ones mostly wait.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ STEPS = ("lint", "unit", "pg", "e2e", "alone")
 FAST_RUNS = "not e2e and not alone"
 EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
 NO_TESTS_COLLECTED = 5
-# One process more than there are cores: slow tests wait for containers, leases and kills.
-JOBS = min(6, (os.cpu_count() or 2) + 1)
+# Two processes more than there are cores: slow tests wait for containers, leases and kills.
+JOBS = min(8, (os.cpu_count() or 2) + 2)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+|no tests ran) in ([\d.]+)s(?: \([\d:]+\))? ?=*$")
 _COUNT = re.compile(r"(\d+) ([a-z]+)")
@@ -212,7 +212,7 @@ class Suite:
         if system.find("chromium") is None:
             self.skip("e2e", "pytest in a browser", "not installed: chromium")
             return
-        self.pytest("e2e", "pytest in a browser", "e2e and not alone", jobs=2, share="loadfile")
+        self.pytest("e2e", "pytest in a browser", "e2e and not alone", jobs=3, share="loadfile")
 
     def run(self, steps: Sequence[str]) -> None:
         """The steps in order, lint beside the others; a failure does not keep the others from running."""

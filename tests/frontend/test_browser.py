@@ -23,7 +23,7 @@ def axe(page: Any) -> list[str]:
     source = (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text()
     page.context.new_cdp_session(page).send("Runtime.evaluate", {"expression": f"{source};0"})
     found = page.evaluate(
-        "axe.run().then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.target.join(' ')).slice(0, 4)]))"
+        "axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.target.join(' ')).slice(0, 4)]))"
     )
     return [f"{name}: {', '.join(where)}" for name, where in found]
 
