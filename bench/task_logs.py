@@ -1,4 +1,5 @@
-"""Logs of a real container through a real agent into the store: lines a second beside `docker logs`, and a search.
+"""Logs of a real container through a real agent into the store: lines a second beside `docker logs`, what processor time
+agent and server take for a million lines (which other work on the machine changes little), and a search.
 
 python -m bench.task_logs --lines 1000000
 """
@@ -13,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.startup import processor_seconds
 from bench.support import ROOT, report
 
 sys.path.insert(0, str(ROOT))
@@ -43,10 +45,13 @@ def main() -> None:
                 time.sleep(0.01)
             starts.append(time.perf_counter() - began)
             worker.ended(task)
+        pids = {"agent": worker.child.pid, "server": curfew.parts["web"].pid, "dockerd": engine.pid}
+        used = {name: processor_seconds(pid) for name, pid in pids.items() if pid}
         began = time.perf_counter()
         task = worker.submit(script)
         worker.ended(task, seconds=900)
         seconds = time.perf_counter() - began
+        used = {name: processor_seconds(pids[name]) - before for name, before in used.items()}
         digests = {name: hashlib.sha256(worker.stored(task, name)).hexdigest() for name in ("stdout", "stderr")}
         assert set(digests.values()) == {wanted}, "a byte is lost, doubled or out of order"
         began = time.perf_counter()
@@ -58,6 +63,7 @@ def main() -> None:
         "task_logs",
         lines=options.lines,
         lines_per_second=round(options.lines / seconds),
+        cpu_seconds_a_million={name: round(1e6 * cpu / options.lines, 2) for name, cpu in used.items()},
         docker_logs_lines_per_second=round(options.lines / beside),
         search_seconds=round(search, 3),
         search_hits=found["count"],

@@ -234,7 +234,8 @@ class LogPiece(models.Model):
 
 
 class Sample(models.Model):
-    """Figures of a worker (task null) or of one task: CPU in percent of a core, memory in MiB, rates in bytes/s."""
+    """Figures of a worker (task null) or of one task: CPU in percent of a core, memory in MiB, rates in bytes/s; of GPUs
+    the mean load in percent and the memory in MB. What was not told is null."""
 
     worker = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True, related_name="samples")
     task = models.ForeignKey(Task, on_delete=models.CASCADE, null=True, related_name="samples")
@@ -243,6 +244,7 @@ class Sample(models.Model):
     memory = models.FloatField(null=True)
     storage = models.FloatField(null=True)
     gpu = models.FloatField(null=True)
+    gpu_memory = models.FloatField(null=True)
     network_in = models.FloatField(null=True)
     network_out = models.FloatField(null=True)
     disk_read = models.FloatField(null=True)

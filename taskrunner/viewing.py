@@ -95,6 +95,7 @@ _CHARTS = (
     ("cpu", "CPU", "cores", 0.01),
     ("memory", "Memory", "MiB", 1),
     ("gpu", "GPU", "%", 1),
+    ("gpu_memory", "GPU memory", "MB", 1),
     ("network_in", "Received", "MB/s", 1e-6),
     ("network_out", "Sent", "MB/s", 1e-6),
     ("disk_read", "Read", "MB/s", 1e-6),

@@ -167,6 +167,7 @@ def _detail(request: HttpRequest, actor: Actor, task: Task) -> HttpResponse:
     asked = request.GET.get("attempt", "")
     attempt = selectors.attempt_of(task, int(asked) if asked.isdecimal() and len(asked) < 9 else None)
     view = selectors.log_lines(attempt=attempt, first=-FIRST_LINES, count=FIRST_LINES)
+    charts = viewing.charts(selectors.task_history(task=task), "task")
     context = {
         "page_title": task.name,
         "task": task,
@@ -177,7 +178,8 @@ def _detail(request: HttpRequest, actor: Actor, task: Task) -> HttpResponse:
         "attempt": attempt,
         "log": view,
         "rows": viewing.log_rows(view),
-        "charts": viewing.charts(selectors.task_history(task=task), "task"),
+        "charts": charts,
+        "gpu_unknown": task.gpus and not any(chart["title"] == "GPU" for chart in charts),
         "may_change": selectors.may_change(actor, task),
         "cost": selectors.cost_of(task, attempts),
     }

@@ -21,15 +21,21 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, Mount
 
+from agent.machine.gpus import Gpus
+from agent.worker.devices import Devices
+from agent.worker.frames import Unchunker
+
 LABEL = "dev.curfew.task"
 FENCE = "dev.curfew.fence"
 WORKER = "dev.curfew.worker"
 FACTS = "dev.curfew.facts"
+GPUS = "dev.curfew.gpus"
 NETWORK = "curfew-tasks"
 APART = "com.docker.network.bridge.enable_icc"
 MOST_PROCESSES = 512
 # The driver `local` keeps bytes as they were written (json-file replaces what is no UTF-8); one file, never rotated.
 LOG_CONFIG = {"max-size": "1000g", "max-file": "1", "compress": "false"}
+READ = 65_536
 _GONE = 404
 _TAKEN = 409
 
@@ -95,11 +101,20 @@ class Engine:
     `read_only` gives containers a root that cannot be written, with `/tmp` in memory.
     """
 
-    def __init__(self, address: str = "", *, worker: str = "", networks: bool = True, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        address: str = "",
+        *,
+        worker: str = "",
+        networks: bool = True,
+        read_only: bool = False,
+        devices: Devices | None = None,
+    ) -> None:
         self.client = docker.DockerClient(base_url=address, timeout=120) if address else docker.from_env(timeout=120)
         self.worker = worker
         self.networks = networks
         self.read_only = read_only
+        self.devices = devices or Devices(0, Gpus())
 
     def version(self) -> str:
         """Name and version. Raises DockerException when the engine does not answer."""
@@ -135,6 +150,9 @@ class Engine:
         return str(made.id)
 
     def _options(self, order: Order) -> dict[str, Any]:
+        gpus = self.devices.take(order.task, order.gpus)
+        if len(gpus) < order.gpus:
+            raise CannotStart(f"{order.gpus} free GPUs are not there; this machine has {self.devices.count}.")
         options: dict[str, Any] = {
             "name": f"curfew-{order.task}-{order.fence}",
             "environment": order.environment,
@@ -142,6 +160,7 @@ class Engine:
                 LABEL: order.task,
                 FENCE: str(order.fence),
                 WORKER: self.worker,
+                GPUS: ",".join(str(number) for number in gpus),
                 FACTS: json.dumps({"name": order.name, "memory": order.memory, "timeout": order.timeout_seconds}),
             },
             "nano_cpus": order.cpu * 1_000_000,
@@ -161,7 +180,9 @@ class Engine:
         if self.read_only:
             options |= {"read_only": True, "tmpfs": {"/tmp": "rw,nosuid,nodev,size=64m"}}  # noqa: S108  in the container
         if order.gpus:
-            options["device_requests"] = [DeviceRequest(count=order.gpus, capabilities=[["gpu"]])]
+            options["device_requests"] = [
+                DeviceRequest(device_ids=[str(number) for number in gpus], capabilities=[["gpu"]])
+            ]
         return options
 
     def _network(self) -> str:
@@ -197,6 +218,10 @@ class Engine:
     def left(self) -> list[tuple[str, Order]]:
         """Containers that an earlier process of this worker made, with what is needed to watch them to their end."""
         found = self.client.containers.list(all=True, filters={"label": [f"{WORKER}={self.worker}", LABEL]})
+        for container in found:
+            numbers = [int(word) for word in container.labels.get(GPUS, "").split(",") if word]
+            if numbers:
+                self.devices.hold(container.labels[LABEL], numbers)
         return [(str(c.id), _left(c.labels)) for c in found]
 
     def log(self, container: str, *, follow: bool) -> Iterator[bytes]:
@@ -207,7 +232,7 @@ class Engine:
         answer = api.get(url, params=parameters, stream=True, timeout=None if follow else 120)
         answer.raise_for_status()
         with answer:
-            yield from answer.raw.stream(65_536, decode_content=False) if hasattr(answer.raw, "stream") else ()
+            yield from _body(answer.raw)
 
     def exit(self, container: str) -> Exit | None:
         """How it ended; None while it runs."""
@@ -252,13 +277,32 @@ class Engine:
             if refused.status_code not in (409, _GONE):
                 raise
 
-    def figures(self, container: str) -> dict[str, float]:
-        """What it uses now: CPU in percent of a core, memory in MiB, and bytes so far. {} when it has ended."""
+    def give_back(self, task: str) -> None:
+        """Nothing of the task runs here any more: its GPUs are free."""
+        self.devices.give_back(task)
+
+    def figures(self, container: str, task: str = "") -> dict[str, float]:
+        """What it uses now: counters of CPU and bytes, memory in MiB, load of its GPUs. {} when it has ended."""
         try:
             stats = self.client.api.stats(container, stream=False, one_shot=True)
         except (DockerException, ValueError):
             return {}
-        return counters(stats)
+        return {**counters(stats), **self.devices.figures(task)}
+
+
+def _body(raw: Any) -> Iterator[bytes]:
+    """A body as it arrives. Docker makes a chunk of every line: urllib3 takes many times as long for each as we do."""
+    source = getattr(getattr(raw, "_fp", None), "fp", None)
+    if source is None or not raw.chunked:
+        yield from raw.stream(READ, decode_content=False)
+        return
+    chunks = Unchunker()
+    while not chunks.ended:
+        data = source.read1(READ)
+        if not data:
+            raise OSError("the engine broke off the log")
+        if content := chunks.feed(data):
+            yield content
 
 
 def _left(labels: Mapping[str, str]) -> Order:
@@ -304,7 +348,7 @@ def counters(stats: Mapping[str, Any]) -> dict[str, float]:
 def rates(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
     """Figures of the span between two looks; a counter that went back is left out."""
     span = now.get("at", 0) - before.get("at", 0)
-    made = {"memory": now["memory"]} if "memory" in now else {}
+    made = {name: now[name] for name in ("memory", "gpu", "gpu_memory") if name in now}
     if span <= 0:
         return made
     if "cpu_ns" in now and now["cpu_ns"] >= before.get("cpu_ns", float("inf")):

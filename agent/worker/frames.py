@@ -1,9 +1,13 @@
-"""Docker's framing of logs: 8 bytes of head (stream, three zeros, length) before each piece. Pure."""
+"""Docker's framing of logs: 8 bytes of head (stream, three zeros, length) before each piece, and HTTP's chunks around
+them. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 HEAD = 8
 STREAMS = {1: "stdout", 2: "stderr"}
+NUMBERS = {name: number for number, name in STREAMS.items()}
 
 
 class BadFrame(ValueError):
@@ -41,3 +45,38 @@ class Demultiplexer:
     def pending(self) -> int:
         """Bytes of a piece that is not whole yet."""
         return len(self._rest)
+
+
+def joined(pieces: Iterable[tuple[str, bytes | bytearray]]) -> bytes:
+    """Pieces of both streams framed as Docker frames them."""
+    parts: list[bytes | bytearray] = []
+    for stream, content in pieces:
+        parts += (NUMBERS[stream].to_bytes(4, "little"), len(content).to_bytes(4, "big"), content)
+    return b"".join(parts)
+
+
+class Unchunker:
+    """Takes a chunked HTTP body as it arrives and gives what is in it. Docker makes a chunk of every line."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.ended = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The content of the chunks that are whole now. Raises BadFrame."""
+        data = self._rest + data if self._rest else data
+        at, end, found = 0, len(data), []
+        while (line := data.find(b"\r\n", at)) >= 0:
+            try:
+                stop = line + 2 + int(data[at:line], 16)
+            except ValueError:
+                raise BadFrame(f"unexpected head of a chunk {data[at:line][:20]!r}") from None
+            if stop == line + 2:
+                self.ended = True
+                break
+            if stop + 2 > end:
+                break
+            found.append(data[line + 2 : stop])
+            at = stop + 2
+        self._rest = data[at:]
+        return b"".join(found)

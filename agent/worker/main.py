@@ -25,7 +25,9 @@ from typing import Any
 from docker.errors import DockerException
 
 from agent import __version__
+from agent.machine.gpus import Gpus
 from agent.transport import Backoff, BadAddress, Endpoint, Transport, Unreachable, environment, jittered
+from agent.worker.devices import Devices, Reader, figures
 from agent.worker.engine import Engine, Order
 from agent.worker.running import Running
 
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-only", action="store_true", help="containers cannot write but to /tmp")
     parser.add_argument("--cpu", type=int, default=0, help="millicores to offer; all by default")
     parser.add_argument("--memory", type=int, default=0, help="MiB to offer; all but 512 by default")
-    parser.add_argument("--gpus", type=int, default=None)
+    parser.add_argument("--gpus", type=int, default=None, help="how many to offer; all by default")
     parser.add_argument("--allow-http", action="store_true", default=environment("ALLOW_HTTP") == "1")
     parser.add_argument("--ca-file", default=environment("CA_FILE"))
     return parser
@@ -67,42 +69,12 @@ def _memory_mib() -> int:
     return 0
 
 
-def _gpus() -> tuple[int, str]:
-    """How many GPUs NVML names, and the first one's name; none when there is no driver."""
-    try:
-        import pynvml
-    except ImportError:
-        return 0, ""
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-        name = str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))) if count else ""
-    except pynvml.NVMLError:
-        return 0, ""
-    return count, name
-
-
-def _gpu_load() -> float | None:
-    """Mean load of the GPUs in percent; None without a driver."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        loads = [float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) for handle in handles]
-    except pynvml.NVMLError:
-        return None
-    return sum(loads) / len(loads) if loads else None
-
-
 class Usage:
     """What the machine uses, from /proc where there is one: CPU in percent of a core, memory and disk in MiB, bytes/s
-    of its network cards and its disks; from NVML the mean load of its GPUs in percent."""
+    of its network cards and its disks; the mean load of its GPUs in percent, and their memory in MB."""
 
-    def __init__(self, folder: Path, proc: Path = Path("/proc")) -> None:
-        self.folder, self.proc = folder, proc
+    def __init__(self, folder: Path, proc: Path = Path("/proc"), gpus: Reader | None = None) -> None:
+        self.folder, self.proc, self.gpus = folder, proc, gpus or Gpus()
         self._before = self._counters()
 
     def _counters(self) -> dict[str, float]:
@@ -147,8 +119,7 @@ class Usage:
         with contextlib.suppress(OSError):
             disk = shutil.disk_usage(self.folder)
             found["storage"] = disk.used / 1024 / 1024
-        load = _gpu_load()
-        return found if load is None else {**found, "gpu": load}
+        return {**found, **figures(self.gpus.read() or [])}
 
 
 class WorkerAgent:
@@ -164,19 +135,25 @@ class WorkerAgent:
         self.stopping = threading.Event()
         self.draining = threading.Event()
         self.running: dict[str, threading.Thread] = {}
+        self.gpus = Gpus()
+        self.models = [gpu.name for gpu in self.gpus.read() or []]
 
     def transport(self) -> Transport:
         return Transport(self.endpoint, lambda: self.token, timeout=60.0)
 
+    @property
+    def count(self) -> int:
+        """How many GPUs it offers."""
+        return len(self.models) if self.options.gpus is None else int(self.options.gpus)
+
     def capacity(self) -> dict[str, Any]:
         """What this machine offers."""
-        gpus, model = _gpus()
         return {
             "cpu": self.options.cpu or 1000 * (os.cpu_count() or 1),
             "memory": self.options.memory or max(64, _memory_mib() - 512),
             "storage": shutil.disk_usage(self.folder).free // 1024 // 1024,
-            "gpus": gpus if self.options.gpus is None else self.options.gpus,
-            "gpu_model": model,
+            "gpus": self.count,
+            "gpu_model": self.models[0] if self.models else "",
             "agent_version": __version__,
         }
 
@@ -220,7 +197,8 @@ class WorkerAgent:
 
     def run(self) -> int:
         options = self.options
-        engine = Engine(options.docker, networks=not options.no_networks, read_only=options.read_only)
+        how = {"networks": not options.no_networks, "read_only": options.read_only}
+        engine = Engine(options.docker, **how, devices=Devices(self.count, self.gpus))
         version = engine.version()
         self.join(version)
         engine.worker = self.worker
@@ -256,7 +234,7 @@ class WorkerAgent:
         thread.start()
 
     def _beat(self, engine: str) -> None:
-        transport, usage = self.transport(), Usage(self.folder)
+        transport, usage = self.transport(), Usage(self.folder, gpus=self.gpus)
         while not self.stopping.wait(jittered(BEAT_SECONDS)):
             content = {"usage": usage.look(), "capacity": {**self.capacity(), "engine": engine}}
             try:

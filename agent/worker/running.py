@@ -78,7 +78,7 @@ class Lease:
     def _renew(self) -> bool:
         content: dict[str, Any] = {"fence": self.order.fence}
         if self.container:
-            now = self.engine.figures(self.container)
+            now = self.engine.figures(self.container, self.order.task)
             metrics = rates(self._before, now) if self._before and now else {}
             self._before = now
             if metrics:
@@ -129,6 +129,7 @@ class Running:
             self.lease.end()
             if container:
                 self._clean(container)
+            self.engine.give_back(self.order.task)
 
     def _clean(self, container: str) -> None:
         try:

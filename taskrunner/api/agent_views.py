@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from core.later import Later
 from taskrunner import selectors, services, waiting
 from taskrunner.api import serializers as s
 from taskrunner.api.views import read
+from taskrunner.enums import Stream
 from taskrunner.models import Task, Worker
 from taskrunner.services.logging import LARGEST_BODY, WrongOffset
 from taskrunner.services.workers import INTERVALS
@@ -28,6 +30,7 @@ from taskrunner.shapes import moment
 
 TAGS = ["agents"]
 LONGEST_WAIT = 25.0
+FRAME, MOST_PIECES = struct.Struct(">B3xI"), 1024
 COME_BACK_SECONDS = 2
 
 
@@ -179,33 +182,54 @@ class AppendView(WorkerAgentView):
     @extend_schema(
         operation_id="agent_log",
         parameters=[
-            OpenApiParameter("stream", str, required=True),
-            OpenApiParameter("offset", int, required=True),
             OpenApiParameter("fence", int, required=True),
+            OpenApiParameter("stdout", int, description="Where the body's stdout begins; with `stderr`: both, framed."),
+            OpenApiParameter("stderr", int),
+            OpenApiParameter("stream", str, description="One stream alone, as it is, from `offset` on."),
+            OpenApiParameter("offset", int),
         ],
         request=OpenApiTypes.BINARY,
         responses={202: OpenApiTypes.OBJECT, 416: OpenApiTypes.OBJECT},
         tags=TAGS,
     )
-    def post(self, request: Request, task_id: UUID) -> HttpResponse | Response:
-        """Bytes of one stream, plain or gzip: 202 with the next offset, 416 with the true one."""
+    def post(self, request: Request, task_id: UUID) -> JsonResponse:
+        """Bytes of both streams framed as Docker frames them, or of one; plain or gzip.
+
+        202 with the next offsets, 416 with the true ones.
+        """
+        given, stream = request.query_params, request.query_params.get("stream", "")
+        names = {stream: "offset"} if stream else {name: name for name in services.STREAMS}
         try:
-            offset, fence = int(request.query_params["offset"]), int(request.query_params["fence"])
+            offsets = {name: int(given[word]) for name, word in names.items()}
+            fence = int(given["fence"])
         except (KeyError, ValueError):
-            raise InvalidInput(errors={"offset": ["Say offset and fence as whole numbers."]}) from None
-        data = _body(request)
+            raise InvalidInput(errors={"offset": ["Say fence and offsets as whole numbers."]}) from None
+        body = _body(request)
+        pieces = [(stream, body)] if stream else _framed(body)
         try:
-            following = services.append_log(
-                worker=self.worker(request),
-                task_id=task_id,
-                fence=fence,
-                stream=request.query_params.get("stream", ""),
-                offset=offset,
-                data=data,
+            ends = services.append_pieces(
+                worker=self.worker(request), task_id=task_id, fence=fence, offsets=offsets, pieces=pieces
             )
         except WrongOffset as wrong:
-            return Response({"code": wrong.code, "detail": wrong.message, "offset": wrong.offset}, status=416)
-        return Response({"offset": following}, status=202)
+            answer = {"code": wrong.code, "detail": wrong.message, "offsets": wrong.offsets}
+            return JsonResponse({**answer, "offset": wrong.offsets.get(stream)}, status=416)
+        return JsonResponse({"offsets": ends, "offset": ends.get(stream)}, status=202)
+
+
+def _framed(body: bytes) -> list[tuple[str, bytes]]:
+    """Pieces of both streams, each behind 8 bytes: its stream's number, three zeros, its length."""
+    pieces: list[tuple[str, bytes]] = []
+    at = 0
+    try:
+        while at < len(body):
+            number, size = FRAME.unpack_from(body, at)
+            at += FRAME.size + size
+            if at > len(body) or len(pieces) == MOST_PIECES:
+                raise ValueError
+            pieces.append((Stream(number).name.lower(), body[at - size : at]))
+    except (ValueError, struct.error):
+        raise InvalidInput(errors={"body": [f"At most {MOST_PIECES} whole frames of Docker's."]}) from None
+    return pieces
 
 
 def _body(request: Request) -> bytes:

@@ -20,7 +20,7 @@ from taskrunner.models import Quota, Sample, Task, Worker
 from taskrunner.placing import Resources
 
 RESOURCES = ("cpu", "memory", "storage", "gpus")
-FIGURES = ("cpu", "memory", "storage", "gpu", "network_in", "network_out", "disk_read", "disk_write")
+FIGURES = ("cpu", "memory", "storage", "gpu", "gpu_memory", "network_in", "network_out", "disk_read", "disk_write")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from taskrunner.services.ending import cancel, delete, finish, retry, sweep_leas
 from taskrunner.services.holding import add_worker, claim_again, hold, measure, say
 from taskrunner.services.hooking import call_hook, delete_hook, save_hook, tell_change
 from taskrunner.services.keeping import forget_old, save_keeping, settings_of
-from taskrunner.services.logging import append_log, log_end
+from taskrunner.services.logging import STREAMS, append_log, append_pieces, log_end
 from taskrunner.services.repeating import delete_schedule, run_due_schedules, save_schedule
 from taskrunner.services.storing import drop_objects, move_logs
 from taskrunner.services.submitting import (
@@ -20,9 +20,11 @@ from taskrunner.services.waking import wake_and_rest
 from taskrunner.services.workers import beat, register, remove_worker, save_quota, save_worker
 
 __all__ = [
+    "STREAMS",
     "Claim",
     "add_worker",
     "append_log",
+    "append_pieces",
     "beat",
     "call_hook",
     "cancel",

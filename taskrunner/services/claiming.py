@@ -26,7 +26,7 @@ from taskrunner.services.submitting import TOPIC
 
 log = logging.getLogger(__name__)
 MOST_A_CALL = 32
-METRICS = ("cpu", "memory", "storage", "gpu", "network_in", "network_out", "disk_read", "disk_write")
+METRICS = ("cpu", "memory", "storage", "gpu", "gpu_memory", "network_in", "network_out", "disk_read", "disk_write")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def run(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_small_fleet_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    faults = ("--share", "0.02", "--seed", "7", "--http", "--tasks", "100", "--agents", "10")
+    faults = ("--share", "0.02", "--seed", "7", "--http", "0.5", "--tasks", "100", "--agents", "10")
     summary = run(tmp_path, "tests.campaigns.task_fleet", *faults)
     assert summary["findings"] == []
     for what in (
@@ -73,7 +73,7 @@ def planted() -> dict[str, list[str]]:
     from taskrunner.models import LogPiece, Task
     from tests.campaigns.task_fleet import Campaign
 
-    campaign = Campaign(tasks=12, agents=3, organizations=1, seed=1, share=0.0, http=False)
+    campaign = Campaign(tasks=12, agents=3, organizations=1, seed=1, share=0.0, http=0.0, seconds=60)
     asyncio.run(campaign.run())
     world, whole = campaign.world, copy.copy(campaign.world.runs)
     task = Task.objects.all_orgs().filter(status="succeeded", fence=1).first()

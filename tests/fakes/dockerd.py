@@ -73,6 +73,11 @@ class DockerEngine:
             _unmount_below(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """Of its process, when it is our own."""
+        return self._process.pid if self._process else 0
+
     def client(self, **options: Any) -> Any:
         """Return a docker.DockerClient for the engine."""
         import docker

@@ -75,7 +75,7 @@ def test_no_container_starts_before_the_first_renewal(play: Any) -> None:
     platform, machine, run = play
     run.run()
     assert "start" not in machine.did
-    assert machine.did[-1] == "remove"
+    assert machine.did[-2:] == ["remove", "give_back"]
     assert set(platform.asked) == {"renew"}
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from docker.errors import NotFound
 
-from agent.worker import main
-from agent.worker.engine import APART, NETWORK, CannotStart, Engine, Order
+from agent.machine.gpus import Gpu
+from agent.worker import devices, main
+from agent.worker.devices import Devices
+from agent.worker.engine import APART, GPUS, NETWORK, CannotStart, Engine, Order, rates
 
 ORDER = {
     "task": "t", "fence": 1, "name": "n", "image": "busybox:1", "command": ["true"], "environment": {}, "secrets": {},
@@ -84,6 +86,41 @@ def test_host_mounts_are_what_the_platform_allows_and_cannot_be_written(docker: 
     assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == ("/data", "/data", True)
 
 
+class Cards:
+    """GPUs that are read as these."""
+
+    def __init__(self, *cards: Gpu) -> None:
+        self.cards = list(cards)
+
+    def read(self) -> list[Gpu]:
+        return self.cards
+
+
+def test_each_container_has_gpus_of_its_own_and_their_figures(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "REMOVED_WITHIN", 0.0)
+    cards = Cards(Gpu("A10G", 90.0, 8000.0), Gpu("A10G", 10.0, 500.0), Gpu("A10G", 50.0, None))
+    engine = Engine("tcp://an.engine", networks=False, devices=Devices(3, cards))
+    wish = {**ORDER["resources"], "gpus": 1}
+
+    def create(task: str, gpus: int = 1) -> list[str]:
+        engine.create(Order.read({**ORDER, "task": task, "resources": {**wish, "gpus": gpus}}))
+        return list(docker.made[-1]["device_requests"][0]["DeviceIDs"])
+
+    assert [create("a"), create("b")] == [["0"], ["1"]]
+    assert docker.made[-1]["labels"][GPUS] == "1"
+    with pytest.raises(CannotStart, match="2 free GPUs"):
+        create("c", 2)
+    engine.give_back("a")
+    assert create("c", 2) == ["0", "2"]
+    assert engine.devices.figures("b") == {"gpu": 10.0, "gpu_memory": 500.0}
+    assert engine.devices.figures("c") == {"gpu": 70.0}, "the memory of one is unknown, so the sum is"
+    assert engine.devices.figures("d") == {}
+    later = Devices(3, cards)  # the agent was started again
+    later.hold("b", [1])
+    assert later.take("e", 2) == (0, 2)
+    assert rates({"at": 1.0}, {"at": 2.0, "gpu": 70.0, "gpu_memory": 3.0}) == {"gpu": 70.0, "gpu_memory": 3.0}
+
+
 def test_the_machine_says_what_it_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proc, moment = tmp_path / "proc", [100.0]
     (proc / "net").mkdir(parents=True)
@@ -99,15 +136,24 @@ def test_the_machine_says_what_it_uses(tmp_path: Path, monkeypatch: pytest.Monke
         (proc / "meminfo").write_text("MemTotal: 4096 kB\nMemAvailable: 1024 kB\n")
 
     write(100, 100, 1000, 10)
-    usage = main.Usage(tmp_path, proc)
+    usage = main.Usage(tmp_path, proc, Cards(Gpu("A10G", 20.0, 100.0), Gpu("A10G", 40.0, 300.0)))
     moment[0] += 10
     write(130, 110, 6000, 30)
     found = usage.look()
     assert found.pop("storage") > 0
     assert found == pytest.approx(
-        {"cpu": 150, "memory": 3, "network_in": 500, "network_out": 0, "disk_read": 1024, "disk_write": 2048}
+        {
+            "cpu": 150,
+            "memory": 3,
+            "network_in": 500,
+            "network_out": 0,
+            "disk_read": 1024,
+            "disk_write": 2048,
+            "gpu": 30,
+            "gpu_memory": 400,
+        }
     )
 
 
 def test_a_machine_without_proc_says_what_it_can(tmp_path: Path) -> None:
-    assert list(main.Usage(tmp_path, tmp_path / "nothing").look()) == ["storage"]
+    assert list(main.Usage(tmp_path, tmp_path / "nothing", Cards()).look()) == ["storage"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import re
 
 import pytest
+from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from accounts import services as accounts
 from core.errors import InvalidInput
 from taskrunner import selectors, services
 from taskrunner.models import LogPiece, LogStream, Task
@@ -68,10 +71,50 @@ def test_a_gap_is_refused_with_the_true_offset(write):
     assert write("stdout", 0, b"abc") == 3
     with pytest.raises(WrongOffset) as gap:
         write("stdout", 10, b"x")
-    assert gap.value.offset == 3
+    assert gap.value.offsets == {"stdout": 3, "stderr": 0}
     assert services.log_end(**write.facts) == {"stdout": 3, "stderr": 0}
     with pytest.raises(InvalidInput):
         write("stdlog", 0, b"x")
+
+
+def test_both_streams_in_one_request_in_their_order(alice, submit):
+    _, text = accounts.create_enrolment_token(actor=alice.actor, kind="worker", name="test")
+    worker, token = services.register(enrolment=text, facts={"name": "w", "cpu": 4000, "memory": 8192, "storage": 9999})
+    write = Writer(worker, submit())
+    services.claim(worker=worker)
+
+    def post(body: bytes, *, zipped: bool = False, **offsets: int):
+        where = "&".join(f"{name}={at}" for name, at in offsets.items())
+        return Client(headers={"Authorization": f"Agent {token}"}).post(
+            f"/api/agent/tasks/{write.task.id}/logs?fence=1&{where}",
+            gzip.compress(body) if zipped else body, content_type="application/vnd.docker.multiplexed-stream",
+            headers={"Content-Encoding": "gzip"} if zipped else {},
+        )  # fmt: skip
+
+    def send(pieces: list[tuple[int, bytes]], **how: int):
+        frames = (bytes([number, 0, 0, 0]) + len(data).to_bytes(4, "big") + data for number, data in pieces)
+        return post(b"".join(frames), **how)
+
+    first = [(1, b"one\n"), (2, b"oops\n"), (1, b"two\n")]
+    answer = send(first, stdout=0, stderr=0)
+    assert (answer.status_code, answer.json()["offsets"]) == (202, {"stdout": 8, "stderr": 5})
+    # said again, with more behind it
+    again = send([*first, (2, b"\xff\n"), (1, b"three\n")], stdout=0, stderr=0, zipped=True)
+    assert (again.status_code, again.json()["offsets"]) == (202, {"stdout": 14, "stderr": 7})
+    view = selectors.log_lines(attempt=write.attempt)
+    assert [(line.stream, line.text) for line in view.lines] == [
+        ("stdout", "one"),
+        ("stderr", "oops"),
+        ("stdout", "two"),
+        ("stderr", "\ufffd"),
+        ("stdout", "three"),
+    ]
+    gap = send([(1, b"x")], stdout=14, stderr=9)
+    assert (gap.status_code, gap.json()["offsets"]) == (416, {"stdout": 14, "stderr": 7})
+    assert send([(3, b"x")], stdout=14, stderr=7).status_code == 422
+    assert send([(1, b"")] * 1025, stdout=14, stderr=7).status_code == 422
+    assert post(b"\x01\0\0\0\0\0\0\x09short", stdout=14, stderr=7).status_code == 422
+    assert (write.stored("stdout"), write.stored("stderr")) == (b"one\ntwo\nthree\n", b"oops\n\xff\n")
 
 
 def test_lines_over_both_streams(write):
