@@ -27,6 +27,7 @@ GRID = "/cloud-nodes/"
 TOPICS = frozenset({"nodes", "operations"})
 PROVIDERS = ("aws", "azure", "gcp", "docker")
 QUIET_SECONDS = 0.6
+GIVE_UP_SECONDS = 30
 # Clicks go to types beyond the first page, which the changes are on.
 FIRST_TYPES = 60
 
@@ -137,14 +138,21 @@ class Bench:
             screen.forget()
         used = processor_seconds(self.curfew.parts["web"].pid)
         committed = await asyncio.to_thread(change, node_id, up=True)
-        await asyncio.sleep(0.3)
+        came = await self._all_came(node_id.encode(), committed)
         await self._quiet()
         self.processor.append(processor_seconds(self.curfew.parts["web"].pid) - used)
-        came = [self._came(screen, node_id.encode(), committed) for screen in self.screens]
         if None in came:
             self.incomplete += 1
         else:
             self.spread.append(max(at for at in came if at is not None) - committed)
+
+    async def _all_came(self, node_id: bytes, since: float) -> list[float | None]:
+        """When each screen held the change, as soon as all do; None for those that do not in time."""
+        while True:
+            came = [self._came(screen, node_id, since) for screen in self.screens]
+            if None not in came or time.time() > since + GIVE_UP_SECONDS:
+                return came
+            await asyncio.sleep(0.2)
 
     def _came(self, screen: Screen, node_id: bytes, since: float) -> float | None:
         """When a screen held the changed node, awake."""

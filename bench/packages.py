@@ -4,11 +4,14 @@
 
 Two engines of its own without a network: the package is built on the first and installed on the second. Every rate is of
 the package's bytes. "Raw" is 4 MB pieces to and from one file on the same disk, written with fsync and read after the page
-cache has dropped the file; it is measured before and after the rest, and the better of the two counts. Docker's own `save`
-and `load` of the same image are measured in the same run, since no package can be quicker than they are, and so are the
-rates of SHA-256 and CRC-32 alone, since every byte has to pass them. `write_package` is a build from an archive of `docker
-save` that lies ready; `build` is all of it, with the engine. Both end when the package is on the disk. Root and dockerd are
-needed.
+cache has dropped the file; "raw direct" is the same past the page cache into a file that has its room already, which is how
+packages are written. They are measured before and after the rest, and the better of the two counts. Docker's own `save` and
+`load` of the same image are measured in the same run, since no package can be quicker than they are, and so are the rates
+of SHA-256 and CRC-32 alone, since every byte has to pass them. `write_package` is a build from an archive of `docker save`
+that lies ready, in the form that engines have since 25; `write_classic` from one of this engine (20.10), whose layers come in
+another order and wait as files. `build` is all of it, with the engine. All end when the package is on the disk.
+`engine_first_byte_seconds` is how long the engine copies before it sends anything, `engine_stream` its rate from the first
+byte on to a reader that throws them away. Root and dockerd are needed.
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import json
+import mmap
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -26,7 +32,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 
@@ -56,9 +62,17 @@ def forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def raw(folder: Path, size: int) -> tuple[float, float]:
-    """Seconds to write (with fsync) and to read back `size` bytes."""
-    path, data = folder / "raw", os.urandom(PIECE)
+class Raw(NamedTuple):
+    """Seconds to write so many bytes (with fsync), to write them past the page cache, and to read them."""
+
+    write: float
+    direct: float
+    read: float
+
+
+def raw(folder: Path, size: int) -> Raw:
+    path, data = folder / "raw", mmap.mmap(-1, PIECE)
+    data.write(os.urandom(PIECE))
 
     def write() -> None:
         with path.open("wb", buffering=0) as file:
@@ -71,11 +85,21 @@ def raw(folder: Path, size: int) -> tuple[float, float]:
             while file.read(PIECE):
                 continue
 
+    def direct() -> None:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+        os.posix_fallocate(file, 0, size // PIECE * PIECE)
+        for _ in range(size // PIECE):
+            os.write(file, data)
+        os.fsync(file)
+        os.close(file)
+
     writing = timed(write)
+    path.unlink()
+    directly = timed(direct)
     forget(path)
     reading = timed(read)
     path.unlink()
-    return writing, reading
+    return Raw(writing, directly, reading)
 
 
 def hashing(size: int) -> dict[str, float]:
@@ -140,10 +164,58 @@ class Saved:
                 yield piece
 
 
+def repack(classic: Path, modern: Path) -> None:
+    """The same image as engines save it since 25: layers named by their digests, in the order of the names."""
+    with tarfile.open(classic) as old, tarfile.open(modern, "w") as new:
+        listing = json.loads(read_member(old, "manifest.json"))[0]
+        config = read_member(old, listing["Config"])
+        digests = [one.partition(":")[2] for one in json.loads(config)["rootfs"]["diff_ids"]]
+        for digest, name in sorted(zip(digests, listing["Layers"], strict=True)):
+            entry = tarfile.TarInfo(f"blobs/sha256/{digest}")
+            entry.size = old.getmember(name).size
+            new.addfile(entry, old.extractfile(name))
+        said = {**listing, "Config": f"blobs/sha256/{listing['Config'].removesuffix('.json')}"}
+        said["Layers"] = [f"blobs/sha256/{digest}" for digest in digests]
+        for name, text in ((said["Config"], config), ("manifest.json", json.dumps([said]).encode())):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            new.addfile(entry, io.BytesIO(text))
+
+
+def read_member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
 def build(source: ImageSource, output: Path) -> float:
     """Seconds until the package is on the disk under its name."""
     request = Request([NodeSpec("Bench", TAG, network="host")], output)
     return timed(lambda: PackageBuilder(request, source).build())
+
+
+def write(images: EngineImages, archive: Path, output: Path) -> tuple[float, float]:
+    """Seconds of building from an archive that lies ready, and of the processor."""
+    os.sync()
+    processor = time.process_time()
+    seconds = build(Saved(images, archive), output)
+    processor = time.process_time() - processor
+    output.unlink()
+    return seconds, processor
+
+
+def stream(engine: DockerEngine) -> tuple[float, float, int]:
+    """Seconds until the engine sends the first byte of the image, from then to the last, and how many bytes came."""
+    buffer = bytearray(PIECE)
+    with socket.socket(socket.AF_UNIX) as there:
+        there.connect(engine.socket)
+        began = time.monotonic()
+        there.sendall(f"GET /images/{TAG}/get HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+        size = there.recv_into(buffer)
+        first = time.monotonic()
+        while count := there.recv_into(buffer):
+            size += count
+    return first - began, time.monotonic() - first, size
 
 
 def install(package: Path, home: Path, settings: dict[str, str]) -> dict[str, float]:
@@ -219,8 +291,13 @@ def measure(folder: Path, size: int, layers: int, times: int) -> dict[str, Any]:
             os.sync()
             building.append(build(EngineImages(client), package))
         os.sync()
-        writing = build(Saved(EngineImages(client), archive), folder / "again.zip")
-        (folder / "again.zip").unlink()
+        waiting, streaming, streamed = stream(first)
+        modern = folder / "modern.tar"
+        repack(archive, modern)
+        images, again = EngineImages(client), folder / "again.zip"
+        writing, spent = min(write(images, modern, again) for _ in range(times))
+        modern.unlink()
+        classic, _ = min(write(images, archive, again) for _ in range(times))
         client.close()
         forget(package)
         processor = time.process_time()
@@ -236,10 +313,12 @@ def measure(folder: Path, size: int, layers: int, times: int) -> dict[str, Any]:
         archive.unlink()
     os.sync()
     after = raw(folder, size)
-    raw_write, raw_read = (size / min(pair) / 1e6 for pair in zip(before, after, strict=True))
+    raw_write, raw_direct, raw_read = (size / min(pair) / 1e6 for pair in zip(before, after, strict=True))
     rates = {
         "verify": total / verifying / 1e6,
         "write_package": total / writing / 1e6,
+        "write_classic": total / classic / 1e6,
+        "engine_stream": streamed / streaming / 1e6,
         "build": total / min(building) / 1e6,
         "install": total / installing["whole"] / 1e6,
         "install_loading": total / installing["loading"] / 1e6,
@@ -250,10 +329,15 @@ def measure(folder: Path, size: int, layers: int, times: int) -> dict[str, Any]:
         "package_mb": round(total / 1e6, 1),
         "hashing_mb_s": {name: round(rate) for name, rate in sums.items()},
         "raw_write_mb_s": round(raw_write),
+        "raw_direct_write_mb_s": round(raw_direct),
         "raw_read_mb_s": round(raw_read),
         "mb_s": {name: round(rate) for name, rate in rates.items()},
         "verify_share_of_raw_read": round(rates["verify"] / raw_read, 2),
         "write_share_of_raw_write": round(rates["write_package"] / raw_write, 2),
+        "write_share_of_raw_direct_write": round(rates["write_package"] / raw_direct, 2),
+        "write_classic_share_of_raw_write": round(rates["write_classic"] / raw_write, 2),
+        "write_processor_seconds": round(spent, 2),
+        "engine_first_byte_seconds": round(waiting, 1),
         "docker_save_share_of_raw_write": round(rates["docker_save_alone"] / raw_write, 2),
         "build_share_of_docker_save": round(rates["build"] / rates["docker_save_alone"], 2),
         "build_seconds": [round(s, 1) for s in building],

@@ -6,7 +6,8 @@
 
 Every route that answers a plain GET by a signed-in owner is measured, found in the URL configuration itself; routes
 with one id get that of a node, an operation or an account. The whole request is timed, middleware and rendering
-included, in this process and without a network. Each node has a week of history in the ledger, an operation and audit lines.
+included, in this process and without a network. Each node has a week of history in the ledger, an operation and audit
+lines; days that are over are rolled up, as the sweep does within minutes.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def fill(nodes: int) -> dict[str, Any]:
         )
         live_through(owner.actor, node, awake, HOURLY[tier])
         audit.record_alone(actor=owner.actor, verb="operation.requested", target=node)
+    roll_up(organization)
     operation = operations_of(owner.actor, organization)
     return {
         "owner": owner,
@@ -75,6 +77,17 @@ def fill(nodes: int) -> dict[str, Any]:
         "operation": operation,
         "account": accounts[0].id,
     }
+
+
+def roll_up(organization: Any) -> None:
+    """What the ordinary sweep has done an hour after a day is over."""
+    from core import clock
+    from costs import rollups
+    from costs.models import LedgerSlot
+
+    rollups.make_slots(organization)
+    LedgerSlot.objects.for_org(organization.id).update(created_at=clock.now() - timedelta(hours=1))
+    rollups.build_due()
 
 
 def live_through(actor: Any, node: Any, awake: bool, hourly: Decimal) -> None:

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import selectors as accounts
 from accounts.access import signed_in
+from accounts.providers.aws_template import TRAIL_ACTIONS
 from cloudnodes import declaring, drift
 from cloudnodes.enums import PROVIDERS
 from cloudnodes.models import CloudNode
@@ -146,5 +147,19 @@ def withdraw(request: HttpRequest, node_id: UUID) -> HttpResponse:
 @require_GET
 def drift_page(request: HttpRequest) -> HttpResponse:
     """What changed outside Curfew in the last thirty days."""
-    context = {"page_title": "Changed outside", "rows": drift.list_drift(actor=_actor(request)), "days": drift.DAYS}
+    actor = _actor(request)
+    context = {
+        "page_title": "Changed outside",
+        "rows": drift.list_drift(actor=actor),
+        "days": drift.DAYS,
+        "may_manage": actor.can("nodes.manage"),
+    }
     return render_page(request, "cloudnodes/drift.html", context, fragment="body")
+
+
+@signed_in
+@require_GET
+def untold(request: HttpRequest) -> HttpResponse:
+    """Accounts whose log Curfew may not read, as a fragment; empty when there are none."""
+    rows = drift.untold(actor=_actor(request))
+    return render_page(request, "cloudnodes/partials/_untold.html", {"rows": rows, "right": TRAIL_ACTIONS[0]})

@@ -27,7 +27,7 @@ def package_file(request: HttpRequest, actor: Actor, package_id: UUID) -> HttpRe
     found = selectors.get_package(actor=actor, package_id=package_id)
     if found.path is None:
         raise NotFound("There is no file: the package is not finished, or it was deleted.")
-    response = send_file(request, found.path, name=found.file_name, etag=found.sha256)
+    response = send_file(request, found.path, name=found.file_name, etag=found.etag)
     if response.status_code == 200:
         services.record_download(actor=actor, package=found)
     return response

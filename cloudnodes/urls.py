@@ -16,6 +16,7 @@ urlpatterns = [
     path("cloud-nodes/declare", declare_views.declare_page, name="declare"),
     path("cloud-nodes/declare/example.csv", declare_views.example, name="declare-example"),
     path("cloud-nodes/drift", declare_views.drift_page, name="drift"),
+    path("cloud-nodes/drift/untold", declare_views.untold, name="untold"),
     path("cloud-nodes/<uuid:node_id>/withdraw", declare_views.withdraw, name="withdraw"),
     path("cloud-nodes/favourites/start", automatic_views.start_favourites, name="favourites-start"),
     path("cloud-nodes/<uuid:node_id>/keep", automatic_views.keep, name="keep"),

@@ -171,14 +171,14 @@ def _days_before(actor: Actor, organization: Organization, start: datetime) -> l
     first = Interval.objects.visible_to(actor).order_by("started_at").values_list("started_at", flat=True).first()
     if first is None:
         return []
-    zone, found, right = ZoneInfo(organization.timezone), [], start
+    zone, days, right = ZoneInfo(organization.timezone), [], start
     for _ in range(PACE_DAYS):
         left = (right.astimezone(zone) - timedelta(days=1)).astimezone(ZoneInfo("UTC"))
         if left < first:
             break
-        found.append(totals.between(actor, left, right, things=False).spent)
+        days.append((left, right))
         right = left
-    return found
+    return totals.spent_on(actor, days)
 
 
 def _hours(start: datetime, end: datetime) -> Decimal:

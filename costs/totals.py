@@ -161,28 +161,31 @@ def _append(mine: dict[Group, Line], later: Mapping[Group, Line]) -> None:
 def add_up(rows: Iterable[Fact], start: datetime, end: datetime, *, things: bool = True) -> Totals:
     """Intervals clipped to [start, end); an open one is counted up to `end`. Without `things`, by share alone."""
     found = Totals()
-    for row in rows:
-        left, right = max(row.start, start), min(row.end or end, end)
+    for kind, thing, label, phase, cause, team, person, began, ended, price, awake_price in rows:
+        left = max(began, start)
+        right = end if ended is None or ended > end else ended
         if right <= left:
             continue
         micros = (right - left) // MICROSECOND
-        spent = ZERO if row.price is None else row.price * micros / MICRO_HOUR
-        unknown = row.price is None or row.awake_price is None
-        asleep = row.phase == Phase.ASLEEP
-        saved = ZERO
-        if asleep and row.price is not None and row.awake_price is not None:
-            saved = (row.awake_price - row.price) * micros / MICRO_HOUR
-        share = Share(row.phase, row.cause, row.team, row.person)
-        lines = [found.shares.setdefault(share, Line())]
+        unknown = price is None or awake_price is None
+        asleep = phase == Phase.ASLEEP
+        share = phase, cause, team, person
+        lines = [found.shares.get(share) or found.shares.setdefault(Share(*share), Line())]  # type: ignore[call-overload]
         if things:
-            lines.append(found.things.setdefault(Thing(row.kind, row.id, row.label), Line()))
+            named = kind, thing, label
+            lines.append(found.things.get(named) or found.things.setdefault(Thing(*named), Line()))  # type: ignore[call-overload]
+        spent = price * micros / MICRO_HOUR if price else ZERO
+        saved = ZERO
+        if asleep and price is not None and awake_price is not None:
+            saved = (awake_price - price) * micros / MICRO_HOUR
         for line in lines:
             line.spent += spent
             line.saved += saved
             line.intervals += 1
-            line.carried += row.start < start
-            line.unpriced += unknown
-            line.unpriced_carried += unknown and row.start < start
+            line.carried += began < start
+            if unknown:
+                line.unpriced += 1
+                line.unpriced_carried += began < start
             if asleep:
                 line.asleep += micros
             else:
@@ -209,6 +212,18 @@ def between(actor: Actor, start: datetime, end: datetime, *, things: bool = True
         )
         found.append(part)
     return found
+
+
+def spent_on(actor: Actor, days: Sequence[tuple[datetime, datetime]]) -> list[Decimal]:
+    """What each of these stretches cost: those with a roll-up in two queries for all, the others one by one."""
+    if not days:
+        return []
+    slots = _slots(actor, min(left for left, _ in days), max(right for _, right in days))
+    ids = {(left, right): slot_id for slot_id, left, right in slots}
+    wanted = [ids[day] for day in days if day in ids]
+    sums = ShareTotal.objects.filter(slot_id__in=wanted).order_by().values_list("slot_id").annotate(Sum("spent"))
+    known = {slot_id: Decimal(int(spent)) / NANO for slot_id, spent in sums}
+    return [known.get(ids[day], ZERO) if day in ids else between(actor, *day, things=False).spent for day in days]
 
 
 def _slots(actor: Actor, start: datetime, until: datetime) -> list[tuple[int, datetime, datetime]]:

@@ -120,6 +120,7 @@ def build(*, actor: Actor, organization: Organization) -> Home:
     sees_money = actor.can("costs.view")
     day = costs.day_bounds(organization.timezone, now)
     intervals = list(costs.intervals_between(actor, *day)) if sees_money else []
+    sums = costs.sum_intervals(intervals, day[0], now)
     awake = _awake_rows(views, intervals, day, now)
     on = [row.view for row in awake if row.view.state in ON]
     rate = sum((v.hourly_cost for v in on if v.hourly_cost is not None), ZERO)
@@ -140,8 +141,8 @@ def build(*, actor: Actor, organization: Organization) -> Home:
         all_rate=sum((v.hourly_cost for v in views if v.hourly_cost is not None), ZERO),
         needs=_needs(actor, views, connected, now) if sees_operations else [],
         under_way=operations.active_lines(actor=actor) if sees_operations else [],
-        today=_today(intervals, day, now, organization.timezone) if intervals else None,
-        month=_month(actor, organization, intervals, day[0], now) if sees_money and views else None,
+        today=_today(intervals, sums, day, now, organization.timezone) if intervals else None,
+        month=_month(actor, organization, sums, day[0], now) if sees_money and views else None,
         empty=None if views else _empty(actor, connected),
         gold=_gold(actor),
     )
@@ -248,19 +249,19 @@ def _need(actor: Actor, need: Need) -> Need:
     return replace(need, next_step=next_step, may_retry=operations.may_control(actor, need.failed.operation))
 
 
-def _today(intervals: list[Interval], day: tuple[datetime, datetime], now: datetime, timezone: str) -> Today:
+def _today(
+    intervals: list[Interval], sums: costs.Sums, day: tuple[datetime, datetime], now: datetime, timezone: str
+) -> Today:
     hours = reporting.hours_of_day(intervals, *day, now)
     asleep = sum(1 for i in intervals if i.phase == "asleep" and ledger.overlap(i.started_at, i.ended_at, day[0], now))
-    return Today(costs.sum_intervals(intervals, day[0], now), asleep, skyline.draw(hours, now, timezone))
+    return Today(sums, asleep, skyline.draw(hours, now, timezone))
 
 
-def _month(
-    actor: Actor, organization: Organization, today: list[Interval], day_start: datetime, now: datetime
-) -> Month:
+def _month(actor: Actor, organization: Organization, today: costs.Sums, day_start: datetime, now: datetime) -> Month:
     """Today's part is summed each time; what lies before today is kept for a minute."""
     local = now.astimezone(ZoneInfo(organization.timezone))
     first = reporting.period_named("month", organization.timezone).start
-    sums = _merged(_past(actor, organization.id, first, day_start), costs.sum_intervals(today, day_start, now))
+    sums = _merged(_past(actor, organization.id, first, day_start), today)
     return Month(f"{local:%B}", first, now, sums, reporting.causes_of(sums))
 
 

@@ -65,6 +65,8 @@ NODE_ACTIONS: tuple[str, ...] = (
     "ec2:TerminateInstances",
     "iam:PassRole",
 )
+# Only with TellWho: it opens the log of the whole account.
+TRAIL_ACTIONS: tuple[str, ...] = ("cloudtrail:LookupEvents",)
 BOUGHT_TAG = "curfew.dev/action"
 # Asked about itself alone: which of the rights above are really there.
 JUDGE_ACTION = "iam:SimulatePrincipalPolicy"
@@ -87,7 +89,8 @@ def cloudformation_template(
     instance when the person who launches it chooses SwitchScope `all`. It can neither create nor
     terminate machines, unless that person names the roles of the cluster's nodes in NodeRoles (empty
     at first); then only those roles may be passed on, and only machines that Curfew bought or that
-    are in an Auto Scaling group may be ended. It never reads data, secrets or identities.
+    are in an Auto Scaling group may be ended. It never reads data, secrets or identities; who
+    switched an instance without Curfew it can look up only where TellWho is `yes` (`no` at first).
     """
     if not re.fullmatch(r"[0-9]{12}", platform_account_id):
         raise InvalidRequest("The platform's AWS account number has exactly 12 digits.", code="bad_account_number")
@@ -99,11 +102,17 @@ def cloudformation_template(
         "Parameters": _parameters(external_id, platform_account_id, role_name, switch_scope),
         "Conditions": {
             "OnlyTagged": {"Fn::Equals": [{"Ref": "SwitchScope"}, "tagged"]},
+            "MayTellWho": {"Fn::Equals": [{"Ref": "TellWho"}, "yes"]},
             "MayMakeNodes": {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "NodeRoles"}]}, ""]}]},
         },
         "Resources": {
             "CurfewRole": {"Type": "AWS::IAM::Role", "Properties": _role()},
             "NodeActions": {"Type": "AWS::IAM::RolePolicy", "Condition": "MayMakeNodes", "Properties": _node_actions()},
+            "TrailActions": {
+                "Type": "AWS::IAM::Policy",
+                "Condition": "MayTellWho",
+                "Properties": _trail_actions(),
+            },
         },
         "Outputs": {
             "RoleArn": {"Description": "Paste this into Curfew.", "Value": {"Fn::GetAtt": ["CurfewRole", "Arn"]}},
@@ -177,6 +186,15 @@ def _parameters(external_id: str, platform_account_id: str, role_name: str, swit
             "Default": switch_scope,
             "AllowedValues": ["tagged", "all"],
             "Description": "Which instances Curfew may start and stop - those tagged curfew:node-type, or all.",
+        },
+        "TellWho": {
+            "Type": "String",
+            "Default": "no",
+            "AllowedValues": ["no", "yes"],
+            "Description": (
+                "yes - Curfew looks up in CloudTrail who started, stopped or deleted a node without it. CloudTrail cannot "
+                "be opened in part - whoever may look may look up every event of the last 90 days."
+            ),
         },
         "NodeRoles": {
             "Type": "CommaDelimitedList",
@@ -280,4 +298,13 @@ def _node_actions() -> dict[str, Any]:
         "PolicyName": "curfew-nodes",
         "RoleName": {"Ref": "CurfewRole"},
         "PolicyDocument": {"Version": "2012-10-17", "Statement": statements},
+    }
+
+
+def _trail_actions() -> dict[str, Any]:
+    statement = {"Sid": "TellWho", "Effect": "Allow", "Action": list(TRAIL_ACTIONS), "Resource": "*"}
+    return {
+        "PolicyName": "curfew-trail",
+        "Roles": [{"Ref": "CurfewRole"}],
+        "PolicyDocument": {"Version": "2012-10-17", "Statement": [statement]},
     }

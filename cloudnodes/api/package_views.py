@@ -32,8 +32,10 @@ class PackageSerializer(serializers.Serializer):
     images = serializers.ListField(child=serializers.CharField())
     file_name = serializers.CharField()
     size = serializers.IntegerField(allow_null=True, help_text="Bytes; null until it is built.")
-    sha256 = serializers.CharField(allow_blank=True)
-    manifest_sha256 = serializers.CharField(allow_blank=True)
+    manifest_sha256 = serializers.CharField(
+        allow_blank=True,
+        help_text="Of the manifest, which lists every file with its own; `install.py verify` shows it.",
+    )
     public_key = serializers.CharField(allow_blank=True, help_text="Empty when it is not signed.")
     base = serializers.UUIDField(allow_null=True, help_text="The package that this upgrade builds upon.")
     omitted_layers = serializers.IntegerField()
@@ -71,7 +73,6 @@ def package_shape(package: selectors.Package) -> dict[str, Any]:
         "images": package.images,
         "file_name": package.file_name,
         "size": package.size,
-        "sha256": package.sha256,
         "manifest_sha256": package.manifest_sha256,
         "public_key": package.public_key,
         "base": package.base or None,

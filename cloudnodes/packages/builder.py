@@ -65,7 +65,6 @@ class Built:
 
     path: Path
     size: int
-    sha256: str
     manifest_sha256: str
     title: str
     nodes: list[str]
@@ -223,11 +222,10 @@ class PackageBuilder:
         archive.add_bytes(MANIFEST_SUM, f"{digest}  {MANIFEST}\n".encode())
         if self.request.key is not None:
             archive.add_bytes(SIGNATURE, signature_file(self.request.key, manifest))
-        whole = layers.finish()
+        layers.finish()
         return Built(
             self.request.output,
             archive.size,
-            whole,
             digest,
             self._title(),
             [n.name for n in self.nodes],
@@ -301,7 +299,7 @@ class _Layers:
             self.archive.place(shapes.layer_path(name), size, pieces, name)
             self._note(name)
         else:
-            found = self._spool.add(uncompressed(pieces))
+            found = self._spool.add(uncompressed(pieces), size)
             if found.sha256 in self._placed or found.sha256 not in self._order:
                 self._spool.forget(found.sha256)
         self.settle()
@@ -317,11 +315,11 @@ class _Layers:
             self._note(digest)
             self._spool.forget(digest)
 
-    def finish(self) -> str:
-        """Finish the archive; its SHA-256. PackageProblem when a layer on the disk is no longer what it was: it and what
-        follows it are saved again by the next build."""
+    def finish(self) -> None:
+        """Finish the archive. PackageProblem when a layer on the disk is no longer what it was: it and what follows it are
+        saved again by the next build."""
         try:
-            return self.archive.finish()
+            self.archive.finish()
         except Damaged as problem:
             paths = [e.path for e in self.archive.entries]
             self._write(self.archive.entries[: paths.index(problem.path)] if problem.path in paths else [])
@@ -409,7 +407,6 @@ def shape_of(built: Built) -> dict[str, Any]:
     return {
         "file": built.path.name,
         "size": built.size,
-        "sha256": built.sha256,
         "manifest_sha256": built.manifest_sha256,
         "title": built.title,
         "nodes": built.nodes,

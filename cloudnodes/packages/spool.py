@@ -10,14 +10,14 @@ import fcntl
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from cloudnodes.packages.digest import StreamDigest
+from cloudnodes.packages.digest import Sums
+from cloudnodes.packages.direct import DirectFile
 from cloudnodes.packages.format import PackageProblem
 
 
@@ -58,24 +58,22 @@ class Spool:
         if self._lock is not None:
             self._lock.close()
 
-    def add(self, pieces: Iterator[bytes], *, keep: bool = True) -> Spooled:
-        """Write the pieces to a file named by its digest; with `keep` False only the digest is wanted afterwards."""
+    def add(self, pieces: Iterator[bytes], size: int = 0) -> Spooled:
+        """Write the pieces to a file named by its digest; `size` is how many bytes they may be."""
         incoming = self.folder / f"incoming-{os.getpid()}"
-        digest, crc, size = StreamDigest(), 0, 0
+        sums = Sums()
         try:
-            with incoming.open("wb", buffering=0) as file:
+            incoming.unlink(missing_ok=True)
+            with DirectFile(incoming) as file:
+                file.make_room(size)
                 for piece in pieces:
-                    digest.update(piece)
-                    crc = zlib.crc32(piece, crc)
-                    size += len(piece)
-                    write_all(file, piece)
-            sha256 = digest.finish()
+                    sums.update(piece)
+                    file.write(piece)
+                file.settle()
+            sha256, crc32 = sums.finish()
         finally:
-            digest.close()
-        found = Spooled(self.folder / f"blob-{sha256}", size, sha256, crc)
-        if not keep:
-            incoming.unlink()
-            return found
+            sums.close()
+        found = Spooled(self.folder / f"blob-{sha256}", sums.size, sha256, crc32)
         self._note(found)
         incoming.replace(found.path)
         return found
@@ -112,10 +110,3 @@ class Spool:
     def discard(self) -> None:
         """Remove the folder: the package is finished, or nobody wants it any more."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def write_all(file: IO[bytes], piece: bytes) -> None:
-    """All of it: an unbuffered write may take less than it was given."""
-    view = memoryview(piece)
-    while view:
-        view = view[file.write(view) :]

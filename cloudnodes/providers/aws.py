@@ -9,6 +9,8 @@ from typing import Any
 
 from accounts.providers.aws import AwsConnection, utc
 from accounts.providers.aws_errors import aws_errors, need
+from accounts.providers.aws_rights import allowed, identity
+from accounts.providers.aws_template import TRAIL_ACTIONS
 from cloudnodes.providers.base import Instance, InstanceState, Progress, Started
 from cloudnodes.providers.labels import curfew_labels
 from cloudnodes.providers.load import PERIOD, Load, Switched, put_together, whole_periods
@@ -116,6 +118,11 @@ class AwsNodeProvider:
                 for one in need(answer, "MetricDataResults")
             }
         return put_together(told.get("cpu", {}), told.get("received", {}), told.get("sent", {}), processors)
+
+    def lacks_to_tell(self) -> list[str]:
+        """Asked of IAM beforehand."""
+        granted = allowed(self.connection, identity(self.connection), TRAIL_ACTIONS)
+        return [action for action in TRAIL_ACTIONS if action not in granted]
 
     def who_switched(self, provider_id: str, *, how: str, since: datetime, until: datetime) -> Switched | None:
         """Look it up in CloudTrail, which knows an event some minutes after it happened."""

@@ -43,6 +43,10 @@ class TellsLoad(Protocol):
 
 @runtime_checkable
 class TellsWho(Protocol):
+    def lacks_to_tell(self) -> list[str]:
+        """The rights that `who_switched` needs and that are not granted, by name. Raises ProviderError, PermissionDenied
+        when that may not be asked."""
+
     def who_switched(self, provider_id: str, *, how: str, since: datetime, until: datetime) -> Switched | None:
         """The last event that was accepted and did this (`start`, `stop` or `delete`); None when the log has none (yet).
         Raises ProviderError."""

@@ -109,18 +109,29 @@ class Sandbox:
         }
 
     def launch_stack(
-        self, external_id: str, *, account: str = "", role_name: str = DEFAULT_ROLE_NAME, open_role: bool = False
+        self,
+        external_id: str,
+        *,
+        account: str = "",
+        role_name: str = DEFAULT_ROLE_NAME,
+        open_role: bool = False,
+        tell_who: bool = False,
     ) -> dict[str, str]:
         """Play the customer who launches Curfew's stack; launching again replaces the role.
 
-        `open_role` leaves the external ID out of the trust policy, as a careless person might.
+        `tell_who` allows CloudTrail's log; `open_role` leaves the external ID out of the trust policy, as a careless person might.
         """
         account = account or next(iter(CUSTOMERS))
         cloudformation, name = self.client("cloudformation", account), f"curfew-{role_name}"
         with self._lock:
             self.delete_stack(account=account, role_name=role_name)
             template = cloudformation_template(external_id, PLATFORM_ACCOUNT, role_name=role_name, switch_scope="all")
-            cloudformation.create_stack(StackName=name, TemplateBody=template, Capabilities=["CAPABILITY_NAMED_IAM"])
+            cloudformation.create_stack(
+                StackName=name,
+                TemplateBody=template,
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+                Parameters=[{"ParameterKey": "TellWho", "ParameterValue": "yes" if tell_who else "no"}],
+            )
             stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
             outputs = {o["OutputKey"]: o["OutputValue"] for o in stack["Outputs"]}
             role = _iam(account).get_role(role_name)

@@ -5,7 +5,7 @@ memory (with `--state FILE` in a file too, from which it goes on) and ends when 
 own addresses beside AWS's API:
 
 - `GET /_sandbox/credentials`: keys to try Curfew with; `GET /_sandbox/health`: with `new`, false when it goes on
-- `POST /_sandbox/role {"external_id", "account_id"?, "role_name"?}`: the customer launches the
+- `POST /_sandbox/role {"external_id", "account_id"?, "role_name"?, "tell_who"?}`: the customer launches the
   CloudFormation stack; `DELETE` with the same body deletes it
 - `POST /_sandbox/seed`: make the machines that are missing
 - `GET /_sandbox/nodes/<account>/<name>/health`: 200 when that node runs, else 503
@@ -75,7 +75,11 @@ def _role(sandbox: Sandbox, request: Any) -> Any:
         return respond({"error": "external_id is missing"}, 400)
     return respond(
         sandbox.launch_stack(
-            str(wanted["external_id"]), account=account, role_name=role_name, open_role=bool(wanted.get("open"))
+            str(wanted["external_id"]),
+            account=account,
+            role_name=role_name,
+            open_role=bool(wanted.get("open")),
+            tell_who=bool(wanted.get("tell_who")),
         ),
         201,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accounts.providers.aws import AwsConnection
-from clusters.providers import permissions
+from accounts.providers.aws_rights import allowed, identity
 from policies.enforcing.enums import MARK
 
 # Actions, the kind of resource they are asked for, and what holds of it. The id stands for any of its kind.
@@ -23,11 +23,11 @@ ASKED: tuple[tuple[tuple[str, ...], str, dict[str, str]], ...] = (
 def missing_rights(connection: AwsConnection, *, region: str) -> list[str]:
     """The rights that are not there, by name. `iam:PassRole` is not asked: which role the nodes carry is not known here.
     Raises ProviderError, PermissionDenied when IAM may not be asked."""
-    arn = permissions.identity(connection)
+    arn = identity(connection)
     partition, account = arn.split(":")[1], arn.split(":")[4]
     missing: list[str] = []
     for actions, resource, context in ASKED:
         named = f"arn:{partition}:{resource.format(place=f'{region}:{account}')}"
-        granted = permissions.allowed(connection, arn, actions, resource=named, context=context)
+        granted = allowed(connection, arn, actions, resource=named, context=context)
         missing += [action for action in actions if action not in granted]
     return missing

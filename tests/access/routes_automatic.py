@@ -48,6 +48,7 @@ ROUTES = [
     _post("/cloud-nodes/declare", 403, 403, 302, 422, DECLARE),
     page("/cloud-nodes/declare/example.csv"),
     page("/cloud-nodes/drift"),
+    page("/cloud-nodes/drift/untold", viewer=403),
     _post("/cloud-nodes/{auto}/withdraw", 403, 403, 302, 404),
     _post("/cloud-nodes/favourites/start", 403, 302, 302, 302),
     _post("/cloud-nodes/{auto}/keep", 403, 302, 302, 404, {"minutes": "30"}),

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
+from accounts.models import CloudAccount
 from audit.models import AuditEntry
 from cloudnodes import attribution, automatic, services
 from cloudnodes.automatic_models import NodeActivity
@@ -42,6 +44,7 @@ class Log:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     one = Log()
+    monkeypatch.setattr(MemoryCloud, "lacks_to_tell", lambda self: [], raising=False)
     monkeypatch.setattr(MemoryCloud, "who_switched", lambda self, *a, **k: one.who_switched(*a, **k), raising=False)
     return one
 
@@ -91,6 +94,29 @@ def test_without_the_right_nothing_breaks(stopped: CloudNode, log: Log, time: Ti
     log.error = PermissionDenied("no")
     minutes(time, 3)
     assert learned(stopped) == []
+
+
+def test_the_page_names_the_missing_right_and_what_grants_it(
+    stopped: CloudNode,
+    log: Log,
+    alice: Persona,
+    bob: Persona,
+    client_of: Callable[[Persona], Client],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing: list[str] = ["cloudtrail:LookupEvents"]
+    monkeypatch.setattr(MemoryCloud, "lacks_to_tell", lambda self: missing, raising=False)
+    client = client_of(alice)
+    assert 'hx-get="/cloud-nodes/drift/untold"' in client.get("/cloud-nodes/drift").content.decode()
+    words = client.get("/cloud-nodes/drift/untold").content.decode()
+    assert "cloudtrail:LookupEvents" in words
+    assert "user whose keys are connected" in words
+    CloudAccount.objects.for_org(alice.organization).update(method="role")
+    assert "TellWho = yes" in client.get("/cloud-nodes/drift/untold").content.decode()
+    assert client_of(bob).get("/cloud-nodes/drift/untold").status_code == 403
+    cache.clear()
+    missing.clear()
+    assert client.get("/cloud-nodes/drift/untold").content.decode().strip() == ""
 
 
 def test_two_workers_learn_it_once(stopped: CloudNode, log: Log, time: Time) -> None:

@@ -15,9 +15,9 @@ import pytest
 from django.test import Client
 
 from accounts.models import CloudAccount
+from accounts.providers.aws_rights import principal_of
 from clusters import services
 from clusters.models import Cluster, FoundCluster
-from clusters.providers.permissions import principal_of
 from clusters.services import discovering
 from core import discovery, encryption
 from core.errors import Conflict, Forbidden, InvalidInput, NotFound

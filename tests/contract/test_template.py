@@ -15,6 +15,7 @@ from accounts.providers.aws_template import (
     READ_ACTIONS,
     SCALE_ACTIONS,
     SWITCH_ACTIONS,
+    TRAIL_ACTIONS,
     cloudformation_template,
     launch_url,
 )
@@ -63,6 +64,16 @@ def test_least_privilege() -> None:
     assert [s["Sid"] for s in statements if s["Resource"] == "*"] == ["See"], "only reading is allowed everywhere"
     switch = next(s for s in statements if s["Sid"] == "SwitchInstances")
     assert switch["Condition"]["Fn::If"][:2] == ["OnlyTagged", {"Null": {"aws:ResourceTag/curfew:node-type": "false"}}]
+
+
+def test_the_log_of_the_account_is_opened_only_on_request() -> None:
+    stack = template()
+    assert stack["Parameters"]["TellWho"]["Default"] == "no"
+    assert stack["Conditions"]["MayTellWho"] == {"Fn::Equals": [{"Ref": "TellWho"}, "yes"]}
+    (extra,) = [r for r in stack["Resources"].values() if r.get("Condition") == "MayTellWho"]
+    (statement,) = extra["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == list(TRAIL_ACTIONS)
+    assert "cloudtrail:" not in json.dumps(stack["Resources"]["CurfewRole"])
 
 
 def test_making_nodes_is_off_until_their_roles_are_named() -> None:

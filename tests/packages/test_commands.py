@@ -54,7 +54,8 @@ BOTH = (
 def test_create_and_verify(tmp_path: Path, capsys: Any) -> None:
     found = create(tmp_path / "p.zip", *BOTH, "--sign", "--verify", capsys=capsys)
     assert found["nodes"] == ["FLUX Canny", "FLUX Dev"]
-    assert found["sha256"] == digest((tmp_path / "p.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "p.zip") as archive:
+        assert found["manifest_sha256"] == digest(archive.read("manifest.json"))
     with pytest.raises(SystemExit) as ended:
         call_command_line(
             "install_package",

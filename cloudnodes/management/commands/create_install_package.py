@@ -174,7 +174,7 @@ class Command(BaseCommand):
         if as_json:
             self.stdout.write(json.dumps({"ok": True, **shape_of(built), "path": str(built.path)}))
             return
-        self.stdout.write(f"{built.path}: {built.size / 1e6:.1f} MB, SHA-256 {built.sha256}")
+        self.stdout.write(f"{built.path}: {built.size / 1e6:.1f} MB, manifest SHA-256 {built.manifest_sha256}")
         self.stdout.write(f"Nodes: {', '.join(built.nodes)}. {_signed(built)}")
         for words in built.warnings:
             self.stdout.write(f"Warning: {words}")

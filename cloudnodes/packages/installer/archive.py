@@ -43,7 +43,10 @@ class Entry(NamedTuple):
 
 def refuse(code: str, message: str) -> InstallProblem:
     return InstallProblem(
-        code, message, REFUSED, "Copy the package again from where it was built, and compare its SHA-256."
+        code,
+        message,
+        REFUSED,
+        "Copy the package again from where it was built; `install.py verify` there shows whether it is whole.",
     )
 
 

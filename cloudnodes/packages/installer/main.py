@@ -109,6 +109,7 @@ def describe(report: Dict[str, Any]) -> List[str]:
             "trusted": "signed by the given key",
         }[package["signature"]]
         lines.append("%s: %.1f MB verified; %s." % (package["title"], package["bytes"] / 1e6, signed))
+        lines.append("SHA-256 of the manifest: %s" % package["sha256"])
     for image in report.get("images", []):
         kept = "; the name stays with the image that has it" if image.get("tag_kept") else ""
         lines.append("  image %s: %s%s %s" % (image["reference"], image["result"], kept, image.get("message", "")))
