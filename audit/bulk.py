@@ -29,6 +29,10 @@ _BARE = frozenset(
 )  # neither quoted nor a formula: numbers, ids, times
 _QUOTED = [name for name in chain.FIELDS if name not in _BARE]
 _STARTS = ", ".join(str(ord(start)) for start in FORMULA)
+# Cut out of the canonical text, a third of what parsing its JSON costs. Inside a JSON text every quote has a backslash
+# before it, so `,"changes":` stands first where the changes begin; what follows them holds the id of the entry.
+_AFTER = """CASE e.detail WHEN '' THEN ',"detail":""' ELSE ',"detail":' || to_json(e.detail) END || ',"id":"' || e.id"""
+_CHANGES = f"""substr(split_part(e.canonical, {_AFTER}, 1), strpos(e.canonical, ',"changes":') + 11)"""
 
 
 def _cell(name: str) -> str:
@@ -36,7 +40,7 @@ def _cell(name: str) -> str:
     if name in _BARE:
         return _AT if name == "at" else f"e.{name}_id" if name == "organization" else f"e.{name}"
     if name == "changes":  # as it was hashed; an object, so never a formula
-        return "e.canonical::json -> 'changes'"
+        return _CHANGES
     return f"CASE WHEN ascii(e.{name}) IN ({_STARTS}) THEN '''' || e.{name} ELSE e.{name} END"
 
 

@@ -50,6 +50,7 @@ def hostile_log(persona: Persona) -> None:
         "a": [1, 10**30],
         "c": [1.5, -0.0],
         "detail": [{"zz": 1, "a": "ä"}, []],
+        "changes": [{"changes": {}, "detail": "", "id": "x"}, {"a": ',"changes":', "changes": ["", ","]}],
     }
     for number, text in enumerate(ODD):
         audit.record_alone(
