@@ -1,16 +1,18 @@
 """Many writers append to one organization's log at a steady rate while the sealer chains the entries.
 
     python -m tests.stack -- python -m bench.audit_append --writers 64 --rate 500 --seconds 20
+    python -m tests.stack -- python -m bench.audit_append --rate 900 --appends 1000000
 
 The load is open: each writer has its own times at which it must write, and an append counts from that time to the end
-of its transaction, so that waiting for a late writer counts too. Writers are threads of several processes. The
-browser's "something changed" hint after commit is left out. Afterwards the chain is sealed and verified: as many lines
-as appends, no gap, no fork.
+of its transaction, so that waiting for a late writer counts too. With `--rate 0` each writes as fast as it can, and
+an append counts from its own beginning. Writers are threads of several processes. The browser's "something changed"
+hint after commit is left out. Afterwards the chain is sealed, exported and verified by the stand-alone file, and with
+`--check-rows` row by row in the database: as many lines as appends, no gap, no fork.
 
 Four figures tell apart what an append waits for: `latency` counts all of it; `service` begins when the writer got its
-turn; `database` is what PostgreSQL itself took from receiving the statement to its commit, by its own log; `cpu` is
-the processor time of the writer. `waits` counts what the writers' sessions were seen waiting for, twenty times a
-second (none: on a processor, or queueing for one).
+turn; `database` is what PostgreSQL itself took from receiving the statement to its commit, by its own log (of 30,000
+appends chosen by PostgreSQL, when there are more); `cpu` is the processor time of the writer. `waits` counts what the
+writers' sessions were seen waiting for, twenty times a second (none: on a processor, or queueing for one).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -30,6 +33,8 @@ from typing import Any
 
 from bench.support import report, setup_django, summary
 
+LOGGED = 30_000
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -37,10 +42,17 @@ def main() -> None:
     )
     parser.add_argument("--writers", type=int, default=64)
     parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=500.0, help="appends a second, of all writers together")
+    parser.add_argument(
+        "--rate", type=float, default=500.0, help="appends a second, of all writers together; 0: all they can"
+    )
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--appends", type=int, help="so many in all, whatever time it takes, instead of --seconds")
+    parser.add_argument("--check-rows", action="store_true", help="recompute each row in the database as well")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if not (options.rate or options.appends):
+        parser.error("--rate 0 needs --appends")
+    options.appends = options.appends or int(options.rate * options.seconds)
     if options.worker:
         work(options, options.worker)
     else:
@@ -59,9 +71,9 @@ def lead(options: argparse.Namespace) -> None:
     live._send = lambda group, message: None  # type: ignore[assignment]
     organization = make_organization("Bench")
     command = [sys.executable, "-m", "bench.audit_append", "--worker", str(organization.id)]
-    for name in ("writers", "processes", "rate", "seconds"):
+    for name in ("writers", "processes", "rate", "appends"):
         command += [f"--{name}", str(getattr(options, name))]
-    log = log_every_statement(connection)
+    log = log_statements(connection, options.appends)
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
         for _ in range(options.processes)
@@ -69,7 +81,11 @@ def lead(options: argparse.Namespace) -> None:
     begin = start_together(workers)
     backlog, seal_seconds = 0, 0.0
     waits: Counter[str] = Counter()
-    while any(worker.poll() is None for worker in workers) and time.time() < begin + options.seconds + 60:
+    results: list[dict[str, Any]] = []
+    readers = [threading.Thread(target=lambda w=worker: results.append(read_result(w))) for worker in workers]
+    for reader in readers:
+        reader.start()
+    while any(reader.is_alive() for reader in readers):
         for _ in range(40):
             time.sleep(0.05)
             waits.update(seen_waiting(connection))
@@ -77,13 +93,15 @@ def lead(options: argparse.Namespace) -> None:
         started = time.perf_counter()
         services.seal_all()
         seal_seconds += time.perf_counter() - started
-    results = [json.loads(worker.communicate()[0].splitlines()[-1]) for worker in workers]
+    assert len(results) == len(workers), "a process of writers failed"
     while services.seal_all():
         pass
     latencies = [value for result in results for value in result["latency"]]
     seconds = max(result["end"] for result in results) - begin
     appended = AuditEntry.objects.for_org(organization).count()
-    verdict = verification.verify_chain(organization_id=organization.id)
+    sealed = AuditSeal.objects.for_org(organization).count()
+    unbroken = verify_apart(organization.id)
+    verdict = verification.verify_chain(organization_id=organization.id) if options.check_rows else None
     report(
         "audit_append",
         database=connection.vendor,
@@ -96,12 +114,46 @@ def lead(options: argparse.Namespace) -> None:
         database_ms=summary(durations(log)) if log else None,
         cpu_ms=summary([value * 1000 for result in results for value in result["cpu"]]),
         waits=dict(waits.most_common(6)),
-        sealed=AuditSeal.objects.for_org(organization).count(),
+        sealed=sealed,
         seal_seconds=round(seal_seconds, 2),
         longest_backlog=backlog,
         lost=len(latencies) + options.writers - appended,
-        forks=0 if verdict.ok else verdict.reason,
+        **unbroken,
+        rows="not asked for" if verdict is None else verdict.reason or f"{verdict.checked} right",
     )
+
+
+def read_result(worker: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a process of writers says at its end."""
+    found: dict[str, Any] = json.loads(worker.communicate()[0].splitlines()[-1])
+    return found
+
+
+def verify_apart(organization_id: Any) -> dict[str, Any]:
+    """Export the chain as an auditor would, and let the stand-alone verifier walk it: a fork or a gap would show."""
+    from audit import services
+
+    with tempfile.TemporaryDirectory(prefix="curfew-bench-") as folder:
+        path, began = Path(folder) / "audit.jsonl", time.perf_counter()
+        download = services.start_export(actor=services.operator(organization_id), file_format="jsonl", period="all")
+        with path.open("wb") as file:
+            file.writelines(download.chunks)
+        download.export.refresh_from_db()
+        Path(f"{path}.sidecar.json").write_text(json.dumps(download.export.sidecar), encoding="utf-8")
+        exported = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-I", "audit/verifier/audit_verify.py", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        verified = time.perf_counter()
+    return {
+        "forks": 0 if done.returncode == 0 else done.stdout + done.stderr,
+        "export_s": round(exported - began, 1),
+        "verify_s": round(verified - exported, 1),
+        "verifier": done.stdout.splitlines()[:1],
+    }
 
 
 def start_together(workers: list[subprocess.Popen[str]]) -> float:
@@ -117,12 +169,13 @@ def start_together(workers: list[subprocess.Popen[str]]) -> float:
     return begin
 
 
-def log_every_statement(connection: Any) -> Path | None:
-    """Make PostgreSQL log the duration of each statement; its log, where this machine can read it."""
+def log_statements(connection: Any, appends: int) -> Path | None:
+    """Make PostgreSQL log the duration of each statement, or of a sample; its log, where this machine can read it."""
     if connection.vendor != "postgresql":
         return None
     with connection.cursor() as cursor:
-        cursor.execute("ALTER SYSTEM SET log_min_duration_statement = 0")
+        cursor.execute("ALTER SYSTEM SET log_min_duration_sample = 0")
+        cursor.execute(f"ALTER SYSTEM SET log_statement_sample_rate = {min(1.0, LOGGED / appends):.6f}")
         cursor.execute("SELECT pg_reload_conf()")
         cursor.execute("SHOW data_directory")
         log = Path(cursor.fetchone()[0]).parent / "log"
@@ -221,9 +274,9 @@ def write(
     append(0)  # imports and prepares what a server that runs has long done; not counted
     connected.wait()
     begin = told.result()
-    every = options.writers / options.rate
-    for number in range(int(options.seconds / every)):
-        due = begin + (number + phase) * every
+    every = options.writers / options.rate if options.rate else 0.0
+    for number in range(options.appends // options.writers):
+        due = begin + (number + phase) * every if every else max(begin, time.time())
         time.sleep(max(0.0, due - time.time()))
         started, spent = time.time(), time.thread_time()
         append(number)

@@ -24,6 +24,7 @@ class Event:
 
 
 _registry: dict[str, Event] = {}
+_NOT_CHOSEN = {"mail": "A letter to one person"}
 
 
 def register(
@@ -43,7 +44,7 @@ def all_events() -> list[Event]:
 
 def label_of(name: str) -> str:
     """The words for a kind, also for one that is no longer registered."""
-    return _registry[name].label if name in _registry else name
+    return _registry[name].label if name in _registry else _NOT_CHOSEN.get(name, name)
 
 
 def button_of(name: str) -> str:
