@@ -92,6 +92,7 @@ class Agent:
             "tuning": {"compression": "auto", "pack_size": 16},
         }
         Path(self.order["platform"]["token_file"]).parent.mkdir(exist_ok=True)
+        self.last = ""
         self.held: manifest.Manifest | None = None
         work.upload = self._upload
         work._download = lambda order: self.held
@@ -101,8 +102,9 @@ class Agent:
 
     def save(self) -> tuple[tuple[float, float], str]:
         clock = Clock()
-        result = work.backup(self.order, lambda **facts: None)
-        return clock.read(), result["snapshot_id"]
+        result = work.backup({**self.order, "parent": self.last}, lambda **facts: None)
+        self.last = result["snapshot_id"]
+        return clock.read(), self.last
 
     def back(self, snapshot: str) -> tuple[float, tuple[float, float]]:
         """Seconds until usable and until every file was compared."""

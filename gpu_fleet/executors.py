@@ -131,6 +131,7 @@ class MachineOrder(BaseExecutor):
             "id": f"{snapshot.id}-try{tried}",
             "kind": "backup",
             "paths": snapshot.paths,
+            "parent": snapshots.parent_for_machine(snapshot) if tried == 1 else "",
             "tags": ["curfew", snapshot.id.hex[:12]],
         }
         try:
@@ -139,6 +140,8 @@ class MachineOrder(BaseExecutor):
             if bad.code != "machine_failed" or tried >= MOST_TRIES:
                 snapshots.mark_failed(snapshot=snapshot, words=bad.message)
                 raise
+            if "lock" in bad.message:  # of a process of this server that was killed
+                gateway.repository_of(machine, settings_of(machine.organization_id)).unlock()
             context.checkpoint(tries=tried + 1)
             context.progress(step=f"{bad.message[:120]}. Trying again.")
             raise RunAgain(WAIT_SECONDS * tried) from None

@@ -16,7 +16,8 @@ for n in 1 2 3 4 5; do
   python3 -c "import urllib.request as u; open('agent.pyz','wb').write(u.urlopen('$CURFEW_URL/install/machine.pyz', timeout=20).read())" && break
   sleep 3
 done
-command -v restic >/dev/null || (apt-get update -qq && apt-get install -y -qq restic) >/var/log/curfew-install.log 2>&1 &
+new() {{ restic version 2>/dev/null | awk 'BEGIN {{old = 1}} {{split($2, v, "."); old = !(v[1] > 0 || v[2] >= 14)}} END {{exit old}}'; }}
+new || (apt-get update -qq && apt-get install -y -qq restic) >/var/log/curfew-install.log 2>&1 &
 (while :; do PYTHONPATH=/opt/curfew/agent.pyz python3 -m agent machine; sleep 2; done) >/var/log/curfew-agent.log 2>&1 &
 """
 

@@ -37,7 +37,7 @@ class SwitchOrder(MachineOrder):
 
     target = Side.CPU
     max_attempts = 8
-    lease_seconds = 10  # nobody serves meanwhile: a killed worker's successor must not wait a minute
+    lease_seconds = 6  # nobody serves meanwhile: a killed worker's successor must not wait a minute
 
     def run(self, context: RunContext) -> Mapping[str, Any]:
         machine = self.machine_of(context)

@@ -9,10 +9,13 @@ from core.errors import CurfewError
 from core.providers import ProviderError
 from gpu_fleet import services
 from gpu_fleet.models import Machine
+from operations import runner
 
 TENDING = "gpu_fleet.tending"
 GUARDING = "gpu_fleet.guarding"
 TENDING_SECONDS = 120
+# A worker that is killed in the middle leaves its mark for so long, and meanwhile nobody looks.
+GUARDING_SECONDS = 10
 
 
 @shared_task(name="gpu_fleet.tend")
@@ -30,10 +33,14 @@ def tend() -> int:
 
 @shared_task(name="gpu_fleet.guard")
 def guard() -> int:
-    """Every two seconds: standbys, and whether the machine that serves is still there."""
-    if not cache.add(GUARDING, 1, TENDING_SECONDS):
+    """Every two seconds: standbys, and whether the machine that serves is still there.
+
+    Leases of killed workers are ended here too: a change of sides must not wait for the next sweep.
+    """
+    if not cache.add(GUARDING, 1, GUARDING_SECONDS):
         return 0
     try:
+        runner.reap_expired()
         return services.guard_standbys()
     finally:
         cache.delete(GUARDING)

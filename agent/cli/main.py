@@ -1,4 +1,4 @@
-"""`python -m agent cli`: submit, ps, logs, cancel, wake and sleep from a shell, over the public API.
+"""`python -m agent cli`: submit, ps, logs, cancel, wake, sleep and connect from a shell, over the public API.
 
 Address and key come from `--url` and `--key`, or from CURFEW_URL and CURFEW_API_KEY. Exit codes: 0 done, 1 refused or
 failed, 2 wrong use, 3 the platform does not answer; `submit --wait` ends with the code of the task.
@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from agent import __version__
+from agent.cli import ssh
 from agent.transport import BadAddress, Endpoint, Reply, Transport, Unreachable, environment
 
 FINAL = {"succeeded", "failed", "cancelled"}
@@ -186,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         parts.add_argument("id")
         parts.add_argument("--for", dest="duration", default="", help="1h, 4h, until_monday or a time")
         parts.set_defaults(run=order)
+    ssh.add_to(verbs)
     return parser
 
 
@@ -193,6 +195,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.run is ssh.config:
+        return ssh.config(None, options)
     if not options.url or not options.key:
         parser.error("say where and who: --url and --key, or CURFEW_URL and CURFEW_API_KEY")
     try:

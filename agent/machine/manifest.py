@@ -9,16 +9,19 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
+from typing import TypeVar
 
 from agent.machine.stamps import Known, Look, Stamp, look, stamps_of
 
 BLOCK = 1024 * 1024
 THREADS = 4
+# So many bytes are one thread's share, and no more than 64 files.
+PIECE = 4 * 1024 * 1024
 
 
 class Unreadable(Exception):
@@ -99,15 +102,13 @@ def hashes(seen: Look, known: Known, first: Mapping[str, str] | None = None) -> 
             unread.append(path)
         else:
             found[path] = had
-    found.update(read(unread))
+    found.update(_each(_read, sorted((path, seen.stamps[path].size) for path in unread)))
     return found
 
 
 def read(paths: Iterable[str]) -> dict[str, str]:
     """Read files and hash them. Raises Unreadable."""
-    ordered = sorted(paths)
-    with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(ordered, pool.map(_read, ordered), strict=True))
+    return dict(_each(_read, ((path, 0) for path in sorted(paths))))
 
 
 def of_look(seen: Look, sums: Mapping[str, str]) -> Manifest:
@@ -147,17 +148,36 @@ def parse(lines: Iterable[str]) -> Manifest:
 
 def again(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
     """Hash the same paths again; the second value names those that are missing."""
-    wanted = list(entries)
+    wanted = [(entry.path, entry.size) for entry in entries]
     missing, found = [], []
-    with ThreadPoolExecutor(THREADS) as pool:
-        for path, entry in zip(
-            [e.path for e in wanted], pool.map(_entry_or_none, [e.path for e in wanted]), strict=True
-        ):
-            if entry is None:
-                missing.append(path)
-            else:
-                found.append(entry)
+    for path, entry in _each(_entry_or_none, wanted):
+        if entry is None:
+            missing.append(path)
+        else:
+            found.append(entry)
     return found, missing
+
+
+T = TypeVar("T")
+
+
+def _each(do: Callable[[str], T], wanted: Iterable[tuple[str, int]]) -> Iterator[tuple[str, T]]:
+    """Path and result for each path, on some threads; small files are handed out many at a time."""
+
+    def of_piece(piece: list[str]) -> list[tuple[str, T]]:
+        return [(path, do(path)) for path in piece]
+
+    pieces: list[list[str]] = []
+    left = 0
+    for path, size in wanted:
+        if left <= 0:
+            pieces.append([])
+            left = PIECE
+        pieces[-1].append(path)
+        left -= size + PIECE // 64
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in pool.map(of_piece, pieces):
+            yield from done
 
 
 def _entry_or_none(path: str) -> Entry | None:

@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import selectors
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ from agent.machine.stamps import Known, Look
 from agent.transport import Endpoint, Transport, Unreachable, read_token
 
 HOOK_SECONDS = 300
+# The first that compresses and knows the repositories of today.
+OLDEST = (0, 14)
+ADVICE = "Rent it with an image that has one (Debian 12, Ubuntu 24.04), or install it there; then try again."
 MOST_TRIES = 3
-# A tree smaller than this comes back as a whole, from a folder and over a line, for a second run of restic costs time;
-# of a larger one files of at least so many bytes wait.
-SMALL_ON_DISK, SMALL_ON_LINE = 2048 * 1024 * 1024, 256 * 1024 * 1024
+# A tree smaller than this comes back as a whole, for a second run of restic costs time; of a larger one files of at
+# least so many bytes come behind, in two batches if they are more than that.
+SMALL, TWO_BATCHES = 256 * 1024 * 1024, 2048 * 1024 * 1024
 LARGE_FILE, MOST_LARGE = 8 * 1024 * 1024, 400
+LATE_NICE = 10
 # restic reads names as patterns.
 GLOB = str.maketrans({c: f"\\{c}" for c in "\\*?["})
 UPLOAD_SECONDS = 120.0
@@ -95,7 +100,8 @@ def backup(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Hash, back up, and make sure that nothing changed in between; then hand the hashes to the platform.
 
     A file whose stamp proves it unchanged since it was hashed is not read; the others are hashed while restic reads
-    them, and those whose stamp proves nothing once more afterwards.
+    them, and those whose stamp proves nothing once more afterwards. If beyond doubt nothing at all has changed since
+    the snapshot that the platform names as `parent`, that one is told again: another would hold the same.
     """
     paths = [str(path) for path in order["paths"]]
     tell(step="Telling applications")
@@ -115,6 +121,9 @@ def _attempt(
     """The hashes and restic's summary; None when something changed meanwhile."""
     tell(step="Looking at files", percent=2)
     seen = trees.take_look(paths, known)
+    parent = str(order.get("parent") or "")
+    if known.nothing_changed(parent, seen):
+        return trees.of_look(seen, trees.hashes(seen, known)), {"snapshot_id": parent, "data_added": 0}
     files = [path for path, stamp in seen.stamps.items() if stamp.kind == "f"]
     # restic goes by stamps too: a file that changed without one is no reason for it to look, so it is made to
     before = {p: last for p in seen.doubtful if (last := known.last(p, seen.stamps[p])) is not None}
@@ -134,6 +143,7 @@ def _attempt(
     again = trees.read(seen.doubtful)
     if any(sums[path] != sha256 for path, sha256 in again.items()):
         return None
+    known.hold(str(summary.get("snapshot_id") or ""), after)
     return trees.of_look(seen, sums), summary
 
 
@@ -201,30 +211,43 @@ def _transport(order: Mapping[str, Any]) -> Transport:
 
 
 def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """Bring the files of a snapshot back in place, then hash them and compare with what was hashed before the backup."""
+    """Bring the files of a snapshot back in place, then hash them and compare with what was hashed before the backup.
+
+    Of a tree that is not small the large files come in runs of restic of their own, beside the rest, which alone keeps
+    people waiting: one restic does not fill two cores. What has come is compared while more comes.
+    """
     tell(step="Fetching the hashes")
     wanted = _download(order)
     tell(step="Bringing files back", percent=2, files=wanted.files, size=wanted.size)
     clear_way(wanted)
     target = str(order.get("target") or "/")
     began = time.monotonic()
-    large = [] if _is_small(order, wanted) else large_files(wanted, _hot(order, wanted, target))
-    late = frozenset(large)
-    with contextlib.closing(_Watcher(wanted, tell)) as watcher, ThreadPoolExecutor(1) as beside:
-        command = ["restore", str(order["snapshot"]), "--target", target]
-        without = [word for path in large for word in ("--exclude", path.translate(GLOB))]
+    batches = [] if wanted.size < SMALL else in_batches(large_files(wanted, _hot(order, wanted, target)))
+    late = {entry.path for batch in batches for entry in batch}
+    first = [entry for entry in wanted.entries if entry.path not in late]
+    command = ["restore", str(order["snapshot"]), "--target", target]
+    without = [word for path in sorted(late) for word in ("--exclude", path.translate(GLOB))]
+    watcher = _Watcher(wanted, tell)
+    beside, judge = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+    try:
+        behind = [beside.submit(_bring, order, command, batch) for batch in batches]
         restic(order, [*command, *without], lambda told: watcher.look())
         usable = round(time.monotonic() - began, 2)
-        comparing = beside.submit(trees.again, [e for e in wanted.entries if e.path not in late])
-        if large:
+        judged = [judge.submit(trees.again, first)]
+        if batches:
             tell(step="Usable; bringing the large files back", usable=True, usable_seconds=usable)
-            only = [word for path in large for word in ("--include", path.translate(GLOB))]
-            restic(order, [*command, *only], lambda told: watcher.look())
+        for run, batch in zip(behind, batches, strict=True):
+            while not _ended(run):
+                watcher.look()
+            run.result()
+            judged.append(judge.submit(trees.again, batch))
         tell(step="Comparing every file", percent=90)
-        found, missing = comparing.result()
-    more, lost = trees.again(e for e in wanted.entries if e.path in late)
-    tree = trees.of([*found, *more])
-    missing += lost
+        found = [entry for told in judged for entry in told.result()[0]]
+        missing = [path for told in judged for path in told.result()[1]]
+    finally:  # after a failure nothing more is begun, and what runs is waited for
+        beside.shutdown(cancel_futures=True)
+        judge.shutdown(cancel_futures=True)
+    tree = trees.of(found)
     return {
         "digest": tree.digest,
         "files": tree.files,
@@ -235,23 +258,41 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     }
 
 
+def _bring(order: Mapping[str, Any], command: list[str], batch: list[trees.Entry]) -> None:
+    """A run of restic for these files alone, giving way to whatever else runs."""
+    only = [word for entry in batch for word in ("--include", entry.path.translate(GLOB))]
+    restic(order, [*command, *only], lambda told: None, nice=LATE_NICE)
+
+
+def _ended(run: Future[None]) -> bool:
+    wait([run], timeout=0.5)
+    return run.done()
+
+
+def in_batches(files: list[trees.Entry]) -> list[list[trees.Entry]]:
+    """One batch, or two of about half the bytes, so that the first is compared while the second comes."""
+    total = sum(entry.size for entry in files)
+    if total < TWO_BATCHES or len(files) < 2:
+        return [files] if files else []
+    upto, first = 0, 0
+    while upto < total / 2 and first < len(files) - 1:
+        upto, first = upto + files[first].size, first + 1
+    return [files[:first], files[first:]]
+
+
 def _on_disk(order: Mapping[str, Any]) -> bool:
     """Whether the repository is a folder here and not at the end of a line."""
     return str(order["repository"]).startswith("/")
 
 
-def _is_small(order: Mapping[str, Any], wanted: trees.Manifest) -> bool:
-    return wanted.size < (SMALL_ON_DISK if _on_disk(order) else SMALL_ON_LINE)
-
-
-def large_files(wanted: trees.Manifest, hot: tuple[str, ...] = ()) -> list[str]:
+def large_files(wanted: trees.Manifest, hot: tuple[str, ...] = ()) -> list[trees.Entry]:
     """What is brought back last, so that the workspace can be used before: the files that hold most of a large tree.
 
     `hot` are beginnings of paths that are never among them.
     """
     files = [e for e in wanted.entries if e.kind == "f" and e.size >= LARGE_FILE and not e.path.startswith(hot)]
     files.sort(key=lambda e: -e.size)
-    return [e.path for e in files[:MOST_LARGE]]
+    return sorted(files[:MOST_LARGE], key=lambda e: e.path)
 
 
 def _hot(order: Mapping[str, Any], wanted: trees.Manifest, target: str) -> tuple[str, ...]:
@@ -270,7 +311,14 @@ def _hot(order: Mapping[str, Any], wanted: trees.Manifest, target: str) -> tuple
 
 
 def clear_way(wanted: trees.Manifest) -> None:
-    """Take away what restic would stumble over: links that are there already, and what is of another kind than saved."""
+    """Take away what restic would stumble over: links that are there already, and what is of another kind than saved.
+
+    Where all folders are absent or empty, as on a new host, there is nothing to look for.
+    """
+    known = {entry.path for entry in wanted.entries}
+    roots = [Path(path) for path in known if os.path.dirname(path) not in known]  # noqa: PTH120  as the system spells it
+    if all(not os.path.lexists(root) or _empty(root) for root in roots):
+        return
     for entry in wanted.entries:
         path = Path(entry.path)
         if path.is_symlink():
@@ -279,6 +327,10 @@ def clear_way(wanted: trees.Manifest) -> None:
             shutil.rmtree(path)
         elif entry.kind == "d" and path.exists() and not path.is_dir():
             path.unlink()
+
+
+def _empty(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and next(folder.iterdir(), None) is None
 
 
 def _download(order: Mapping[str, Any]) -> trees.Manifest:
@@ -315,9 +367,6 @@ class _Watcher:
             with contextlib.suppress(OSError):
                 there += min(entry.size, Path(entry.path).stat().st_blocks * 512)
         self._tell(percent=2 + int(86 * there / self._total), bytes_done=there)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def restic_backup(
@@ -379,8 +428,11 @@ def _piece(path: str, at: int) -> bytes:
     return b""
 
 
-def restic(order: Mapping[str, Any], arguments: list[str], hear: Callable[[dict[str, Any]], None]) -> None:
+def restic(
+    order: Mapping[str, Any], arguments: list[str], hear: Callable[[dict[str, Any]], None], *, nice: int = 0
+) -> None:
     """Run restic, handing each JSON line on. Any exit code but 0 is a failure, with restic's own words."""
+    giving_way = ["nice", "-n", str(nice)] if nice and shutil.which("nice") else []
     environment = {
         **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE")},
         **{str(k): str(v) for k, v in (order.get("environment") or {}).items()},
@@ -392,17 +444,29 @@ def restic(order: Mapping[str, Any], arguments: list[str], hear: Callable[[dict[
     words = [*(str(w) for w in order.get("restic_options") or []), "--json", *arguments]
     try:
         child = subprocess.Popen(  # noqa: S603  our own arguments
-            ["restic", *words],  # noqa: S607  by the machine's own PATH
+            [*giving_way, "restic", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
         )
     except OSError as bad:
-        raise Failed(f"restic cannot be started: {bad}") from bad
+        raise Failed(f"restic cannot be started on this machine: {bad}. {ADVICE}") from bad
     said = _listen(child, hear)
     if child.returncode:
+        if version := too_old():
+            raise Failed(f"This machine has restic {version}; {OLDEST[0]}.{OLDEST[1]} or newer is needed. {ADVICE}")
         raise Failed(f"restic ended with {child.returncode}: {said.strip()[-300:]}")
+
+
+def too_old() -> str:
+    """The version of this machine's restic when it cannot read what a newer one made, else ""."""
+    try:
+        told = subprocess.run(["restic", "version"], capture_output=True, text=True, timeout=30, check=False).stdout  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.match(r"restic (\d+)\.(\d+)\S*", told)
+    return found[0].split()[1] if found and (int(found[1]), int(found[2])) < OLDEST else ""
 
 
 def _listen(child: subprocess.Popen[bytes], hear: Callable[[dict[str, Any]], None]) -> str:

@@ -41,6 +41,13 @@ def rental_shape(rental: Rental) -> dict[str, Any]:
     }
 
 
+def address_shape(rental: Rental | None) -> dict[str, Any] | None:
+    """Where to log in now, with the host keys to accept; null when nowhere."""
+    if rental is None or not rental.ssh_port:
+        return None
+    return {"host": rental.ssh_host, "port": rental.ssh_port, "user": "root", "host_keys": list(rental.host_keys)}
+
+
 def machine_shape(machine: Machine, operation: Operation | None = None) -> dict[str, Any]:
     """One machine as it is now."""
     rental = machine.rental

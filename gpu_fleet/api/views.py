@@ -80,11 +80,13 @@ class InstancesView(FleetView):
 class InstanceView(FleetView):
     @extend_schema(operation_id="instances_retrieve", responses=ANY, tags=TAGS)
     def get(self, request: Request, machine_id: UUID) -> Response:
-        """One machine, with the lanes of its last race."""
+        """One machine, with the lanes of its last race and the address of whoever serves now: it, or its standby."""
         machine = services.find_machine(actor=self.actor, machine_id=machine_id)
         active = selectors.active_operations([machine.id]).get(machine.id)
         race = selectors.last_race(machine=machine)
-        return Response({**shapes.machine_shape(machine, active), "race": [shapes.rental_shape(row) for row in race]})
+        address = shapes.address_shape(selectors.serving_rental(machine=machine))
+        more = {"address": address, "race": [shapes.rental_shape(row) for row in race]}
+        return Response({**shapes.machine_shape(machine, active), **more})
 
     @extend_schema(
         operation_id="instances_delete",

@@ -133,6 +133,10 @@ class Repository:
         rows = [row for row in self.snapshots() if str(row.get("original") or "").startswith(snapshot)]
         return str(rows[-1]["id"])[:64] if rows else ""
 
+    def unlock(self) -> None:
+        """Take away the locks of processes that are no more: of this computer at once, of another after half an hour."""
+        self.run("unlock", seconds=120)
+
     def forget(self, snapshots: list[str], *, alone: bool = False) -> None:
         """Forget snapshots and free their space. A lock that a killed process left is removed first.
 

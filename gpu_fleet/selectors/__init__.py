@@ -8,6 +8,7 @@ from gpu_fleet.selectors.machines import (
     list_machines,
     list_snapshots,
     move_facts,
+    serving_rental,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "list_machines",
     "list_snapshots",
     "move_facts",
+    "serving_rental",
 ]

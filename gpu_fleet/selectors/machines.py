@@ -12,8 +12,8 @@ from django.db.models import QuerySet
 
 from core.actor import Actor
 from core.errors import NotFound
-from gpu_fleet.enums import HIBERNATE, RESOURCE, VIEW, WAKE, SnapshotState
-from gpu_fleet.models import FleetSettings, Machine, Rental, Snapshot
+from gpu_fleet.enums import HIBERNATE, RESOURCE, VIEW, WAKE, Side, SnapshotState
+from gpu_fleet.models import FleetSettings, Machine, Rental, Snapshot, Standby
 from operations.enums import ACTIVE
 from operations.models import Duration, Operation
 
@@ -40,6 +40,14 @@ def learned_seconds(kind: str, subjects: Collection[str]) -> dict[str, float]:
         if len(seen[subject]) < 20:
             seen[subject].append(seconds)
     return {subject: statistics.median(found) for subject, found in seen.items()}
+
+
+def serving_rental(*, machine: Machine) -> Rental | None:
+    """Where people log in now: the machine's own rental, or its standby's while that serves."""
+    rows = Standby.objects.for_org(machine.organization_id).select_related("spare__rental")
+    standby = rows.filter(machine=machine, holder=Side.CPU, spare__isnull=False).first()
+    found: Rental | None = standby.spare.rental if standby is not None and standby.spare else machine.rental
+    return found
 
 
 def last_race(*, machine: Machine) -> list[Rental]:

@@ -74,6 +74,15 @@ def latest_verified(machine: Machine) -> Snapshot | None:
     return found
 
 
+def parent_for_machine(snapshot: Snapshot) -> str:
+    """The snapshot that the machine may tell again if nothing has changed since, "" for none: what this machine wrote
+    last, in this generation, of the same folders, and only if it was verified and nothing has failed since."""
+    rows = Snapshot.objects.for_org(snapshot.organization_id).filter(machine=snapshot.machine).exclude(id=snapshot.id)
+    last = rows.exclude(state=SnapshotState.DELETED).order_by("-created_at").first()
+    good = last is not None and last.state == SnapshotState.VERIFIED and last.generation == snapshot.generation
+    return str(last.restic_id) if good and last is not None and last.paths == snapshot.paths else ""
+
+
 def note_written(*, snapshot: Snapshot, result: Mapping[str, Any]) -> Snapshot:
     """What the machine says that it wrote."""
     facts = {
@@ -323,7 +332,11 @@ def delete_snapshot(*, actor: Actor, snapshot_id: UUID | str) -> None:
 
 
 def _forget(machine: Machine, rows: list[Snapshot]) -> None:
-    written = [row.restic_id for row in rows if row.restic_id]
+    # one that was told again stands in several rows
+    kept = Snapshot.objects.for_org(machine.organization_id).filter(machine=machine)
+    kept = kept.exclude(state=SnapshotState.DELETED).exclude(id__in=[row.id for row in rows])
+    still = set(kept.values_list("restic_id", flat=True))
+    written = sorted({row.restic_id for row in rows if row.restic_id} - still)
     if written:
         # no operation is under way; only a standby's copy could be writing
         copied = Standby.objects.for_org(machine.organization_id).filter(machine=machine, enabled=True).exists()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import django
+from django.db import connection
 
 django.setup()  # for `python -m`; under pytest it was done
 
@@ -60,6 +61,8 @@ class Box:
     jobs: list[dict[str, Any]] = field(default_factory=list)
     work: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     standby: bool = False
+    machine_id: Any = None
+    served: list[float] = field(default_factory=list)
 
     def runs(self, now: float) -> bool:
         return not self.dead and now >= self.frozen_until
@@ -113,6 +116,7 @@ class Rig:
         for box in serving:
             if box.fence.may_serve(now):
                 self.edit(box, "served")
+                box.served.append(now)
         self.fleet.time.go(STEP)
 
     def edit(self, box: Box, path: str) -> None:
@@ -127,11 +131,12 @@ class Rig:
         for at, order in [w for w in box.work if w[0] <= now]:
             box.work.remove((at, order))
             box.jobs.append(self._carry_out(box, order))
-        if now < box.cut_until:
+        if now < box.cut_until or (now < box.next_beat and (now < box.next_ask or not box.standby)):
             return
         token = accounts.agent_token(box.token)
         if token is None:
             return
+        box.machine_id = token.resource_id
         if box.standby and now >= box.next_ask:
             box.next_ask = now + box.fence.renew
             body = {"instance_id": str(box.number), "epoch": box.fence.epoch, "serving": box.fence.may_serve(now)}
@@ -175,19 +180,19 @@ class Rig:
     def _server(self, now: float) -> None:
         if now >= self.guard_at:
             self.guard_at = now + 2.0
+            runner.reap_expired()  # as `gpu_fleet.tasks.guard` does
             services.guard_standbys()
         if now >= self.tend_at:
             self.tend_at = now + 5.0
             services.mark_silent()
             services.watch()
             services.reap()
+            connection.run_on_commit.clear()  # one transaction holds all losses, and nobody listens
         for operation_id in runner.due_ids():
             try:
                 runner.run_operation(operation_id)
             except Killed:
                 self.worker_kills += 1
-                self.fleet.time.go(0)
-        runner.reap_expired()
 
     def until(self, what: str, look: Any, most: float = WAIT) -> float:
         """Seconds until it came about."""
@@ -199,7 +204,15 @@ class Rig:
             self.step()
         return float(self.fleet.time.seconds - began)
 
+    def _serves(self, *, own: bool) -> bool:
+        """Whether any box of the machine itself, or of its standby, serves: asked of the boxes alone."""
+        now = self.fleet.time.seconds
+        boxes = [box for box in self.boxes.values() if (box.machine_id == self.machine.id) is own]
+        return any(box.fence.may_serve(now) for box in boxes)
+
     def ready(self) -> bool:
+        if not self._serves(own=True):
+            return False
         row = self.standby
         box = self.box_of(self.machine)
         return bool(
@@ -211,6 +224,8 @@ class Rig:
         )
 
     def cpu_serves(self) -> bool:
+        if not self._serves(own=False):
+            return False
         row = self.standby
         box = self.box_of(row.spare)
         return row.holder == "cpu" and box is not None and box.fence.may_serve(self.fleet.time.seconds)
@@ -227,6 +242,7 @@ def one_loss(rig: Rig, fault: str) -> dict[str, Any]:
     now = rig.fleet.time.seconds
     world = rig.fleet.world
     last_edit = box.files["served"].mtime / 1000
+    box.served = [at for at in box.served if at > now - 300]
     if fault == "kill":
         world._end(box.number)
     elif fault == "stop":
@@ -243,7 +259,11 @@ def one_loss(rig: Rig, fault: str) -> dict[str, Any]:
     assert cpu is not None
     # the newest of its edits that reached the other side; the standby's own have not begun
     had = max((n.mtime for path, n in rig.store[row.pushed_snapshot].items() if path == "served"), default=0) / 1000
-    told = {"fault": fault, "detect": round(detect, 1), "serving": round(serving, 1), "rpo": round(last_edit - had, 1)}
+    # seconds of its work that are nowhere else; while nobody served there was none to lose
+    lost = [at for at in box.served if had < at <= last_edit]
+    rpo = round(last_edit - min(lost) + STEP, 1) if lost else 0.0
+    told = {"fault": fault, "detect": round(detect, 1), "serving": round(serving, 1), "rpo": rpo}
+    told |= {"kills": rig.worker_kills, "had_age": round(last_edit - had, 1)}
     clash = fault in ("partition", "freeze")
     if clash:  # both sides change the same file; the old machine's is not in any copy
         rig.edit(box, "notes.txt")
@@ -285,6 +305,8 @@ def summed(rows: list[dict[str, Any]], rig: Rig) -> dict[str, Any]:
         "serving_p95": serving[min(len(serving) - 1, int(len(serving) * 0.95))],
         "serving_max": serving[-1],
         "rpo_max": max(row["rpo"] for row in rows),
+        "copy_age_max": max(row["had_age"] for row in rows),
+        "over_20": [row for row in rows if row["serving"] > 20 or row["rpo"] > 20 or row["detect"] > 15],
         "split_brain": rig.split,
         "came_back_itself": sum(row["same_machine"] for row in rows),
         "clashes": len(clashes),

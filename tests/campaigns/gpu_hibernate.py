@@ -1,24 +1,44 @@
 """Hibernate and wake in cycles under faults, with real restic on real files: every manifest must be identical.
 
-    CURFEW_GPU_CYCLES=500 pytest -p no:xdist --timeout=0 tests/gpu_fleet/test_hibernate_cycles.py
+    python -m tests.campaigns.gpu_hibernate --cycles 500 --seed 1
 
 Faults: a worker killed at random checkpoints, a storage that fails, an agent that lies, files that change during the
-backup. A cycle whose hibernation is refused must leave the machine and its files.
+backup, a repository whose disk is full (a real ENOSPC: restic sees its `data` folder as one page of memory), a lock of
+a check that was killed, a folder that is missing. A cycle whose hibernation is refused must leave the machine and its
+files. Of the files `CURFEW_GPU_SAMPLE` (4) are read back each time, in place of the 12 of the product: reading back is
+a run of restic for each.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from agent.machine import work
-from gpu_fleet import services
-from gpu_fleet.providers.restic import Repository, RepositoryError
-from operations import runner
-from operations.models import Operation
+import django
 
-FAULTS = ("killed", "storage", "lie", "changing", "none")
+django.setup()  # for `python -m`; under pytest it was done
+
+from agent.machine import work  # noqa: E402
+from gpu_fleet import gateway, services  # noqa: E402
+from gpu_fleet.providers.restic import Repository, RepositoryError  # noqa: E402
+from gpu_fleet.services.settings import settings_of  # noqa: E402
+from operations import runner  # noqa: E402
+from operations.models import Operation  # noqa: E402
+
+FAULTS = ("killed", "storage", "lie", "changing", "disk_full", "lock", "missing", "none")
+FULL = """#!/bin/sh
+case " $* " in
+*" backup "*) exec unshare -m sh -c 'mount -t tmpfs -o size=4k none "$RESTIC_REPOSITORY/data" && exec {restic} "$@"' sh "$@" ;;
+*) exec {restic} "$@" ;;
+esac
+"""
 
 
 class Killed(BaseException):
@@ -36,6 +56,8 @@ def one_cycle(disk: Any, actor: Any, fault: str, chance: random.Random, monkeypa
         _run(disk)
         operation.refresh_from_db()
     disk.lie, disk.before_backup = (lambda report: None), (lambda: None)
+    if fault == "missing":
+        _away(disk).rename(disk.folder)
     disk.machine.refresh_from_db()
     told = {"fault": fault, "status": operation.status, "asleep": disk.machine.rental_id is None, "faults": refused[0]}
     if disk.machine.rental_id is not None:
@@ -50,30 +72,96 @@ def one_cycle(disk: Any, actor: Any, fault: str, chance: random.Random, monkeypa
 
 
 def _arrange(disk: Any, fault: str, chance: random.Random, patch: Any, count: list[int]) -> None:
-    if fault == "killed":
-        plain = runner.Lease._write
+    doers = {
+        "killed": _kill,
+        "storage": _break_storage,
+        "lie": _lie,
+        "changing": _keep_changing,
+        "disk_full": _fill,
+        "lock": _leave_lock,
+        "missing": _mislay,
+    }
+    if fault in doers:
+        doers[fault](disk, chance, patch, count)
 
-        def write(self: runner.Lease, **fields: Any) -> None:
-            if chance.random() < 0.15:
-                count[0] += 1
-                raise Killed
-            plain(self, **fields)
 
-        patch.setattr(runner.Lease, "_write", write)
-    elif fault == "storage":
-        whole = Repository.run
+def _kill(disk: Any, chance: random.Random, patch: Any, count: list[int]) -> None:
+    plain = runner.Lease._write
 
-        def run(self: Repository, *words: str, **more: Any) -> str:
-            if chance.random() < 0.3:
-                count[0] += 1
-                raise RepositoryError("503 from the storage", code="repository", transient=True)
-            return whole(self, *words, **more)
+    def write(self: runner.Lease, **fields: Any) -> None:
+        if chance.random() < 0.15:
+            count[0] += 1
+            raise Killed
+        plain(self, **fields)
 
-        patch.setattr(Repository, "run", run)
-    elif fault == "lie":
-        disk.lie = lambda report: report.get("result", {}).update(digest="0" * 64)
-    elif fault == "changing":
-        _keep_changing(disk, chance, patch, count)
+    patch.setattr(runner.Lease, "_write", write)
+
+
+def _break_storage(disk: Any, chance: random.Random, patch: Any, count: list[int]) -> None:
+    whole = Repository.run
+
+    def run(self: Repository, *words: str, **more: Any) -> str:
+        if chance.random() < 0.3:
+            count[0] += 1
+            raise RepositoryError("503 from the storage", code="repository", transient=True)
+        return whole(self, *words, **more)
+
+    patch.setattr(Repository, "run", run)
+
+
+def _lie(disk: Any, chance: random.Random, patch: Any, count: list[int]) -> None:
+    count[0] += 1
+    disk.lie = lambda report: report.get("result", {}).update(digest="0" * 64)
+
+
+def _mislay(disk: Any, chance: random.Random, patch: Any, count: list[int]) -> None:
+    count[0] += 1
+    disk.before_backup = lambda: disk.folder.is_dir() and disk.folder.rename(_away(disk))
+
+
+def _away(disk: Any) -> Path:
+    return Path(disk.folder).with_name("mislaid")
+
+
+def _fill(disk: Any, chance: random.Random, patch: Any, count: list[int]) -> None:
+    """The disk of the repository is full for the first few backups."""
+    tools = Path(disk.folder).with_name("tools")
+    tools.mkdir(exist_ok=True)
+    program = tools / "restic"
+    program.write_text(FULL.format(restic=shutil.which("restic")))
+    program.chmod(0o755)
+    left = [chance.randrange(1, 5)]
+    plain, path = work.restic_backup, os.environ["PATH"]
+
+    def backup(*words: Any) -> dict[str, Any]:
+        if not left[0]:
+            return plain(*words)
+        left[0] -= 1
+        count[0] += 1
+        with patch.context() as inner:
+            inner.setenv("PATH", f"{tools}:{path}")
+            try:
+                return plain(*words)
+            except work.Failed as bad:
+                if "no space left on device" not in str(bad):
+                    raise RuntimeError(f"this disk was to be full: {bad}") from bad
+                raise
+
+    patch.setattr(work, "restic_backup", backup)
+
+
+def _leave_lock(disk: Any, chance: random.Random, patch: Any, count: list[int]) -> None:
+    """Kill a check of the repository with its exclusive lock in place."""
+    repository = gateway.repository_of(disk.machine, settings_of(disk.machine.organization_id))
+    repository.ensure()
+    locks = Path(repository.location) / "locks"
+    child = repository._start(["check"])
+    until = time.monotonic() + 120
+    while not any(locks.iterdir()) and child.poll() is None and time.monotonic() < until:
+        time.sleep(0.001)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    count[0] += any(locks.iterdir())
 
 
 def _keep_changing(disk: Any, chance: random.Random, patch: Any, count: list[int]) -> None:
@@ -92,6 +180,7 @@ def _keep_changing(disk: Any, chance: random.Random, patch: Any, count: list[int
 
 
 def _run(disk: Any) -> None:
+    disk.fleet.paced = True
     for _ in range(1500):
         disk.fleet.agents()
         try:
@@ -100,7 +189,27 @@ def _run(disk: Any) -> None:
             disk.fleet.time.go(61)
             runner.reap_expired()
         services.reap()
-        if not Operation.objects.all_orgs().filter(status__in=["queued", "running"]).exists():
+        active = Operation.objects.all_orgs().filter(status__in=["queued", "running"])
+        due = active.order_by("not_before").values_list("not_before", flat=True).first()
+        if due is None:
             return
-        disk.fleet.time.go(1)
+        disk.fleet.time.go(max(1.0, min(5.0, due.timestamp() - disk.fleet.time.seconds)))
     raise AssertionError("the cycle never ended")
+
+
+def main(arguments: list[str]) -> int:
+    """The full campaign, as a pytest run of its own with the numbers in the environment."""
+    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    environment = {
+        **os.environ,
+        "CURFEW_GPU_CYCLES": options.get("--cycles", "500"),
+        "CURFEW_GPU_SEED": options.get("--seed", "1"),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:xdist", "--timeout=0"]
+    return subprocess.run(
+        [*command, "tests/gpu_fleet/test_hibernate_cycles.py"], env=environment, check=False
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -22,6 +22,8 @@ from operations import runner  # noqa: E402
 from operations.models import Operation  # noqa: E402
 
 MOST_STEPS = 4000
+# Seconds between the reaper's looks and between those at late orders, and how long these are kept up.
+TEND, SWEEP, LATE = 5.0, 300.0, 7500.0
 
 
 class Killed(BaseException):
@@ -46,6 +48,7 @@ def run_race(fleet: Any, machine: Machine, chance: random.Random, *, kill_share:
         maybe()
 
     plain = runner.Lease._write
+    fleet.paced = True
     fleet.transport.before = fleet.transport.after = maybe
     runner.Lease._write = write  # type: ignore[method-assign]
     try:
@@ -53,23 +56,35 @@ def run_race(fleet: Any, machine: Machine, chance: random.Random, *, kill_share:
     finally:
         runner.Lease._write = plain  # type: ignore[method-assign]
         fleet.transport.before = fleet.transport.after = lambda *_: None
-    for _ in range(400):
-        rows = Rental.objects.all_orgs().exclude(lane__in=[*DONE_LANES, Lane.WON])
-        if not rows.exists() and not Rental.objects.all_orgs().filter(unsure=True, lane=Lane.NEVER).exists():
-            break
+    _settle(fleet)
+    return kills[0]
+
+
+def _settle(fleet: Any) -> None:
+    """Time for the reaper, and for the look at late orders: as often as the beat asks for them, until none is due."""
+    until = fleet.time.seconds + LATE
+    sweep_at = 0.0
+    while fleet.time.seconds < until:
+        if fleet.time.seconds >= sweep_at:
+            services.sweep_late()
+            sweep_at = fleet.time.seconds + SWEEP
         services.reap()
-        services.sweep_late()
-        fleet.time.go(5)
-        if fleet.time.seconds - machine.created_at.timestamp() > 7000:
+        rows = Rental.objects.all_orgs()
+        if rows.exclude(lane__in=[*DONE_LANES, Lane.WON]).exists():
+            fleet.time.go(TEND)
+        elif rows.filter(unsure=True, lane=Lane.NEVER).exists():
+            fleet.time.go(sweep_at - fleet.time.seconds)
+        else:
             break
     services.sweep_late()
     services.reap()
     fleet.time.go(30)
     services.reap()
-    return kills[0]
 
 
 def _until_ended(fleet: Any, machine: Machine) -> None:
+    """From event to event: heartbeats and steps when they are due, the reaper as often as the beat asks for it."""
+    reap_at = 0.0
     for _ in range(MOST_STEPS):
         fleet.agents()
         for operation_id in runner.due_ids():
@@ -79,13 +94,17 @@ def _until_ended(fleet: Any, machine: Machine) -> None:
                 # the lease runs out; a successor goes on
                 fleet.time.go(61)
                 runner.reap_expired()
-        try:
-            services.reap()
-        except Killed:
-            fleet.time.go(1)
-        if not Operation.objects.all_orgs().filter(status__in=["queued", "running"]).exists():
+        if fleet.time.seconds >= reap_at:
+            reap_at = fleet.time.seconds + TEND
+            try:
+                services.reap()
+            except Killed:
+                fleet.time.go(1)
+        active = Operation.objects.all_orgs().filter(status__in=["queued", "running"])
+        due = active.order_by("not_before").values_list("not_before", flat=True).first()
+        if due is None:
             return
-        fleet.time.go(1)
+        fleet.time.go(max(0.5, min(reap_at, due.timestamp()) - fleet.time.seconds))
     raise AssertionError("the race never ended")
 
 

@@ -60,18 +60,23 @@ class Fleet:
         self.jobs: dict[str, list[dict[str, Any]]] = {}
         self.replies: dict[int, dict[str, Any]] = {}
         self.tokens: dict[int, str] = {}
+        self.next_beat: dict[int, float] = {}
+        self.paced = False
 
     def agents(self) -> None:
-        """The agent of every running rental of ours sends a heartbeat."""
+        """The agent of every running rental of ours sends a heartbeat; `paced`, only as often as it was last told."""
         if not self.speaking:
             return
         for instance in self.world.running():
+            if self.paced and self.time.seconds < self.next_beat.get(instance.id, 0.0):
+                continue
             given = self.tokens.get(instance.id) or instance.env.get("CURFEW_TOKEN", "")
             token = accounts.agent_token(given) if given else None
             if token is None or not instance.host.fate.login:
                 continue
             reply = services.record_beat(token=token, body=self.body(instance.id))
             self.replies[instance.id] = reply
+            self.next_beat[instance.id] = self.time.seconds + float(reply["interval"])
             if reply.get("token"):
                 self.tokens[instance.id] = reply["token"]
 

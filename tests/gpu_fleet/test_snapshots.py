@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -86,7 +87,8 @@ def test_what_is_hot_comes_first_and_the_rest_follows(
     alice: Persona,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "SMALL_ON_DISK", 1000)
+    monkeypatch.setattr(work, "SMALL", 1000)
+    monkeypatch.setattr(work, "TWO_BATCHES", 100_000)
     monkeypatch.setattr(work, "LARGE_FILE", 100_000)
     (disk.folder / "weights").mkdir()
     (disk.folder / "weights/needed.bin").write_bytes(os.urandom(300_000))
@@ -98,18 +100,25 @@ def test_what_is_hot_comes_first_and_the_rest_follows(
     disk.fleet.until_done()
     disk.new()
     there: dict[str, bool] = {}
-    plain = work.restore
+    told_usable = threading.Event()
+    plain, bring = work.restore, work._bring
+
+    def behind(*words: Any) -> None:
+        assert told_usable.wait(60), "it waits for what is to come behind"
+        bring(*words)
 
     def restore(order: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
         def hear(**facts: Any) -> None:
             if facts.get("usable"):
                 names = ("model.bin", "weights/needed.bin", "weights/[odd]*.bin", "deep/er/small 3.txt")
                 there.update({name: (disk.folder / name).exists() for name in names})
+                told_usable.set()
             tell(**facts)
 
         return plain(order, hear)
 
     monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(work, "_bring", behind)
     services.request_wake(actor=alice.actor, machine_id=disk.machine.id)
     disk.fleet.until_done()
     assert there == {
