@@ -8,7 +8,6 @@ the same rules to a result changes nothing.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -259,7 +258,7 @@ def place(rules: Rules, namespace: str, pod: Mapping[str, Any], *, soft: bool = 
         return Placed(exempt=exempt)
     if rules.idle:
         return Placed()
-    new: Object = {name: copy.deepcopy(spec[name]) for name in FIELDS if name in spec}
+    new: Object = {name: spec[name] for name in FIELDS if name in spec}  # rules replace, they change nothing in place
     soft = soft or not owner  # nobody would make a bare pod anew, so it must not wait for ever
     done = [
         *_spot(rules, new, soft),
@@ -305,11 +304,10 @@ def _force(rules: Rules, spec: Object) -> bool:
         ((key, value),) = rules.spot
         spec["nodeSelector"] = {**spec.get("nodeSelector", {}), key: value}
         return True
-    terms = _required(spec)
-    made = [_and(term, key, "In", [value]) for term in terms or [{}] for key, value in rules.spot]
-    if len(made) > MOST_TERMS:
+    terms = _required(spec) or [{}]
+    if len(terms) * len(rules.spot) > MOST_TERMS:
         return False
-    return _require(spec, made)
+    return _require(spec, [_and(term, key, "In", [value]) for term in terms for key, value in rules.spot])
 
 
 def _burstable(rules: Rules, spec: Object, soft: bool) -> list[str]:
@@ -320,9 +318,10 @@ def _burstable(rules: Rules, spec: Object, soft: bool) -> list[str]:
         terms = _required(spec) or [{}]
         if all(_excludes(term, values) for term in terms):
             return []
-        made = [term if _excludes(term, values) else _and(term, INSTANCE_TYPE, "NotIn", values) for term in terms]
-        if len(made) <= MOST_TERMS and _require(spec, made):
-            return [NO_BURSTABLE]
+        if len(terms) <= MOST_TERMS:
+            made = [term if _excludes(term, values) else _and(term, INSTANCE_TYPE, "NotIn", values) for term in terms]
+            if _require(spec, made):
+                return [NO_BURSTABLE]
     if _prefers(spec, INSTANCE_TYPE, "NotIn", values) or _names(spec, {INSTANCE_TYPE}):
         return []
     _prefer(spec, INSTANCE_TYPE, "NotIn", values, 50)
@@ -413,16 +412,14 @@ def _and(term: Mapping[str, Any], key: str, operator: str, values: list[str]) ->
 
 
 def _affinity(spec: Object) -> Object | None:
-    """The pod's nodeAffinity to be changed in place; None when something odd stands in its place."""
+    """A nodeAffinity of the spec's own that may be changed; None when something odd stands in its place."""
     affinity = spec.get("affinity")
-    if affinity is None:
-        affinity = spec["affinity"] = {}
-    if not isinstance(affinity, dict):
+    node = affinity.get("nodeAffinity") if isinstance(affinity, dict) else None
+    if not isinstance(affinity, dict | None) or not isinstance(node, dict | None):
         return None
-    node = affinity.get("nodeAffinity")
-    if node is None:
-        node = affinity["nodeAffinity"] = {}
-    return node if isinstance(node, dict) else None
+    node = {**(node or {})}
+    spec["affinity"] = {**(affinity or {}), "nodeAffinity": node}
+    return node
 
 
 def _require(spec: Object, terms: list[Object]) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.cluster.webhook.review import LARGEST, judge
 from agent.wire import placement
 from agent.wire.placement import INSTANCE_TYPE, MARK, ZONE, BadRules, Rules, place, read, steps
 from tests.fakes.kube_patch import json_patch
@@ -16,6 +19,7 @@ from tests.fakes.kube_patch import json_patch
 pytestmark = pytest.mark.unit
 SPOT = (("karpenter.sh/capacity-type", "spot"),)
 TWO = (*SPOT, ("eks.amazonaws.com/capacityType", "SPOT"))
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 TYPES = ("t3.medium", "t3.large")
 FORCE = Rules(version=1, strategy="force", spot=SPOT)
 PREFER = Rules(version=1, strategy="prefer", spot=SPOT)
@@ -224,3 +228,15 @@ def test_any_shape_is_patched_once_and_a_second_time_changes_nothing(
     assert {k: v for k, v in made["spec"].items() if k not in placement.FIELDS} == {
         k: v for k, v in spec.items() if k not in placement.FIELDS
     } | {"containers": one["spec"]["containers"]}
+
+
+def test_the_largest_body_full_of_terms_takes_little_processor_time() -> None:
+    terms = [{"matchExpressions": [{"key": f"k{n}", "operator": "Exists"}]} for n in range(60_000)]
+    spec = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}}
+    request = {"uid": "u", "operation": "CREATE", "namespace": "shop", "kind": {"group": "", "kind": "Pod"}}
+    body = json.dumps({"request": request | {"object": pod(spec)}}).encode()
+    assert 0.8 * LARGEST < len(body) <= LARGEST
+    began = time.thread_time()
+    verdict = judge(body, ALL, lambda owner: False)
+    assert time.thread_time() - began < 2.0, "a fifth of a second; a copy of every term would take ten times as long"
+    assert "prefer-spot" in verdict.done, "more terms than a rule may multiply: it becomes a wish"
