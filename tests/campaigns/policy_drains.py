@@ -2,9 +2,11 @@
 
     python -m tests.campaigns.policy_drains
     python -m tests.campaigns.policy_drains --points 12
+    python -m tests.campaigns.policy_drains --orders replace
 
 A cluster on the fake API server and moto over HTTP: four nodes, one of which is taken away under a budget that lets one pod go
-at a time, or one node and a pod that waits for another. Each trial breaks one write in one way; a quarter of the removals also
+at a time; or one node and a pod that waits for another; or two, of which one is replaced by a cheaper one that stays closed
+until the pods that fit elsewhere have moved. Each trial breaks one write in one way; a quarter of the removals also
 meet a budget that closes for good, and must be given up. Afterwards the action has ended, no node is closed or carries our
 hold, no pod is lost, no machine was bought twice or forgotten, and the group wants exactly the machines it has. Prints JSON; exit code 1 when anything differs, or when a point was never met.
 """
@@ -34,10 +36,9 @@ from tests.campaigns.hibernate_crash import (
     _aws_error,
     _say,
     _setup,
-    run_to_end,
 )
 
-REMOVE, LAUNCH = "remove", "launch"
+ORDERS = REMOVE, LAUNCH, REPLACE = "remove", "launch", "replace"
 REPLICAS = 12
 
 
@@ -62,15 +63,32 @@ def nursery(kube_url: str, aws_url: str) -> None:
     lead_to(kube_url, aws_url)
     connections.close_all()
     _say(sys.stdout, "ready")
-    for line in sys.stdin:
+    for _ in sys.stdin:
         pid = os.fork()
         if pid == 0:
             assert sys.stdin.readline().strip() == "go"
-            run_to_end(line.strip())
+            run_all()
             os._exit(0)
         _say(sys.stdout, str(pid))
         _, status = os.waitpid(pid, 0)
         _say(sys.stdout, "0" if status == 0 else "killed")
+
+
+def run_all() -> None:
+    """What a worker does: take over what a dead one held, and run whatever is due until everything has ended."""
+    from datetime import timedelta
+
+    from core import clock
+    from operations import runner
+    from operations.enums import ACTIVE, Status
+    from operations.models import Operation
+
+    every = Operation.objects.all_orgs()
+    every.filter(status=Status.RUNNING).update(lease_expires_at=clock.now() - timedelta(seconds=1))
+    runner.reap_expired()
+    while due := every.filter(status__in=ACTIVE).order_by("not_before").first():
+        every.filter(id=due.id, status=Status.QUEUED).update(not_before=clock.now())
+        runner.run_operation(due.id)
 
 
 def lead_to(kube_url: str, aws_url: str) -> None:
@@ -137,18 +155,20 @@ class Campaign:
         from policies.document import Document
         from policies.models import Policy, PolicyAssignment
         from tests.policies.enforcing.conftest import QUICK
-        from tests.policies.enforcing.world import BIG, NAME
+        from tests.policies.enforcing.world import BIG, NAME, SMALL
 
         now = clock.now()
         org = Organization.objects.create(name="Larkspur")
-        CatalogPrice.objects.create(
-            provider="aws",
-            region="eu-west-1",
-            instance_type=BIG,
-            hourly="0.214",
-            source="AWS list price",
-            as_of=now.date(),
-        )
+        for instance_type, hourly in ((BIG, "0.214"), (SMALL, "0.107")):
+            CatalogPrice.objects.create(
+                provider="aws",
+                region="eu-west-1",
+                instance_type=instance_type,
+                lifecycle="on_demand",
+                hourly=hourly,
+                source="AWS list price",
+                as_of=now.date(),
+            )
         row = Cluster.objects.create(
             organization_id=org.id,
             name=NAME,
@@ -197,11 +217,12 @@ class Campaign:
 
         self.breaker.armed = {}
         self._build(order)
-        if order == REMOVE:
-            looking.plan_cluster(cluster_id=self.row.id)
-        else:
+        if order == LAUNCH:
             looking.react(cluster_id=self.row.id)
-        action = NodeAction.objects.all_orgs().filter(kind=order).latest("started_at")
+        else:
+            looking.plan_cluster(cluster_id=self.row.id)
+        kind = LAUNCH if order == LAUNCH else REMOVE
+        action = NodeAction.objects.all_orgs().filter(kind=kind).latest("started_at")
         self.breaker.begin(order)
         self.breaker.armed = dict(armed)
         if blocked:
@@ -218,7 +239,7 @@ class Campaign:
         title = f"{list(armed.items())} {'blocked' if blocked else ''}"
         if self.breaker.armed and not blocked:
             self.findings.append(f"never met: {title}")
-        self._judge(action, title, blocked=blocked)
+        self._judge(order, action, title, blocked=blocked)
 
     def _build(self, order: str) -> None:
         """A fresh cluster."""
@@ -233,13 +254,45 @@ class Campaign:
             if table.kind.plural != "namespaces":
                 table.objects.clear()
                 table.order = None
+        self._govern(order)
+        if order == REPLACE:
+            self.cloud.template_asg("workers", 1, 2, 4)
+            for name, cpu in (("full", "3400m"), ("large", "1700m"), ("small", "400m")):
+                self.kube.create(deployment(name, 1, cpu=cpu))
+                self.kube.live()
+            return
         self.cloud.template_asg("workers", 1, 4 if order == REMOVE else 1, 6)
         self.kube.create(deployment("web", REPLICAS, cpu="200m" if order == REMOVE else "350m"))
         self.kube.create(budget("web", 1))
         self.kube.live()
         self.kube.live()
 
-    def _judge(self, action: Any, title: str, *, blocked: bool) -> None:
+    def _govern(self, order: str) -> None:
+        """A replacement takes a policy that buys cheaper nodes, and a template of on-demand machines."""
+        from core import clock
+        from policies.document import Document
+        from policies.models import NodeTemplate, Policy
+        from tests.policies.enforcing.conftest import QUICK
+
+        cards = dict(QUICK)
+        NodeTemplate.objects.all_orgs().delete()
+        if order == REPLACE:
+            cards["consolidation"] = {**QUICK["consolidation"], "level": "aggressive"}
+            NodeTemplate.objects.create(
+                organization_id=self.row.organization_id,
+                name="m5",
+                purchasing="on_demand",
+                families=["m5"],
+                architectures=["amd64"],
+                is_default=True,
+                created_at=clock.now(),
+                updated_at=clock.now(),
+            )
+        Policy.objects.all_orgs().update(document=Document.from_json(cards).to_json())
+
+    def _judge(self, order: str, action: Any, title: str, *, blocked: bool) -> None:
+        from tests.policies.enforcing.world import BIG, SMALL
+
         self.kube.live()
         self.kube.live()
         _, wanted, _, machines = self.cloud.sizes("workers")
@@ -248,13 +301,13 @@ class Campaign:
             "the action has ended": action.ended_at is not None,
             "it holds nothing": action.cordoned == [],
             "no node is closed": self.kube.closed() == [],
-            "no pod is lost": len(pods) == REPLICAS and self.kube.waiting() == [],
+            "no pod is lost": len(pods) == (3 if order == REPLACE else REPLICAS) and self.kube.waiting() == [],
             "the group wants what it has": wanted
             == machines
             == len(self.kube.all("nodes"))
             == len(self.cloud.running()),
-            "as many nodes as meant": machines
-            == (2 if action.kind == LAUNCH else 3 if action.outcome == "done" else 4),
+            "as many nodes as meant": machines == (2 if order != REMOVE else 3 if action.outcome == "done" else 4),
+            "of the types that were meant": order != REPLACE or sorted(self.cloud.running().values()) == [SMALL, BIG],
             "finished unless blocked": blocked or action.outcome == "done",
             "given up when blocked": not blocked or action.outcome == "given_up",
         }
@@ -262,11 +315,11 @@ class Campaign:
             f"{what}: no, {action.outcome} {action.words} ({title})" for what, ok in checks.items() if not ok
         ]
 
-    def points(self, modes: Sequence[str]) -> list[tuple[Write, str]]:
-        """Every write of an undisturbed removal and launch, in every way it can break."""
+    def points(self, orders: Sequence[str], modes: Sequence[str]) -> list[tuple[Write, str]]:
+        """Every write of an undisturbed removal, launch and replacement, in every way it can break."""
         self.breaker.seen.clear()
-        self.trial(REMOVE, {})
-        self.trial(LAUNCH, {})
+        for order in orders:
+            self.trial(order, {})
         return [(write, mode) for write in dict.fromkeys(self.breaker.seen) for mode in modes]
 
     def close(self) -> None:
@@ -283,12 +336,18 @@ def _plain(line: str) -> str:
     return f"{method} node" if "/nodes/" in path else f"{method} {path.split('/')[-1]}"
 
 
-def run(seed: int, most: int, modes: Sequence[str] = MODES, say: Any = lambda line: None) -> dict[str, Any]:
+def run(
+    seed: int,
+    most: int,
+    modes: Sequence[str] = MODES,
+    say: Any = lambda line: None,
+    orders: Sequence[str] = ORDERS,
+) -> dict[str, Any]:
     """The whole campaign; `most` points (0: all), drawn at random when there are more."""
     began = time.monotonic()
     campaign = Campaign(seed)
     try:
-        points = campaign.points(modes)
+        points = campaign.points(orders, modes)
         writes = len(points) // len(modes)
         if most and len(points) > most:
             points = campaign.random.sample(points, most)
@@ -300,6 +359,7 @@ def run(seed: int, most: int, modes: Sequence[str] = MODES, say: Any = lambda li
                 say(f"  {finding}")
         return {
             "campaign": "policy_drains",
+            "orders": list(orders),
             "writes": writes,
             "points": len(points),
             "met": len(campaign.breaker.met),
@@ -320,6 +380,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=0, help="so many at random; 0: all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--orders", nargs="+", choices=ORDERS, default=list(ORDERS))
     parser.add_argument("--out", type=Path, help="write the summary there, too")
     options = parser.parse_args()
     if options.worker:
@@ -328,7 +389,8 @@ def main() -> int:
     os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-drains-")
     _setup()
     logging.disable(logging.CRITICAL)
-    summary = run(options.seed, options.points, options.modes, say=lambda line: _say(sys.stderr, line))
+    say = lambda line: _say(sys.stderr, line)  # noqa: E731
+    summary = run(options.seed, options.points, options.modes, say, options.orders)
     text = json.dumps(summary, indent=1)
     _say(sys.stdout, text)
     if options.out:
