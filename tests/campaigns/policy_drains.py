@@ -389,8 +389,7 @@ def main() -> int:
     os.environ["CURFEW_DATA"] = tempfile.mkdtemp(prefix="curfew-drains-")
     _setup()
     logging.disable(logging.CRITICAL)
-    say = lambda line: _say(sys.stderr, line)  # noqa: E731
-    summary = run(options.seed, options.points, options.modes, say, options.orders)
+    summary = run(options.seed, options.points, options.modes, lambda line: _say(sys.stderr, line), options.orders)
     text = json.dumps(summary, indent=1)
     _say(sys.stdout, text)
     if options.out:
