@@ -111,3 +111,31 @@ def test_an_outage_excuses_a_late_edge_and_only_there() -> None:
     late = [_interval(130, None)]
     assert truth.ledger([NODE], late, STARTED, [truth.Outage(100.5, 128)], 50).findings == []
     assert truth.ledger([NODE], late, STARTED, [truth.Outage(140, 150)], 50).findings
+
+
+AGAIN = _changes(
+    (0, "stopped"), (100, "pending"), (101, "running"), (110, "stopped"), (155, "pending"), (156, "running")
+)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "wrong"),
+    [
+        ([_interval(101, None)], False),  # it goes on within the minute
+        ([_interval(101, 161), _interval(164, None)], False),  # the minute was over when it was seen again
+        ([_interval(101, 161), _interval(180, None)], True),  # much too late
+        ([_interval(101, 161)], True),  # never again
+        ([_interval(101, 115), _interval(156, None)], True),  # less than the minute that is charged
+        ([_interval(101, 161), _interval(164, 170), _interval(172, None)], True),  # once too often
+    ],
+)
+def test_a_run_within_the_minute_of_another_may_be_seen_apart(intervals: list[dict[str, Any]], wrong: bool) -> None:
+    assert bool(truth.ledger([NODE], intervals, AGAIN, [], 50).findings) is wrong
+
+
+def test_what_follows_from_a_late_edge_is_as_late() -> None:
+    stopped = AGAIN[:4]
+    late, outage = [_interval(114, 174)], [truth.Outage(100, 108)]
+    assert truth.ledger([NODE], late, stopped, outage, 50).findings == []
+    assert truth.ledger([NODE], [_interval(114, 190)], stopped, outage, 50).findings
+    assert truth.ledger([NODE], [_interval(102, 174)], stopped, [], 50).findings

@@ -178,19 +178,25 @@ def running_spans(changes: Iterable[Row], instance: str) -> list[tuple[float, fl
     return spans
 
 
-def charged_spans(
-    spans: Iterable[tuple[float, float, float | None]], least: float = 60.0
-) -> list[tuple[float, float, float | None]]:
-    """The stretches that EC2 charges: none is shorter than a minute, and one that begins within it goes on from there."""
-    charged: list[tuple[float, float, float | None]] = []
+@dataclass(frozen=True)
+class Charged:
+    """A run as EC2 charges it: never shorter than a minute, and after the minute of the run before it."""
+
+    pending: float
+    began: float
+    ended: float | None
+    after_another: bool  # it began within the minute of the run before it
+    a_minute: bool  # it ended before its own minute was over
+
+
+def charged_runs(spans: Iterable[tuple[float, float, float | None]], least: float = 60.0) -> list[Charged]:
+    """The runs that EC2 charges, in order."""
+    charged: list[Charged] = []
     for pending, began, ended in spans:
-        before = charged[-1][2] if charged else None
+        before = charged[-1].ended if charged else None
         start = began if before is None else max(began, before)
         end = None if ended is None else max(ended, start + least)
-        if before is not None and began <= before:
-            charged[-1] = (*charged[-1][:2], end)
-        else:
-            charged.append((pending, began, end))
+        charged.append(Charged(pending, start, end, start != began, end != ended))
     return charged
 
 
@@ -216,36 +222,60 @@ class Ledger:
     ordinary_lags: list[float] = field(default_factory=list)
     outage_lags: list[float] = field(default_factory=list)
 
-    def edge(self, words: str, earliest: float, at: float, written: float, outages: Sequence[Outage]) -> None:
-        """One end of a span: not before it began, and no later than an observation can be."""
-        disturbed = [o for o in outages if o.killed_at - ORDINARY_LAG <= at <= o.settled_at]
-        latest = max([at + ORDINARY_LAG, *(o.settled_at + ORDINARY_LAG for o in disturbed)])
+    def edge(
+        self, words: str, earliest: float, at: float, written: float, outages: Sequence[Outage], carried: float = 0.0
+    ) -> float:
+        """One end of a span: not before it began, and no later than an observation can be. Returns how late it was.
+
+        An edge that follows from another by the minute that is charged is late by as much as that one (`carried`).
+        """
+        disturbed, latest = latest_of(at, outages)
+        latest = max(latest, at + carried + CLOCK_SLACK) if carried > 0 else latest
         (self.outage_lags if disturbed else self.ordinary_lags).append(written - at)
         if not earliest - CLOCK_SLACK <= written <= latest:
             self.findings.append(
                 f"{words}: at the provider {at:.3f}, in the ledger {written:.3f} (allowed {earliest:.3f} to {latest:.3f})"
             )
+        return written - at
+
+
+def latest_of(at: float, outages: Sequence[Outage]) -> tuple[bool, float]:
+    """Whether an outage kept Curfew from seeing it, and when it must have been seen."""
+    disturbed = [o for o in outages if o.killed_at - ORDINARY_LAG <= at <= o.settled_at]
+    return bool(disturbed), max([at + ORDINARY_LAG, *(o.settled_at + ORDINARY_LAG for o in disturbed)])
 
 
 def ledger(
     nodes: Iterable[Row], intervals: Sequence[Row], changes: Sequence[Row], outages: Sequence[Outage], since: float
 ) -> Ledger:
-    """Awake time in the ledger against running time at the provider, for spans that began after `since`."""
+    """Awake time in the ledger against running time at the provider, for spans that began after `since`.
+
+    Two runs are one stretch in the ledger when the second began before anybody had to see that the first had ended.
+    """
     result = Ledger()
     for node in nodes:
         name = node["instance_name"]
-        real = charged_spans(s for s in running_spans(changes, node["provider_id"]) if s[1] >= since)
+        real = charged_runs(s for s in running_spans(changes, node["provider_id"]) if s[1] >= since)
         written = [s for s in awake_spans(intervals, node["id"]) if s[0] >= since - CLOCK_SLACK]
         result.spans += len(real)
-        if len(real) != len(written):
-            result.findings.append(
-                f"{name}: {len(real)} running stretches at the provider, {len(written)} awake ones in the ledger"
-            )
-            continue
-        for (pending, began, ended), (awake, asleep) in zip(real, written, strict=True):
-            result.edge(f"{name} began", pending, began, awake, outages)
-            if (ended is None) != (asleep is None):
-                result.findings.append(f"{name}: ended {ended} at the provider, {asleep} in the ledger")
-            elif ended is not None and asleep is not None:
-                result.edge(f"{name} ended", ended, ended, asleep, outages)
+        at, late = 0, 0.0
+        for awake, asleep in written:
+            if at == len(real):
+                result.findings.append(f"{name}: awake from {awake:.3f} in the ledger, not at the provider")
+                break
+            run = real[at]
+            late = result.edge(f"{name} began", run.pending, run.began, awake, outages, late * run.after_another)
+            while run.ended is not None and at + 1 < len(real):
+                seen_by = max(latest_of(run.ended, outages)[1], run.ended + late * run.a_minute + CLOCK_SLACK)
+                if real[at + 1].began > seen_by or (asleep is not None and asleep <= seen_by):
+                    break
+                at += 1
+                run = real[at]
+            at += 1
+            if (run.ended is None) != (asleep is None):
+                result.findings.append(f"{name}: ended {run.ended} at the provider, {asleep} in the ledger")
+            elif run.ended is not None and asleep is not None:
+                late = result.edge(f"{name} ended", run.ended, run.ended, asleep, outages, late * run.a_minute)
+        if at < len(real):
+            result.findings.append(f"{name}: {len(real) - at} runs at the provider are not in the ledger")
     return result
