@@ -34,7 +34,9 @@ from clusters.analysis.facts import (
 )
 from clusters.analysis.packing import NodeOffer
 
-SHARED = Path(os.environ.get("CURFEW_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+SHARED = Path(
+    os.environ.get("CURFEW_SHARED_DATA") or Path(__file__).resolve().parents[1].parent.parent / "shared" / "data"
+)
 _PRIORITY_UNIT = 1 << 25
 _FAMILIES = ("c7i", "m7i", "r7i")
 

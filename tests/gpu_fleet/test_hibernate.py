@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from accounts.models import AgentToken
+from agent.machine import manifest as trees
 from agent.machine import work
 from agent.machine.manifest import parse
 from core.errors import CurfewError
@@ -79,7 +80,7 @@ class Disk:
         try:
             result = {"backup": work.backup, "restore": work.restore}[order["kind"]](order, lambda **facts: None)
             report |= {"state": "done", "result": result}
-        except (work.Failed, OSError) as bad:
+        except (work.Failed, trees.Unreadable, OSError) as bad:
             report |= {"state": "failed", "error": str(bad)}
         self.lie(report)
         self.done[order["id"]] = report
