@@ -59,14 +59,14 @@ class Platform:
 
 @pytest.mark.django_db
 def test_one_name_follows_the_machine_with_its_keys(
-    fleet: Fleet, deploy: Callable[..., Machine], bob: Persona, api_of: Callable[[Persona], Any]
+    fleet: Fleet, deploy: Callable[..., Machine], bob: Persona, client_of: Callable[[Persona], Any]
 ) -> None:
     market(fleet, 30)
     machine = deploy("ember", strategy="cheapest")
     fleet.until_done()
     machine.refresh_from_db()
     assert machine.rental is not None
-    platform = Platform(api_of(bob))  # whoever may see it may log in with a key of their own
+    platform = Platform(client_of(bob))  # whoever may see it may log in with a key of their own
     first = ssh.address(platform, "ember.curfew", wake=False)
     assert first == {
         "host": "127.0.0.1",
