@@ -131,7 +131,6 @@ class MachineOrder(BaseExecutor):
             "id": f"{snapshot.id}-try{tried}",
             "kind": "backup",
             "paths": snapshot.paths,
-            "parent": snapshots.parent_for_machine(snapshot) if tried == 1 else "",
             "tags": ["curfew", snapshot.id.hex[:12]],
         }
         try:

@@ -74,15 +74,6 @@ def latest_verified(machine: Machine) -> Snapshot | None:
     return found
 
 
-def parent_for_machine(snapshot: Snapshot) -> str:
-    """The snapshot that the machine may tell again if nothing has changed since, "" for none: what this machine wrote
-    last, in this generation, of the same folders, and only if it was verified and nothing has failed since."""
-    rows = Snapshot.objects.for_org(snapshot.organization_id).filter(machine=snapshot.machine).exclude(id=snapshot.id)
-    last = rows.exclude(state=SnapshotState.DELETED).order_by("-created_at").first()
-    good = last is not None and last.state == SnapshotState.VERIFIED and last.generation == snapshot.generation
-    return str(last.restic_id) if good and last is not None and last.paths == snapshot.paths else ""
-
-
 def note_written(*, snapshot: Snapshot, result: Mapping[str, Any]) -> Snapshot:
     """What the machine says that it wrote."""
     facts = {
