@@ -13,7 +13,6 @@ stamps prove nothing, and their files are always read, once before and once afte
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import signal
@@ -60,18 +59,12 @@ def _plain(stamps: dict[str, Stamp]) -> dict[str, tuple[object, ...]]:
     return {path: s[:2] if s.kind == "d" else tuple(s) for path, s in stamps.items() if s.kind != "?"}
 
 
-def _summed(stamps: dict[str, Stamp]) -> str:
-    lines = "\0".join(f"{p}\0{k} {m} {n} {t} {c} {i} {d}" for p, (k, m, n, t, c, i, d) in sorted(stamps.items()))
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 class Known:
     """Hashes by path and stamp, in a file of the agent's own. A file that is not there or not readable knows nothing."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._rows: dict[str, tuple[Stamp, str, bool]] = {}
-        self._saved = ("", "")  # the last snapshot, and the stamps of all that it holds
         if file is not None:
             self._read(file)
 
@@ -80,9 +73,8 @@ class Known:
             told = json.loads(file.read_text(encoding="ascii"))
             if told["version"] == VERSION:
                 self._rows = {p: (Stamp(*r[0]), str(r[1]), bool(r[2])) for p, r in told["files"].items()}
-                self._saved = (str(told.get("snapshot") or ""), str(told.get("stamps") or ""))
         except (OSError, ValueError, KeyError, TypeError, IndexError):
-            self._rows, self._saved = {}, ("", "")
+            self._rows = {}
 
     def sha256(self, path: str, stamp: Stamp) -> str | None:
         """The hash of a file of this stamp, if it is beyond doubt."""
@@ -93,17 +85,6 @@ class Known:
         """What a file of this stamp had when it was last read, in doubt or not."""
         row = self._rows.get(path)
         return row[1] if row is not None and row[0] == stamp else None
-
-    def hold(self, snapshot: str, stamps: dict[str, Stamp]) -> None:
-        """What the snapshot holds is what had these stamps."""
-        self._saved = (snapshot, _summed(stamps))
-
-    def nothing_changed(self, snapshot: str, now: Look) -> bool:
-        """Whether everything, folders and links too, is beyond doubt as it was when this snapshot was written."""
-        if not snapshot or snapshot != self._saved[0] or now.doubtful:
-            return False
-        files = ((path, stamp) for path, stamp in now.stamps.items() if stamp.kind == "f")
-        return all(self.sha256(*file) is not None for file in files) and _summed(now.stamps) == self._saved[1]
 
     def learn(self, before: Look, after: dict[str, Stamp], hashes: dict[str, str]) -> None:
         """Keep what was hashed between two looks that show the same stamp, and forget all else."""
@@ -121,9 +102,7 @@ class Known:
         part = self._file.with_suffix(".part")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as opened:
-            snapshot, stamps = self._saved
-            told = {"version": VERSION, "snapshot": snapshot, "stamps": stamps, "files": self._rows}
-            opened.write(json.dumps(told, separators=(",", ":")))
+            opened.write(json.dumps({"version": VERSION, "files": self._rows}, separators=(",", ":")))
         part.replace(self._file)
 
 

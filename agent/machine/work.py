@@ -100,8 +100,7 @@ def backup(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Hash, back up, and make sure that nothing changed in between; then hand the hashes to the platform.
 
     A file whose stamp proves it unchanged since it was hashed is not read; the others are hashed while restic reads
-    them, and those whose stamp proves nothing once more afterwards. If beyond doubt nothing at all has changed since
-    the snapshot that the platform names as `parent`, that one is told again: another would hold the same.
+    them, and those whose stamp proves nothing once more afterwards.
     """
     paths = [str(path) for path in order["paths"]]
     tell(step="Telling applications")
@@ -121,9 +120,6 @@ def _attempt(
     """The hashes and restic's summary; None when something changed meanwhile."""
     tell(step="Looking at files", percent=2)
     seen = trees.take_look(paths, known)
-    parent = str(order.get("parent") or "")
-    if known.nothing_changed(parent, seen):
-        return trees.of_look(seen, trees.hashes(seen, known)), {"snapshot_id": parent, "data_added": 0}
     files = [path for path, stamp in seen.stamps.items() if stamp.kind == "f"]
     # restic goes by stamps too: a file that changed without one is no reason for it to look, so it is made to
     before = {p: last for p in seen.doubtful if (last := known.last(p, seen.stamps[p])) is not None}
@@ -143,7 +139,6 @@ def _attempt(
     again = trees.read(seen.doubtful)
     if any(sums[path] != sha256 for path, sha256 in again.items()):
         return None
-    known.hold(str(summary.get("snapshot_id") or ""), after)
     return trees.of_look(seen, sums), summary
 
 
