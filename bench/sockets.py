@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 GATHER = 0.08
+AGAIN = 1.0
 MOST_IDS = 40
 SHAPE = re.compile(rb'data-shape="(\w+)"')
 HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}
@@ -102,6 +104,7 @@ class Screen:
     messages: list[tuple[float, str]] = field(default_factory=list)
     fetches: dict[str, list[Fetch]] = field(default_factory=dict)
     errors: int = 0
+    reconnects: int = 0
     _socket: ClientConnection | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _wanted: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -110,6 +113,16 @@ class Screen:
 
     async def open(self) -> None:
         """Connect the socket; returns when the server said hello."""
+        await self._connect()
+        await self._load()
+        self.forget()
+        self._wanted = {path: asyncio.Event() for path in self.fragments}
+        self._tasks = [
+            asyncio.create_task(self._listen()),
+            *(asyncio.create_task(self._keep_fresh(path)) for path in self.fragments),
+        ]
+
+    async def _connect(self) -> None:
         url = self.base_url.replace("http", "ws", 1) + "/ws/live"
         self._socket = await connect(
             url,
@@ -121,13 +134,6 @@ class Screen:
         )
         hello = json.loads(await asyncio.wait_for(self._socket.recv(), 60))
         assert hello["topic"] == "hello", hello
-        await self._load()
-        self.forget()
-        self._wanted = {path: asyncio.Event() for path in self.fragments}
-        self._tasks = [
-            asyncio.create_task(self._listen()),
-            *(asyncio.create_task(self._keep_fresh(path)) for path in self.fragments),
-        ]
 
     async def _load(self) -> None:
         """Each part once, as the page brings it."""
@@ -137,14 +143,29 @@ class Screen:
         connection.close()
 
     async def _listen(self) -> None:
+        """Hear of changes. When the server breaks off, connect again and ask for everything, as the page does."""
+        while True:
+            await self._hear()
+            self.reconnects += 1
+            await asyncio.sleep(AGAIN)
+            with contextlib.suppress(OSError, TimeoutError, WebSocketException):
+                await self._connect()
+                for path, wanted in self._wanted.items():
+                    self._shape.pop(path, None)
+                    wanted.set()
+
+    async def _hear(self) -> None:
         assert self._socket is not None
-        async for text in self._socket:
-            changes = json.loads(text).get("changes", {})
-            self.messages += [(time.time(), topic) for topic in changes]
-            for path, topics in self.fragments.items():
-                for topic in topics & changes.keys():
-                    self._ids.setdefault(path, set()).update(changes[topic])
-                    self._wanted[path].set()
+        with contextlib.suppress(ConnectionClosed):
+            async for text in self._socket:
+                self._take(json.loads(text).get("changes", {}))
+
+    def _take(self, changes: Mapping[str, list[str]]) -> None:
+        self.messages += [(time.time(), topic) for topic in changes]
+        for path, topics in self.fragments.items():
+            for topic in topics & changes.keys():
+                self._ids.setdefault(path, set()).update(changes[topic])
+                self._wanted[path].set()
 
     async def _keep_fresh(self, path: str) -> None:
         connection = KeepAlive(self.base_url, self.cookie)
@@ -153,12 +174,17 @@ class Screen:
                 await self._wanted[path].wait()
                 await asyncio.sleep(GATHER)
                 self._wanted[path].clear()
+                fetch: Fetch | None = None
                 try:
                     fetch = await connection.get(self._address(path), HTMX)
                 except (OSError, asyncio.IncompleteReadError, HttpError):
+                    connection.close()
+                if fetch is None or fetch.status != 200:
                     self.errors += 1
+                    await asyncio.sleep(AGAIN)
+                    self._shape.pop(path, None)
+                    self._wanted[path].set()
                     continue
-                self.errors += fetch.status != 200
                 self._learn(path, fetch.body)
                 self.fetches[path].append(fetch)
         finally:
