@@ -159,6 +159,13 @@ def _impact(actor: Actor, data: Any, clusters: list[UUID]) -> tuple[dict[str, An
     return dict(found), names
 
 
+def _names(actor: Actor) -> dict[str, str]:
+    """What the ids in a document stand for: node templates and schedules."""
+    source = extensions.schedules()
+    known = {str(row.id): row.name for row in selectors.list_templates(actor=actor)}
+    return known | ({one.id: one.name for one in source.choices(actor)} if source else {})
+
+
 @signed_in
 @require_POST
 def impact(request: HttpRequest, policy_id: UUID) -> HttpResponse:
@@ -170,12 +177,20 @@ def impact(request: HttpRequest, policy_id: UUID) -> HttpResponse:
     others = [cluster.id for cluster, _ in selectors.others(actor=actor, policy_id=row.id)]
     data = policy_document(request.POST)
     wrong: list[str] = []
+    changed = None
     try:
-        Document.from_json(data)
+        written = Document.from_json(data).to_json()
+        changed = policy_viewing.changed(row.document, written, _names(actor))
     except InvalidDocument as refused:
         wrong = [f"{path}: {' '.join(words)}" for path, words in refused.errors.items()]
     found, looked_at = _impact(actor, data, _chosen(request, following, others))
-    context = {"impact": found, "looked_at": looked_at, "wrong": wrong}
+    context = {
+        "impact": found,
+        "looked_at": looked_at,
+        "wrong": wrong,
+        "changed": changed,
+        "may_manage": actor.can(PERMISSION_MANAGE),
+    }
     return render_page(request, "policies/partials/_impact_all.html", context)
 
 
@@ -232,16 +247,16 @@ def version(request: HttpRequest, policy_id: UUID, number: int) -> HttpResponse:
             words = [w for many in getattr(refused, "errors", {}).values() for w in many] or [refused.message]
             messages.error(request, " ".join(words))
         return redirect(request, row.get_absolute_url())
-    made = []
+    made, names = [], _names(actor)
     if number > 1:
         before = selectors.get_version(actor=actor, policy_id=policy_id, number=number - 1)
-        made = policy_viewing.diff(before.document, old.document)
+        made = policy_viewing.diff(before.document, old.document, names)
     context = {
         "page_title": f"{row.name}, version {number}",
         "row": row,
         "version": old,
         "made": made,
-        "back": policy_viewing.diff(row.document, old.document),
+        "back": policy_viewing.diff(row.document, old.document, names),
         "may_manage": actor.can(PERMISSION_MANAGE),
     }
     return render_page(request, "policies/policy_version.html", context)

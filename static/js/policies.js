@@ -54,6 +54,21 @@ function count(form) {
 }
 on("input", "form[data-wizard]", (event, form) => count(form));
 onContent(() => $$("form[data-wizard]").forEach(count));
+/* families that the check finds impossible are marked where they are ticked, and one press leaves one out */
+onContent(() => $$("form[data-wizard]").forEach((form) => {
+  const clashes = $$("[data-clash]", form);
+  clashes.forEach((button) => { button.hidden = $('[name="name"]', form).matches(":disabled"); });
+  const named = new Set(clashes.map((button) => button.dataset.clash));
+  $$("[data-family]", form).forEach((box) => box.parentElement.classList.toggle("fam--clash", box.checked && named.has(box.value)));
+}));
+on("click", "[data-clash]", (event, button) => {
+  const box = $(`[data-family][value="${CSS.escape(button.dataset.clash)}"]`, button.form);
+  if (!box) { return; }
+  box.checked = false;
+  box.parentElement.classList.remove("fam--clash");
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+  say(`${box.value} is left out`);
+});
 on("input", "[data-families-search]", (event, box) => {
   const words = box.value.trim().toLowerCase();
   $$("[data-famgroup]", box.form).forEach((group) => {
@@ -74,10 +89,11 @@ function star(id) {
   });
 }
 document.addEventListener("htmx:before:request", (event) => {
-  const button = $("[data-star]", event.detail.ctx.sourceElement instanceof Element ? event.detail.ctx.sourceElement : undefined);
-  if (!button || !event.detail.ctx.sourceElement.matches("form")) { return; }
+  const { sourceElement: form } = event.detail.ctx;
+  if (!(form instanceof Element) || !form.matches("[data-star-form]")) { return; }
   before = $('[data-star][aria-pressed="true"]')?.closest("tr").id ?? null;
-  star(button.closest("tr").id);
+  star(form.closest("tr").id);
+  form.closest("details")?.removeAttribute("open");
 });
 const undo = () => { if (before !== null) { star(before); before = null; } };
 document.addEventListener("htmx:response:error", undo);

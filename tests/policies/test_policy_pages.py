@@ -157,6 +157,25 @@ def test_the_badges_follow_what_is_edited_and_nothing_is_stored(
     assert policy.number == 1
 
 
+def test_the_bar_of_unsaved_changes_names_them(alice: Persona, client_of: Callable, policy: Policy) -> None:
+    template = services.save_template(actor=alice.actor, values={"name": "Only c7", "families": ["c7i"]})
+    client = client_of(alice)
+
+    def bar(**more: Any) -> str:
+        text = client.post(f"/policies/{policy.id}/impact", {**CARDS, **more}).content.decode()
+        return text.split('id="unsaved-words"')[1].split(">", 1)[1].split("</span>")[0] if "unsaved" in text else ""
+
+    assert bar() == "Nothing is different from what is saved."
+    assert bar(**{"consolidation.level": "aggressive", "autoscaling.template": str(template.id)}) == (
+        "Constraint boundary: none → Only c7 · Aggressiveness: Balanced → Aggressive"
+    )
+    many = {"consolidation.method": "replace_and_move", "placement.spot": "force", "rightsizing.mode": "off"}
+    assert bar(**many, **{"rightsizing.headroom_percent": "30"}).endswith(
+        "Rightsizing: Recommendations only → Off · Safety buffer, percent: 20 → 30 · 1 more"
+    )
+    assert bar(**{"rightsizing.headroom_percent": "7"}) == ""
+
+
 def test_exemptions_take_their_savings_away(alice: Persona, policy: Policy, reported: Cluster) -> None:
     client = by_session(alice)
     url = f"/api/clusters/{reported.id}/policy/impact"
@@ -198,8 +217,8 @@ def test_a_version_is_compared_and_restored_on_its_page(alice: Persona, client_o
     services.save_policy(actor=alice.actor, policy_id=policy.id, document=document)
     client = client_of(alice)
     text = client.get(f"/policies/{policy.id}/versions/1/").content.decode()
-    assert "placement.spot: <del>force</del>" in text
-    assert "placement.spot: <ins>none</ins>" in text
+    assert "Spot preference: <del>Force spot</del>" in text
+    assert "Spot preference: <ins>None</ins>" in text
     client.post(f"/policies/{policy.id}/versions/1/")
     policy.refresh_from_db()
     assert (policy.number, policy.document["placement"]["spot"]) == (3, "none")
