@@ -245,11 +245,13 @@ def _resolve(host: str, port: int) -> list[str]:
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def refuse_resolved(server: str, resolve: Resolve = _resolve) -> None:
-    """Resolve the server's name and refuse forbidden addresses; asked before every connection, as names move."""
+def refuse_resolved(server: str, resolve: Resolve = _resolve) -> list[str]:
+    """Resolve the server's name, refuse forbidden addresses and return the others, which are the ones to connect to: a
+    name that answers differently a moment later gains nothing."""
     parts = urlsplit(check_server(server))
     try:
         found = resolve(parts.hostname or "", parts.port or 443)
-    except OSError:
+    except (OSError, UnicodeError):
         raise _refuse(f"The name {parts.hostname} cannot be resolved.", "unknown_host") from None
     refuse_addresses(found)
+    return found

@@ -71,8 +71,11 @@ def poll_cluster(*, cluster_id: UUID) -> bool:
 def opened(cluster: Cluster) -> Iterator[Any]:
     """A Kubernetes client for the cluster; certificates stand in a private folder while it is open."""
     access = access_of(cluster)
-    kubeconfig.refuse_resolved(access.server)
-    with tempfile.TemporaryDirectory(prefix="curfew-kube-") as folder, api_client.client(access, Path(folder)) as api:
+    judged = kubeconfig.refuse_resolved(access.server)
+    with (
+        tempfile.TemporaryDirectory(prefix="curfew-kube-") as folder,
+        api_client.client(access, Path(folder), judged) as api,
+    ):
         yield api
 
 

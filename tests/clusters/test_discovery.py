@@ -187,8 +187,9 @@ def test_eks_is_read_with_a_presigned_token_and_its_own_authority(
     monkeypatch: pytest.MonkeyPatch,
     client_of: Callable[[Persona], Client],
 ) -> None:
-    for guard in ("check_server", "refuse_resolved"):  # the API server of this test is on this machine
-        monkeypatch.setattr(f"clusters.providers.kubeconfig.{guard}", lambda server: server)
+    # the API server of this test is on this machine
+    monkeypatch.setattr("clusters.providers.kubeconfig.check_server", lambda server: server)
+    monkeypatch.setattr("clusters.providers.kubeconfig.refuse_resolved", lambda server: ["127.0.0.1"])
     monkeypatch.setattr("clusters.providers.eks.check_server", lambda server: server)
     demo = aws.credentials()["accounts"][0]
     judge = Authenticator({demo["access_key_id"]: demo["secret_access_key"]}, "own-server")

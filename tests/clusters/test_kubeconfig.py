@@ -5,19 +5,25 @@ from __future__ import annotations
 import base64
 import copy
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from django.test import Client
+from kubernetes.client import CoreV1Api
 
 from accounts.vault import reseal_all
 from clusters import services
 from clusters.models import Cluster
-from clusters.providers import kubeconfig
+from clusters.providers import api_client, kubeconfig
+from clusters.providers.kubeconfig import KubeAccess
 from core import encryption
 from core.errors import InvalidInput
 from core.providers import InvalidRequest
+from tests.fakes.kube import FakeKube
+from tests.fakes.server import make_certificates
 from tests.personas import Persona
 
 CERTIFICATE = base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n").decode()
@@ -119,7 +125,26 @@ def test_embedded_credentials_are_taken() -> None:
 def test_a_name_that_leads_to_a_forbidden_address_is_refused_at_each_connection() -> None:
     with pytest.raises(InvalidRequest):
         kubeconfig.refuse_resolved("https://api.example.com", lambda host, port: ["8.8.8.8", "169.254.169.254"])
-    kubeconfig.refuse_resolved("https://api.example.com", lambda host, port: ["10.0.0.1"])
+    judged = kubeconfig.refuse_resolved("https://api.example.com", lambda host, port: ["10.0.0.1"])
+    assert judged == ["10.0.0.1"]
+
+
+def test_a_connection_goes_to_the_judged_address_and_speaks_as_the_name(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path / "pki")
+    authority = Path(certificates.ca).read_text()
+    with FakeKube(token=TOKEN, tls=certificates.server) as kube:
+        kube.seed(nodes=2, pods=3)
+        # this name leads nowhere by now; the judged address answers, with a certificate for another name
+        access = KubeAccess(f"https://moved.invalid:{kube.port}", ca=authority, token=TOKEN)
+        both = ["127.0.0.2", "127.0.0.1"]
+        with api_client.client(access, tmp_path, both) as api, pytest.raises(Exception, match="certificate"):
+            CoreV1Api(api).list_node()
+        named = replace(access, tls_name="localhost")
+        with api_client.client(named, tmp_path, ["127.0.0.1"]) as api:
+            assert len(CoreV1Api(api).list_node().items) == 2
+        nobody = ["127.0.0.2"]  # and no other way is tried
+        with api_client.client(named, tmp_path, nobody) as api, pytest.raises(Exception, match="cannot be reached"):
+            CoreV1Api(api).list_node()
 
 
 @pytest.mark.django_db
