@@ -7,7 +7,6 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import audit_verbs, personal, receivers, services  # noqa: F401  registers the verbs
-        from accounts.api import schema  # noqa: F401  registers the ways to authenticate
         from core import hooks, menu, sealed
 
         receivers.connect()

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from django.conf import settings
 
 from core.providers import BadAnswer, NotFound, Unreachable
 
 PROVIDER = "aws"
 FRESH_SECONDS = 5.0
-TIMEOUT = httpx.Timeout(10.0, connect=2.0)
+READ_SECONDS, CONNECT_SECONDS = 10.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +125,11 @@ def _ask(method: str, path: str, body: Mapping[str, str] | None = None) -> dict[
         raise Unreachable(
             "The sandbox cloud is not running here.", next_step="Start Curfew with ./curfew demo.", transient=False
         )
+    import httpx  # loads its command line, too
+
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        answer = httpx.request(method, address() + path, json=body, timeout=TIMEOUT, trust_env=False)
+        answer = httpx.request(method, address() + path, json=body, timeout=timeout, trust_env=False)
         answer.raise_for_status()
         found = answer.json()
     except httpx.HTTPStatusError as refused:

@@ -213,7 +213,7 @@ def work(options: argparse.Namespace, organization_id: str) -> None:
 
     from core import live
     from core.actor import Actor, ActorKind
-    from core.startup import settle_memory
+    from core.memory import settle_memory
 
     live._send = lambda group, message: None  # type: ignore[assignment]
     actor = Actor(

@@ -95,7 +95,7 @@ def main() -> None:
     from django.db import connection
 
     from core import clock
-    from core.startup import settle_memory
+    from core.memory import settle_memory
     from costs import rollups, totals
     from costs.models import Interval, LedgerSlot
     from tests.personas import make_organization, make_person

@@ -19,7 +19,7 @@ from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 
 from config.routing import websocket_urlpatterns
-from core.startup import settle_memory
+from core.memory import settle_memory
 
 _embedded: Any = None
 

@@ -14,6 +14,6 @@ app.autodiscover_tasks()
 
 @worker_ready.connect
 def _ready(**facts: object) -> None:
-    from core.startup import settle_memory
+    from core.memory import settle_memory
 
     settle_memory()

@@ -1,7 +1,9 @@
-"""OpenAPI: each path once, under its canonical mount."""
+"""OpenAPI: each path once, under its canonical mount; loaded by drf-spectacular when it makes the schema."""
 
 from collections.abc import Iterable
 from typing import Any
+
+from accounts.api import schema  # noqa: F401  registers the ways to authenticate
 
 
 def only_canonical_paths(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:

@@ -18,10 +18,10 @@ from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.http import HttpRequest
-from redis import RedisError
 
 from core import hooks, request_context
 from core.actor import Actor
+from core.broker import away
 from core.errors import Forbidden
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _count(name: str, seconds: int) -> int:
         return 1 if cache.add(key, 1, seconds) else int(cache.incr(key))
     except ValueError:  # it ran out just now
         return 1
-    except (RedisError, OSError) as down:
+    except away() as down:
         log.warning("denials_not_counted", extra={"reason": type(down).__name__})
         return 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import logging
@@ -23,17 +22,6 @@ STAMP = "migrated.json"
 SANDBOX_MODULE = "cloudnodes.sandbox.aws_server"
 SANDBOX_READY_SECONDS = 60.0
 SANDBOX_RESTART_SECONDS = 2.0
-
-
-def settle_memory() -> None:
-    """Once everything is loaded: the garbage collector never looks at it again, and looks at what is new less often.
-
-    A full collection goes through every object of Django, Celery and the SDKs, which stops all threads for a fifth of a
-    second; without this, a burst of requests or messages brings several of them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def migration_fingerprint() -> str:

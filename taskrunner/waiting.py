@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 
 from channels.layers import get_channel_layer
 from django.db import DatabaseError, close_old_connections
-from redis import RedisError
 
+from core.broker import away
 from core.errors import Conflict, CurfewError
 from core.live import group_name
 from taskrunner import selectors, services
@@ -127,7 +127,7 @@ def _survived(what: str) -> Iterator[None]:
     """A database or broker that is away costs a look, not the keeper."""
     try:
         yield
-    except (DatabaseError, RedisError, OSError, RuntimeError, ValueError) as lost:
+    except away(DatabaseError, RuntimeError, ValueError) as lost:
         log.warning("claims_waiting", extra={"doing": what, "reason": repr(lost)})
 
 

@@ -1,4 +1,4 @@
-"""How callers authenticate, told to the OpenAPI schema; imported once by the app."""
+"""How callers authenticate, told to the OpenAPI schema; imported when the schema is made."""
 
 from __future__ import annotations
 

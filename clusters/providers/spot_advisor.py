@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from core.providers import BadAnswer, Unreachable
 
 URL = "https://spot-bid-advisor.s3.amazonaws.com/spot-advisor-data.json"
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+READ_SECONDS, CONNECT_SECONDS = 30.0, 5.0
 LARGEST = 64 * 1024 * 1024
 BANDS = range(5)
 
@@ -28,8 +26,10 @@ class Band:
 
 def fetch(url: str = URL) -> list[Band]:
     """Read the published file. Raises Unreachable, BadAnswer."""
+    import httpx  # loads its command line, too
+
     try:
-        with httpx.Client(timeout=TIMEOUT) as client:
+        with httpx.Client(timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)) as client:
             answer = client.get(url)
             answer.raise_for_status()
     except httpx.HTTPStatusError as refused:
