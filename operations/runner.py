@@ -27,11 +27,21 @@ log = logging.getLogger(__name__)
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 120.0
 MOST_LOST_LEASES = 10
-_PROCESS = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+_process = ""
+
+
+def _name_process() -> None:
+    """Give this process its own name; what forks, such as Celery's pool, gives each child another one."""
+    global _process
+    _process = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
+_name_process()
+os.register_at_fork(after_in_child=_name_process)
 
 
 def owner_name() -> str:
-    return f"{_PROCESS}:{threading.get_ident()}"
+    return f"{_process}:{threading.get_ident()}"
 
 
 class Lease:
@@ -293,7 +303,7 @@ def release_dead_process() -> int:
     """At the start of an embedded server no other worker can exist, as it locks its data folder: every held lease is a
     dead one, and its operation need not wait for the lease to run out.
     """
-    held = Operation.objects.all_orgs().filter(status=Status.RUNNING).exclude(lease_owner__startswith=_PROCESS)
+    held = Operation.objects.all_orgs().filter(status=Status.RUNNING).exclude(lease_owner__startswith=_process)
     Operation.objects.all_orgs().filter(id__in=held.values("id")).update(
         lease_expires_at=clock.now() - timedelta(seconds=1)
     )

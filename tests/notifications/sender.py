@@ -1,4 +1,4 @@
-"""One process of `test_kill`: `python -m tests.notifications.sender <prepare|deliver> <arguments>`."""
+"""One process of `test_kill`, forked by its nursery: `main("prepare", url, count)` or `main("deliver")`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-import django
-
-import tests.env  # noqa: F401  keys, before Django reads its settings
-
-django.setup()
-
-from accounts.models import Organization  # noqa: E402
-from core.actor import Actor  # noqa: E402
-from notifications import services  # noqa: E402
-from notifications.enums import State  # noqa: E402
-from notifications.models import Delivery  # noqa: E402
-from notifications.services import delivering  # noqa: E402
+from accounts.models import Organization
+from core.actor import Actor
+from notifications import services
+from notifications.enums import State
+from notifications.models import Delivery
+from notifications.services import delivering
 
 delivering.LEASE = timedelta(seconds=1)
 
@@ -42,8 +36,8 @@ def deliver() -> None:
         time.sleep(0.05)
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "prepare":
-        prepare(sys.argv[2], int(sys.argv[3]))
+def main(what: str, url: str = "", count: str = "0") -> None:
+    if what == "prepare":
+        prepare(url, int(count))
     else:
         deliver()

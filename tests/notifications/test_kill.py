@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests import prepared
+from tests.live.nursery import Nursery
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(240)]
-ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = 6
 
 
@@ -63,33 +60,30 @@ def receiver() -> Iterator[Receiver]:
     made.server.server_close()
 
 
-def start(data: Path, *arguments: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    prepared.put_into(tmp_path)
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
     environment = {
         **kept,
-        "CURFEW_DATA": str(data),
+        "CURFEW_DATA": str(tmp_path),
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "CURFEW_OUTBOUND_NETWORKS": "127.0.0.1/32",
     }
-    command = [sys.executable, *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    with Nursery("tests.notifications.sender", environment) as made:
+        yield made
 
 
-def test_two_senders_are_killed_with_a_message_in_their_hands(tmp_path: Path, receiver: Receiver) -> None:
-    prepared.put_into(tmp_path)
-    out, _ = start(tmp_path, "-m", "tests.notifications.sender", "prepare", receiver.url, str(MESSAGES)).communicate(
-        timeout=120
-    )
+def test_two_senders_are_killed_with_a_message_in_their_hands(nursery: Nursery, receiver: Receiver) -> None:
+    out, err = nursery.start("prepare", receiver.url, str(MESSAGES)).communicate()
+    assert out, err
     ids = json.loads(out.strip().splitlines()[-1])
     for _ in range(2):
-        sender = start(tmp_path, "-m", "tests.notifications.sender", "deliver")
+        sender = nursery.start("deliver")
         assert receiver.held.wait(120)
-        sender.send_signal(signal.SIGKILL)
-        sender.communicate()
+        sender.kill9()
         receiver.held.clear()
-    last = start(tmp_path, "-m", "tests.notifications.sender", "deliver")
+    last = nursery.start("deliver")
     last.communicate(timeout=120)
     assert last.returncode == 0
     arrived = Counter(receiver.ids)

@@ -1,4 +1,4 @@
-"""One process of `test_processes`: `python -m tests.operations.worker <what> <arguments>` prints one JSON line."""
+"""One process of `test_processes`, forked by its nursery: `main(what, *arguments)` prints one JSON line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,15 @@ import time
 from typing import Any
 from uuid import UUID, uuid4
 
-import django
-
-import tests.env  # noqa: F401  keys, before Django reads its settings
-
-django.setup()
-
-from accounts.models import Organization  # noqa: E402
-from core.actor import Actor  # noqa: E402
-from core.errors import Conflict  # noqa: E402
-from operations import registry, runner, services  # noqa: E402
-from operations.models import Operation  # noqa: E402
-from operations.registry import BaseExecutor, RunContext  # noqa: E402
+from accounts.models import Organization
+from core.actor import Actor
+from core.errors import Conflict
+from operations import registry, runner, services
+from operations.models import Operation
+from operations.registry import BaseExecutor, RunContext
 
 LEASE = 2
+manner = ""  # how this process rings
 rang: list[str] = []
 
 
@@ -33,10 +28,10 @@ class Bell(BaseExecutor):
     def run(self, context: RunContext) -> dict[str, Any]:
         if not context.state.get("pulled"):
             context.checkpoint(pulled=True)
-            if "hang" in sys.argv:
+            if manner == "hang":
                 say("hanging")
                 time.sleep(600)
-            if "slow" in sys.argv:
+            if manner == "slow":
                 say("ringing")
                 time.sleep(3 * LEASE)
         rang.append(str(context.operation.id))
@@ -64,7 +59,14 @@ def ask(resource: UUID, key: str = "") -> Operation:
     )
 
 
-def main(what: str, arguments: list[str]) -> dict[str, Any]:
+def main(what: str, *arguments: str) -> None:
+    global manner
+    manner = what
+    registry.register(Bell())
+    say(json.dumps(answer(what, arguments)))
+
+
+def answer(what: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     if what == "request":
         return {"ids": [str(ask(uuid4()).id) for _ in range(int(arguments[0]))]}
     if what == "ask":
@@ -72,6 +74,10 @@ def main(what: str, arguments: list[str]) -> dict[str, Any]:
             return {"made": str(ask(UUID(arguments[0]), *arguments[1:]).id), "conflict": None}
         except Conflict as refused:
             return {"made": None, "conflict": refused.extra["operation"]}
+    if what == "loaded":
+        return {"loaded": [name for name in arguments if name in sys.modules]}
+    if what == "name":
+        return {"name": runner.owner_name()}
     if what == "reap":
         return {"reaped": runner.reap_expired()}
     if what == "show":
@@ -79,8 +85,3 @@ def main(what: str, arguments: list[str]) -> dict[str, Any]:
         return {"rows": [{"status": r.status, "fence": r.fence, "state": r.state} for r in rows]}
     outcomes = [runner.run_operation(name) for name in arguments]
     return {"rang": rang, "outcome": outcomes[-1]}
-
-
-if __name__ == "__main__":
-    registry.register(Bell())
-    say(json.dumps(main(sys.argv[1], sys.argv[2:])))
