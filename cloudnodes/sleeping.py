@@ -20,6 +20,7 @@ class CloudNodeKind:
     label = "Cloud node"
     label_plural = "Cloud nodes"
     icon = "cloud-computing"
+    operate = "nodes.operate"
 
     def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]:
         """Living nodes, in three queries; none for an actor that may not see nodes."""

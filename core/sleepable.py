@@ -75,6 +75,7 @@ class SleepableKind(Protocol):
     label: str
     label_plural: str
     icon: str
+    operate: str  # the permission that its orders ask for
 
     def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]: ...
 

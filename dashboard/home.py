@@ -46,7 +46,7 @@ class AwakeRow:
     lit: list[bool]
     ledger_url: str
     hours_awake: int
-    sleep_url: str
+    sleep_url: str  # empty where this person may not order it
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def build(*, actor: Actor, organization: Organization) -> Home:
     day = costs.day_bounds(organization.timezone, now)
     intervals = list(costs.intervals_between(actor, *day)) if sees_money else []
     sums = costs.sum_intervals(intervals, day[0], now)
-    awake = _awake_rows(views, intervals, day, now)
+    awake = _awake_rows(actor, views, intervals, day, now)
     on = [row.view for row in awake if row.view.state in ON]
     rate = sum((v.hourly_cost for v in on if v.hourly_cost is not None), ZERO)
     unpriced = sum(v.hourly_cost is None for v in on)
@@ -180,7 +180,7 @@ def _lead(awake: list[AwakeRow], now: datetime, timezone: str) -> str:
 
 
 def _awake_rows(
-    views: list[SleepableView], intervals: list[Interval], day: tuple[datetime, datetime], now: datetime
+    actor: Actor, views: list[SleepableView], intervals: list[Interval], day: tuple[datetime, datetime], now: datetime
 ) -> list[AwakeRow]:
     lit = reporting.awake_hours(intervals, *day, now)
     hours = -(-int((day[1] - day[0]).total_seconds()) // 3600)
@@ -198,7 +198,11 @@ def _awake_rows(
                 lit=mine,
                 hours_awake=sum(mine),
                 ledger_url=f"{reverse('costs:ledger')}?period=today&resource={view.kind}:{view.id}",
-                sleep_url=reverse("dashboard:sleepable", args=[view.kind, view.id, "sleep"]),
+                sleep_url=(
+                    reverse("dashboard:sleepable", args=[view.kind, view.id, "sleep"])
+                    if view.state in ON and actor.can(kinds[view.kind].operate)
+                    else ""
+                ),
             )
         )
     return sorted(rows, key=lambda r: (r.view.hourly_cost is None, -(r.view.hourly_cost or ZERO), r.view.name))

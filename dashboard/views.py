@@ -59,6 +59,7 @@ def sleepable_action(request: HttpRequest, kind: str, resource_id: UUID, verb: s
         raise NotFound
     view = sleepable.get(actor, kind, resource_id)
     if request.method == "GET":
+        actor.require(sleepable.kind_named(kind).operate, f"{VERBS[verb][0].lower()} {view.name}")
         context = _confirmation(request, view, verb)
         return htmx.render_page(request, "dashboard/confirm.html", context, fragment="dialog")
     registered = sleepable.kind_named(kind)

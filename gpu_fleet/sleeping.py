@@ -9,7 +9,7 @@ from uuid import UUID
 from core.actor import Actor
 from core.sleepable import SleepableView, SleepState
 from gpu_fleet import selectors, services
-from gpu_fleet.enums import RESOURCE, VIEW, WAKE, provider_words
+from gpu_fleet.enums import OPERATE, RESOURCE, VIEW, WAKE, provider_words
 from gpu_fleet.models import Machine
 from gpu_fleet.services.machines import subject_of
 
@@ -21,6 +21,7 @@ class GpuMachineKind:
     label = "GPU machine"
     label_plural = "GPU machines"
     icon = "cpu"
+    operate = OPERATE
 
     def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]:
         """Living machines; none for an actor that may not see them."""

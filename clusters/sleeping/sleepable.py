@@ -31,6 +31,7 @@ class ClusterKind:
     label = "Cluster"
     label_plural = "Clusters"
     icon = "hexagons"
+    operate = "clusters.operate"
 
     def list(self, actor: Actor, ids: Collection[UUID] | None = None) -> Sequence[SleepableView]:
         """Clusters in four queries; none for an actor that may not see clusters."""

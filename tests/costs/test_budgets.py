@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 class Lamps:
     """A kind whose idle ones are known; `broken` makes ordering fail as a dying worker would."""
 
-    kind, label, label_plural, icon = "lamp", "Lamp", "Lamps", "bulb"
+    kind, label, label_plural, icon, operate = "lamp", "Lamp", "Lamps", "bulb", "nodes.operate"
 
     def __init__(self) -> None:
         self.idle: dict[UUID, datetime] = {}

@@ -24,6 +24,7 @@ class Lamps:
     label = "Lamp"
     label_plural = "Lamps"
     icon = "bulb"
+    operate = "nodes.operate"
 
     def __init__(self) -> None:
         self.rows: dict[UUID, SleepableView] = {}

@@ -72,6 +72,10 @@ def test_what_sleeps_already_is_said(alice: Persona, client_of: ClientOf, lamps:
 def test_a_viewer_is_refused(alice: Persona, bob: Persona, client_of: ClientOf, lamps: Lamps) -> None:
     view = lamps.add(alice, "hall")
     assert client_of(bob).post(f"/sleepables/lamp/{view.id}/sleep").status_code == 403
+    assert client_of(bob).get(f"/sleepables/lamp/{view.id}/sleep").status_code == 403
+    offer = f"/sleepables/lamp/{view.id}/sleep"
+    assert offer in client_of(alice).get("/").content.decode()
+    assert offer not in client_of(bob).get("/").content.decode()
     assert lamps.asked == []
 
 

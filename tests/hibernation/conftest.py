@@ -46,6 +46,7 @@ class Kilns:
     label: str = "Kiln"
     label_plural: str = "Kilns"
     icon: str = "flame"
+    operate: str = "nodes.operate"
     views: dict[UUID, SleepableView] = field(default_factory=dict)
     orders: list[tuple[datetime, str, UUID]] = field(default_factory=list)
     keys: dict[str, UUID] = field(default_factory=dict)

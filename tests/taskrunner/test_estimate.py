@@ -25,7 +25,7 @@ HALF = Wish(Resources(2000, 512, 0, 0))
 class Lamps:
     """A kind of machine that costs four dollars an hour."""
 
-    kind, label, label_plural, icon = "lamp", "Lamp", "Lamps", "bulb"
+    kind, label, label_plural, icon, operate = "lamp", "Lamp", "Lamps", "bulb", "nodes.operate"
 
     def list(self, actor, ids=None) -> list[SleepableView]:
         facts = {"detail": "", "url": "/", "since": None, "hourly_cost": Decimal(4), "state": SleepState.AWAKE}
