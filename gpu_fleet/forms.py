@@ -102,6 +102,13 @@ class SettingsForm(forms.Form):
     secret_key = forms.CharField(
         label="Secret key", required=False, max_length=200, widget=forms.PasswordInput(render_value=False)
     )
+    login_keys = forms.CharField(
+        label="Public keys that may log in",
+        required=False,
+        max_length=100_000,
+        widget=forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"}),
+        help_text="One on each line, as in ~/.ssh/id_ed25519.pub. A change reaches running machines with their next heartbeat.",
+    )
     keep_last = forms.IntegerField(label="Snapshots to keep of each machine", min_value=1, max_value=100)
     dead_man_hours = forms.FloatField(
         label="Dead-man switch, hours",

@@ -342,6 +342,7 @@ class FleetSettings(OrgOwned):
     standby_grace = models.PositiveIntegerField(default=120)
     ssh_public = models.CharField(max_length=1000, blank=True)
     ssh_sealed = models.TextField(blank=True)
+    login_keys = models.TextField(blank=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:
@@ -372,4 +373,5 @@ class FleetSettings(OrgOwned):
             "standby_failover": self.standby_failover,
             "standby_return": self.standby_return,
             "standby_grace": self.standby_grace,
+            "login_keys": self.login_keys,
         }

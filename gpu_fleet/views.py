@@ -97,6 +97,7 @@ def _machine(request: HttpRequest, machine_id: UUID, trigger: dict[str, Any] | N
         "load_chart": viewing.load_chart(page.beats),
         "ssh": _ssh(row),
         "known_hosts": _known_hosts(row),
+        "login_keys": bool(selectors.get_settings(actor=actor_of(request)).login_keys),
         "standby_accounts": offers.standby_accounts(actor=actor_of(request)) if page.can_manage else [],
         "standby_ssh": _ssh(page.card.standby.row.spare) if page.card.standby else "",
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
-from agent.machine import keeper
+from agent.machine import keeper, logins
 from agent.machine.guard import Guard, stop_self
 from agent.machine.jobs import COPYING, Jobs
 from agent.machine.signals import Signals, Where
@@ -89,6 +89,8 @@ class Machine:
             self.interval = min(LONGEST, max(SHORTEST, float(asked)))
         if isinstance(told.get("token"), str) and told["token"]:
             _replace(self._token, told["token"])
+        if isinstance(told.get("login_keys"), list):
+            logins.write(told["login_keys"])
         for order in told.get("orders") or []:
             if isinstance(order, dict):
                 self._jobs.take(order)

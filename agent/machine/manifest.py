@@ -11,8 +11,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,15 +49,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All entries by path, with sums."""
+    """All entries by path, with sums. `text` is their lines, each with its end."""
 
     entries: tuple[Entry, ...]
     digest: str
     files: int
     size: int
+    text: bytes = field(repr=False)
 
     def lines(self) -> Iterator[str]:
-        return (entry.line() for entry in self.entries)
+        return iter(self.text.decode("ascii").splitlines())
 
 
 def build(paths: Iterable[str]) -> Manifest:
@@ -126,12 +128,10 @@ def of_look(seen: Look, sums: Mapping[str, str]) -> Manifest:
 
 def of(entries: Iterable[Entry]) -> Manifest:
     """A manifest of entries that are known."""
-    ordered = tuple(sorted(entries, key=lambda entry: entry.path))
-    summed = hashlib.sha256()
-    for entry in ordered:
-        summed.update(entry.line().encode() + b"\n")
-    files = [entry for entry in ordered if entry.kind == "f"]
-    return Manifest(ordered, summed.hexdigest(), len(files), sum(entry.size for entry in files))
+    ordered = tuple(sorted(entries, key=attrgetter("path")))
+    text = "".join(f"{entry.line()}\n" for entry in ordered).encode("ascii")
+    files = [entry.size for entry in ordered if entry.kind == "f"]
+    return Manifest(ordered, hashlib.sha256(text).hexdigest(), len(files), sum(files), text)
 
 
 def parse(lines: Iterable[str]) -> Manifest:

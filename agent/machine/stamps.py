@@ -65,6 +65,7 @@ class Known:
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._rows: dict[str, tuple[Stamp, str, bool]] = {}
+        self._stored: dict[str, tuple[Stamp, str, bool]] | None = None
         if file is not None:
             self._read(file)
 
@@ -73,6 +74,7 @@ class Known:
             told = json.loads(file.read_text(encoding="ascii"))
             if told["version"] == VERSION:
                 self._rows = {p: (Stamp(*r[0]), str(r[1]), bool(r[2])) for p, r in told["files"].items()}
+                self._stored = self._rows
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             self._rows = {}
 
@@ -96,14 +98,15 @@ class Known:
         self._rows = rows
 
     def save(self) -> None:
-        """Replace the file in one step. Nothing depends on it: without it everything is read."""
-        if self._file is None:
+        """Replace the file in one step, if it does not say the same. Nothing depends on it: without it all is read."""
+        if self._file is None or self._rows == self._stored:
             return
         part = self._file.with_suffix(".part")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as opened:
             opened.write(json.dumps({"version": VERSION, "files": self._rows}, separators=(",", ":")))
         part.replace(self._file)
+        self._stored = self._rows
 
 
 def look(paths: Iterable[str], known: Known, fail: Fail) -> Look:

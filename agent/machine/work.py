@@ -100,7 +100,7 @@ def backup(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Hash, back up, and make sure that nothing changed in between; then hand the hashes to the platform.
 
     A file whose stamp proves it unchanged since it was hashed is not read; the others are hashed while restic reads
-    them, and those whose stamp proves nothing once more afterwards.
+    them, and those whose stamp proves nothing once more afterwards. The list for the platform is written meanwhile.
     """
     paths = [str(path) for path in order["paths"]]
     tell(step="Telling applications")
@@ -127,10 +127,10 @@ def _attempt(
     forced = ["--force"] if any(first[path] != last for path, last in before.items()) else []
     tell(step="Writing the snapshot", percent=10, files=len(files), size=sum(seen.stamps[p].size for p in files))
     with ThreadPoolExecutor(1) as beside:
-        hashing = beside.submit(trees.hashes, seen, known, first)
+        hashing = beside.submit(_listed, seen, known, first)
         summary = restic_backup(order, paths, tell, [*forced, *_compression(order, seen)])
         tell(step="Hashing files", percent=85)
-        sums = hashing.result()
+        sums, tree = hashing.result()
     after = trees.look_again(paths)
     known.learn(seen, after, sums)
     if not seen.same(after):
@@ -139,7 +139,12 @@ def _attempt(
     again = trees.read(seen.doubtful)
     if any(sums[path] != sha256 for path, sha256 in again.items()):
         return None
-    return trees.of_look(seen, sums), summary
+    return tree, summary
+
+
+def _listed(seen: Look, known: Known, first: Mapping[str, str]) -> tuple[dict[str, str], trees.Manifest]:
+    sums = trees.hashes(seen, known, first)
+    return sums, trees.of_look(seen, sums)
 
 
 def _hashes_file(order: Mapping[str, Any]) -> Path | None:
@@ -196,7 +201,7 @@ def upload(order: Mapping[str, Any], tree: trees.Manifest) -> None:
 
 def packed(tree: trees.Manifest) -> bytes:
     """The lines as they travel; half of them are hashes, so that more effort gains nothing."""
-    return gzip.compress("\n".join(tree.lines()).encode(), 1, mtime=0)
+    return gzip.compress(tree.text, 1, mtime=0)
 
 
 def _transport(order: Mapping[str, Any]) -> Transport:

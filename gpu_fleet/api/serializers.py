@@ -69,4 +69,5 @@ class SettingsSerializer(serializers.Serializer):
     standby_failover = serializers.BooleanField(required=False)
     standby_return = serializers.BooleanField(required=False)
     standby_grace = serializers.IntegerField(required=False)
+    login_keys = serializers.CharField(required=False, allow_blank=True, max_length=100_000)
     local_hourly = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=20)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -22,6 +23,15 @@ def new_key(comment: str) -> tuple[str, str]:
     ).decode()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return private, f"{public.decode()} {comment}"
+
+
+def is_public_key(line: str) -> bool:
+    """Whether a line is an OpenSSH public key with nothing before it: options such as command= are refused."""
+    try:
+        serialization.load_ssh_public_key(" ".join(line.split()[:2]).encode("ascii"))
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return line.isprintable()
 
 
 def known_hosts(host: str, port: int, keys: Sequence[str]) -> str:

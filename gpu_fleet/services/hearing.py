@@ -93,6 +93,7 @@ def _winner(
     _renew_token(row, token, reply)
     reply["orders"] = [*_orders(row, operation, rules), *copies]
     reply["dead_man"] = _dead_man(row, rules, now)
+    reply["login_keys"] = rules.login_keys.splitlines()
     return reply
 
 

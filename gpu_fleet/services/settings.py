@@ -35,7 +35,9 @@ PLAIN = (
     "standby_failover",
     "standby_return",
     "standby_grace",
+    "login_keys",
 )
+MOST_KEYS = 100
 INTERVAL_BOUNDS = (5, 3600)
 GRACE_BOUNDS = (0, 86_400)
 
@@ -122,9 +124,28 @@ def _clean(given: dict[str, Any]) -> dict[str, Any]:
     if "local_hourly" in clean:
         clean["local_hourly"], words = _dollars(clean["local_hourly"])
         errors |= {"local_hourly": [words]} if words else {}
+    if "login_keys" in clean:
+        clean["login_keys"], words = _public_keys(str(clean["login_keys"] or ""))
+        errors |= {"login_keys": [words]} if words else {}
     if errors:
         raise InvalidInput(errors=errors)
     return clean
+
+
+def _public_keys(given: str) -> tuple[str, str]:
+    """Lines of OpenSSH public keys, each once, with their comments; the second is what is wrong with them."""
+    lines: dict[str, str] = {}
+    for line in (row.strip() for row in given.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        if not ssh.is_public_key(line):
+            shown = line if len(line) < 40 else f"{line[:40]}…"
+            return given, f"This is not a public key as in id_ed25519.pub: {shown}"
+        kind, body, *comment = line.split(None, 2)
+        lines.setdefault(body, " ".join([kind, body, *(c[:100] for c in comment)]))
+    if len(lines) > MOST_KEYS:
+        return given, f"At most {MOST_KEYS} keys."
+    return "\n".join(lines.values()), ""
 
 
 def _dollars(given: Any) -> tuple[Decimal | None, str]:

@@ -6,18 +6,24 @@ Faults: a worker killed at random checkpoints, a storage that fails, an agent th
 backup, a repository whose disk is full (a real ENOSPC: restic sees its `data` folder as one page of memory), a lock of
 a check that was killed, a folder that is missing. A cycle whose hibernation is refused must leave the machine and its
 files. Of the files `CURFEW_GPU_SAMPLE` (4) are read back each time, in place of the 12 of the product: reading back is
-a run of restic for each.
+a run of restic for each. The key of the repository is one that opens at once (`restic_key.py`); its data are the same.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +37,7 @@ from gpu_fleet.providers.restic import Repository, RepositoryError  # noqa: E402
 from gpu_fleet.services.settings import settings_of  # noqa: E402
 from operations import runner  # noqa: E402
 from operations.models import Operation  # noqa: E402
+from tests.campaigns.restic_key import make_cheap  # noqa: E402
 
 FAULTS = ("killed", "storage", "lie", "changing", "disk_full", "lock", "missing", "none")
 FULL = """#!/bin/sh
@@ -39,6 +46,19 @@ case " $* " in
 *) exec {restic} "$@" ;;
 esac
 """
+
+
+def open_at_once(monkeypatch: Any) -> None:
+    """Repositories that are made from now on have a key that is quick to open."""
+    plain = Repository.ensure
+
+    def ensure(self: Repository) -> bool:
+        made = plain(self)
+        if made:
+            make_cheap(Path(self.location), self.password)
+        return made
+
+    monkeypatch.setattr(Repository, "ensure", ensure)
 
 
 class Killed(BaseException):
@@ -198,17 +218,51 @@ def _run(disk: Any) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The full campaign, as a pytest run of its own with the numbers in the environment."""
-    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    """The full campaign: pytest runs of their own, one for each machine, some at once; what they counted is added up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--machines", type=int, default=4, help="each with a repository and a seed of its own")
+    parser.add_argument("--at-once", type=int, default=2)
+    asked = parser.parse_args(arguments)
+    began = time.monotonic()
+    bounds = [asked.cycles * n // asked.machines for n in range(asked.machines + 1)]
+    with ThreadPoolExecutor(asked.at_once) as pool:
+        runs = [pool.submit(_of_machine, asked.seed, *pair) for pair in itertools.pairwise(bounds)]
+        failed = sum(run.result()[0] != 0 for run in runs)
+    told: Counter[str] = Counter()
+    for run in runs:
+        told.update(run.result()[1])
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = {"seconds": round(time.monotonic() - began), "processor_seconds": round(used.ru_utime + used.ru_stime)}
+    sys.stdout.write(json.dumps({**told, **spent, "machines_with_findings": failed}) + "\n")
+    return 1 if failed else 0
+
+
+def _of_machine(seed: int, first: int, end: int) -> tuple[int, dict[str, int]]:
     environment = {
         **os.environ,
-        "CURFEW_GPU_CYCLES": options.get("--cycles", "500"),
-        "CURFEW_GPU_SEED": options.get("--seed", "1"),
+        "CURFEW_GPU_CYCLES": str(end - first),
+        "CURFEW_GPU_FIRST": str(first),
+        "CURFEW_GPU_SEED": str(seed * 1_000_000 + first),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:xdist", "--timeout=0"]
-    return subprocess.run(
-        [*command, "tests/gpu_fleet/test_hibernate_cycles.py"], env=environment, check=False
-    ).returncode
+    child = subprocess.Popen(
+        [*command, "tests/gpu_fleet/test_hibernate_cycles.py"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    found: dict[str, int] = {}
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith('{"cycles"'):
+            found = json.loads(line)
+        if '"event": "operation_run"' not in line:
+            sys.stdout.write(f"{first}: {line}")
+            sys.stdout.flush()
+    return child.wait(), found
 
 
 if __name__ == "__main__":

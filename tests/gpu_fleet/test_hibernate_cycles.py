@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from gpu_fleet.services import snapshots
-from tests.campaigns.gpu_hibernate import FAULTS, one_cycle
+from tests.campaigns.gpu_hibernate import FAULTS, one_cycle, open_at_once
 from tests.gpu_fleet.test_hibernate import Disk
 from tests.gpu_fleet.test_hibernate import disk as disk_fixture
 from tests.personas import Persona
@@ -32,11 +32,13 @@ def test_every_manifest_is_identical_whatever_fails(
         int(os.environ.get("CURFEW_GPU_CYCLES", str(len(FAULTS)))),
         int(os.environ.get("CURFEW_GPU_SEED", "11")),
     )
+    first = int(os.environ.get("CURFEW_GPU_FIRST", "0"))
     chance = random.Random(seed)
+    open_at_once(monkeypatch)
     monkeypatch.setattr(snapshots, "SAMPLED_FILES", int(os.environ.get("CURFEW_GPU_SAMPLE", "4")))
     told: Counter[str] = Counter()
     for n in range(cycles):
-        row = one_cycle(disk, alice.actor, FAULTS[n % len(FAULTS)], chance, monkeypatch)
+        row = one_cycle(disk, alice.actor, FAULTS[(first + n) % len(FAULTS)], chance, monkeypatch)
         assert row["identical"], row
         if row["fault"] in ("lie", "missing"):
             assert not row["asleep"], f"it was destroyed in spite of: {row['fault']}"

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from accounts import services as accounts
 from agent.cli import ssh
-from agent.machine import work
-from gpu_fleet.models import Machine
+from agent.machine import logins, work
+from core.errors import InvalidInput
+from gpu_fleet import services
+from gpu_fleet.models import Machine, Rental
 from gpu_fleet.onstart import onstart
+from gpu_fleet.providers.ssh import new_key
 from tests.gpu_fleet.conftest import Fleet
 from tests.gpu_fleet.test_race import market
 from tests.personas import Persona
@@ -94,3 +101,117 @@ def test_the_configuration_of_ssh_is_understood_by_ssh(tmp_path: Path, capsys: p
     assert lines["proxycommand"].endswith("connect --wake %n")
     assert lines["knownhostscommand"].startswith("/")
     assert lines["stricthostkeychecking"] in ("yes", "true")
+
+
+def test_keys_of_people_have_a_part_of_their_own_in_authorized_keys(tmp_path: Path) -> None:
+    file = tmp_path / ".ssh/authorized_keys"
+    assert logins.write(["ssh-ed25519 AAAA ann"], file)
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    file.write_text("ssh-rsa BBBB the provider's\n" + file.read_text() + "ssh-rsa CCCC by hand\n")
+    assert logins.write(["ssh-ed25519 DDDD bob", "two\nlines", 7], file)
+    assert [line for line in file.read_text().splitlines() if not line.startswith("#")] == [
+        "ssh-rsa BBBB the provider's",
+        "ssh-rsa CCCC by hand",
+        "ssh-ed25519 DDDD bob",
+    ]
+    assert not logins.write(["ssh-ed25519 DDDD bob"], file)
+    assert logins.write([], file)
+    assert file.read_text() == "ssh-rsa BBBB the provider's\nssh-rsa CCCC by hand\n"
+    file.write_text("kept")
+    assert not logins.write(["x"], file / "below a file")
+
+
+@pytest.mark.django_db
+def test_public_keys_are_told_to_machines_and_nothing_else_is_taken_for_one(
+    fleet: Fleet, deploy: Callable[..., Machine], alice: Persona
+) -> None:
+    _, key = new_key("ann@larkspur")
+    for bad in ("hello", f'command="true" {key}', "ssh-ed25519 AAAA ann", f"{key}\x07"):
+        with pytest.raises(InvalidInput):
+            services.change_settings(actor=alice.actor, login_keys=f"{key}\n{bad}")
+    services.change_settings(actor=alice.actor, login_keys=f"# ann\n{key}\n\n{key}\n")
+    market(fleet, 30)
+    deploy("ember", strategy="cheapest")
+    fleet.until_done()
+    fleet.agents()
+    (reply,) = fleet.replies.values()
+    assert reply["login_keys"] == [key]
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[tuple[int, str, Path]]:
+    """A real sshd for this user: its port, its host key, its authorized_keys."""
+    program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
+    if program is None:
+        pytest.skip("sshd is not installed")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "host")], check=True)
+    keys = tmp_path / "home/authorized_keys"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    Path("/run/sshd").mkdir(exist_ok=True)
+    options = {
+        "ListenAddress": "127.0.0.1",
+        "HostKey": tmp_path / "host",
+        "AuthorizedKeysFile": keys,
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+        "PidFile": "none",
+    }
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    with (tmp_path / "sshd.log").open("wb") as log:
+        child = subprocess.Popen([program, "-D", "-e", "-f", "/dev/null", "-p", str(port), *words], stderr=log)
+    yield port, " ".join((tmp_path / "host.pub").read_text().split()[:2]), keys
+    child.terminate()
+    child.wait(10)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="machines are logged in to as root")
+def test_ssh_by_name_logs_in_with_a_key_of_ones_own_and_refuses_another_host(
+    fleet: Fleet,
+    deploy: Callable[..., Machine],
+    alice: Persona,
+    live_server: Any,
+    sshd: tuple[int, str, Path],
+    tmp_path: Path,
+) -> None:
+    private, public = new_key("ann@larkspur")
+    _, api_key = accounts.create_api_key(actor=alice.actor, name="ssh", scopes=["gpu.view"])
+    services.change_settings(actor=alice.actor, login_keys=public)
+    market(fleet, 30)
+    machine = deploy("ember", strategy="cheapest")
+    fleet.until_done()
+    fleet.agents()
+    (reply,) = fleet.replies.values()
+    port, host_key, keys = sshd
+    assert logins.write(reply["login_keys"], keys)
+    rentals = Rental.objects.for_org(machine.organization_id).filter(lane="won")
+    rentals.update(ssh_host="127.0.0.1", ssh_port=port, host_keys=[host_key])
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "CURFEW_URL": live_server.url,
+        "CURFEW_API_KEY": api_key,
+    }
+    agent = [sys.executable, "-m", "agent", "cli"]
+    told = subprocess.run([*agent, "ssh-config"], capture_output=True, text=True, check=True, env=environment)
+    (tmp_path / "config").write_text(told.stdout)
+    (tmp_path / "id").write_text(private)
+    (tmp_path / "id").chmod(0o600)
+    command = ["ssh", "-F", str(tmp_path / "config"), "-i", str(tmp_path / "id"), "-o", "BatchMode=yes"]
+
+    def enter() -> subprocess.CompletedProcess[str]:
+        words = [*command, "ember.curfew", "cat > /dev/null; echo here it is"]
+        return subprocess.run(
+            words, input="x" * 200_000, capture_output=True, text=True, timeout=120, check=False, env=environment
+        )
+
+    done = enter()
+    assert (done.returncode, done.stdout) == (0, "here it is\n"), done.stderr
+    rentals.update(host_keys=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB8P4Cz4ms9QGdc/k+KnqPfeZnv6KDYqxYpVJfFQhzxA"])
+    refused = enter()
+    assert refused.returncode == 255
+    assert "Host key verification failed" in refused.stderr
