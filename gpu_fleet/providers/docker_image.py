@@ -57,13 +57,21 @@ def ensure(client: Any) -> str:
     return name
 
 
+def missing_programs() -> list[str]:
+    """What this server lacks for making local machines."""
+    return sorted(name for name, path in _programs().items() if path is None)
+
+
+def _programs() -> dict[str, str | None]:
+    found = {name: shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") for name in _PROGRAMS}
+    return {**found, "busybox": shutil.which("busybox")}
+
+
 def _contents() -> dict[str, Path]:
     """Path inside the image to file of this server."""
     found: dict[str, Path] = {}
-    programs = {name: shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") for name in _PROGRAMS}
-    programs["busybox"] = shutil.which("busybox")
-    missing = sorted(name for name, path in programs.items() if path is None)
-    if missing:
+    programs = _programs()
+    if missing := missing_programs():
         raise InvalidRequest(
             f"This server cannot make a local machine: {', '.join(missing)} is not installed.",
             code="no_machine_image",

@@ -23,7 +23,8 @@ from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState
 from core import clock
 from costs import selectors as costs
-from dashboard.demo import history, people, schedules
+from dashboard.demo import gpu, history, people, schedules
+from gpu_fleet.providers import docker_image
 from hibernation.models import Schedule
 from operations.models import Operation
 from tests.personas import PASSWORD, Persona, make_account
@@ -191,6 +192,23 @@ class TestCommand:
         for one in people.PEOPLE:
             assert one.email in text
         assert "simulated" in text
+
+
+@pytest.mark.django_db
+def test_a_gpu_machine_is_asked_for_once_where_there_is_an_engine(
+    alice: Persona, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_image, "missing_programs", list)
+    assert gpu.deploy(alice.actor) is None  # there is no engine
+    make_account(alice.organization, provider="docker", number="here", method="local", region="")
+    monkeypatch.setattr(docker_image, "missing_programs", lambda: ["restic"])
+    assert gpu.deploy(alice.actor) is None
+    monkeypatch.setattr(docker_image, "missing_programs", list)
+    made = gpu.deploy(alice.actor)
+    assert made is not None
+    assert (made.provider, made.wanted["strategy"]) == ("docker", "race")
+    assert Operation.objects.for_org(alice.organization).get(resource_id=made.id).status == "queued"
+    assert gpu.deploy(alice.actor) is None
 
 
 @pytest.mark.docker

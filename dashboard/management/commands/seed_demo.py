@@ -22,6 +22,7 @@ from core import clock
 from core.errors import CurfewError
 from dashboard.demo import clouds, history, people
 from dashboard.demo import clusters as demo_clusters
+from dashboard.demo import gpu as demo_gpu
 from dashboard.demo import policies as demo_policies
 from dashboard.demo import schedules as demo_schedules
 from dashboard.demo import tasks as demo_tasks
@@ -51,6 +52,7 @@ class Command(BaseCommand):
         made = self._cloud(cast, end)
         docker = clouds.connect_docker(cast.organization, settings.CURFEW_DOCKER_HOST)
         demo_tasks.play(cast.actors[str(Role.OWNER)], cast.actors[str(Role.OPERATOR)], end)
+        machine = demo_gpu.deploy(cast.actors[str(Role.OWNER)]) if docker else None
         if docker:
             demo_tasks.invite_worker(cast.actors[str(Role.OWNER)], data)
         facts = {
@@ -63,6 +65,7 @@ class Command(BaseCommand):
             "docker": docker,
             "nodes": CloudNode.objects.for_org(cast.organization).filter(gone_at=None).count(),
             "operations": made,
+            "gpu_machine": machine.name if machine else None,
             "seconds": round(time.monotonic() - began, 1),
         }
         if options["json"]:
