@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
+from clusters.inventory.placement import Rules, why_exempt
 from policies.enums import (
     THRESHOLDS,
     Level,
@@ -36,6 +37,9 @@ SYSTEM_WORKLOADS = frozenset(
     {"aws-node", "kube-proxy", "coredns", "kube-dns", "cilium", "calico-node", "canal", "kube-flannel-ds", "weave-net"}
 )
 """Names of network and DNS workloads that are never touched, in whatever namespace they run."""
+
+_ALWAYS = Rules()
+"""What the webhook leaves alone without being told, the other cards leave alone as well."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -149,7 +153,7 @@ class Exemptions:
         for key, value in self.labels:
             if labels and key in labels and value in ("", labels[key]):
                 return f"label {key}={labels[key]} is exempt"
-        return ""
+        return why_exempt(_ALWAYS, namespace, labels or {})
 
 
 @dataclass(frozen=True, slots=True)

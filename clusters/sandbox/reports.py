@@ -108,6 +108,7 @@ def _node(fleet: Fleet, group: Group, number: int, at: datetime) -> dict[str, An
             "topology.kubernetes.io/zone": zone,
             "node.kubernetes.io/instance-type": group.type,
             "eks.amazonaws.com/nodegroup": group.name,
+            "eks.amazonaws.com/capacityType": "SPOT" if group.lifecycle == "spot" else "ON_DEMAND",
         },
     }
 

@@ -47,7 +47,8 @@ TEMPLATES: tuple[Mapping[str, Any], ...] = (
         "region": "us-west-2",
     },
 )
-POLICIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+FIRST: Mapping[str, Any] = {"consolidation": {"enabled": True}}
+POLICIES: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "Production, careful": (
         "lark-prod",
         {
@@ -60,6 +61,7 @@ POLICIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "placement": {"spot": "prefer", "block_burstable": True},
             "exemptions": {"namespaces": ["data"]},
         },
+        "Nothing is moved in working hours",
     ),
     "Development, eager": (
         "lark-dev",
@@ -68,6 +70,7 @@ POLICIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "rightsizing": {"headroom_percent": 10, "minimum_monthly": "1"},
             "placement": {"spot": "force"},
         },
+        "As eager as development may be",
     ),
 }
 
@@ -79,10 +82,11 @@ def make(owner: Actor) -> int:
         if values["name"] not in known:
             services.save_template(actor=owner, values=values)
     applied = 0
-    for name, (cluster, document) in POLICIES.items():
+    for name, (cluster, document, note) in POLICIES.items():
         if Policy.objects.visible_to(owner).filter(name=name).exists():
             continue
-        row = services.create_policy(actor=owner, name=name, document=document)
+        row = services.create_policy(actor=owner, name=name, document=FIRST)
+        services.save_policy(actor=owner, policy_id=row.id, document=document, note=note)
         found = Cluster.objects.visible_to(owner).filter(name=cluster).first()
         if found is None:
             continue

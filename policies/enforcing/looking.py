@@ -206,7 +206,7 @@ def plan_cluster(*, cluster_id: UUID) -> str:
     if (why := pools.to_give_back(cluster, policy)) and not why_held(cluster):
         pools.request(cluster, why)
     if policy is None or policy.mode is Mode.OFF:
-        services.note(cluster, plan=[], holds="", problem="", unmanaged={}, planned_at=clock.now())
+        services.note(cluster, plan=[], staying=[], holds="", problem="", unmanaged={}, planned_at=clock.now())
         return "off"
     try:
         return _plan(cluster, policy)
@@ -227,7 +227,7 @@ def _plan(cluster: Cluster, policy: Applied) -> str:
     else:
         look = read_stored(cluster)
     if look is None:
-        services.note(cluster, holds=held[:300], problem="It has not reported yet.", plan=[])
+        services.note(cluster, holds=held[:300], problem="It has not reported yet.", plan=[], staying=[])
         return "no report"
     row = services.enforcement_of(cluster)
     engine = Engine.KARPENTER if look.karpenter else Engine.DIRECT if gateway.reaches(cluster) else Engine.NONE
@@ -244,6 +244,7 @@ def _plan(cluster: Cluster, policy: Applied) -> str:
         problem="",
         memory=dict(thought.memory) or row.memory,
         plan=[_shown(r) for r in thought.removals[:MOST_SHOWN]],
+        staying=_staying(thought),
         unmanaged=unmanaged(cluster, policy.document.exemptions),
         budget=thought.budget[:300],
         planned_at=clock.now(),
@@ -319,12 +320,20 @@ def _shown(removal: Removal) -> dict[str, Any]:
     }
 
 
+def _staying(thought: Thought) -> list[dict[str, str]]:
+    """Why nodes stay that the plan does not take away, by name."""
+    going = {name for removal in thought.removals for name in removal.nodes}
+    return [{"node": n, "why": why} for n, why in sorted(thought.staying.items()) if n not in going][:MOST_SHOWN]
+
+
 def unmanaged(cluster: Cluster, exemptions: Exemptions) -> dict[str, Any]:
     """Workloads that no policy touches: counted in what is spent, with nothing to be saved."""
     summary = Summary.objects.for_org(cluster.organization_id).filter(cluster=cluster).first()
+    known_labels = _labels(cluster)
     rows = []
     for row in summary.workloads if summary else ():
-        why = exemptions.reason(str(row["namespace"]), row.get("labels") or {}, str(row["name"]))
+        kind, space, name = str(row["kind"]), str(row["namespace"]), str(row["name"])
+        why = exemptions.reason(space, known_labels.get((kind, space, name)), name)
         if why:
             rows.append({k: row.get(k) for k in ("namespace", "kind", "name", "pods", "hourly")} | {"why": why})
     known = [Decimal(row["hourly"]) for row in rows if row["hourly"] is not None]
@@ -336,6 +345,19 @@ def unmanaged(cluster: Cluster, exemptions: Exemptions) -> dict[str, Any]:
         "monthly": f"{total * HOURS_PER_MONTH:.2f}",
         "unpriced": len(rows) - len(known),
         "savings_monthly": "0.00",
+    }
+
+
+def _labels(cluster: Cluster) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The labels of each workload of the last report and of its pods, by kind, namespace and name."""
+    tables = reports.load(cluster, ("workloads", "specs"))
+    specs = tables.get("specs") or {}
+    return {
+        (str(one.get("kind", "")), str(one.get("namespace", "")), str(one.get("name", ""))): {
+            **(one.get("labels") or {}),
+            **((specs.get(str(one.get("template", ""))) or {}).get("labels") or {}),
+        }
+        for one in (tables.get("workloads") or {}).values()
     }
 
 

@@ -18,8 +18,9 @@ class Enforcement(OrgOwned):
 
     `holds` is why nothing is done now, `problem` what went wrong at the last look. `memory` is the engine's; `refused`
     are pools of machines ("type|zone|lifecycle") that had no capacity, with the time until which they are not asked for
-    again. `plan` is what the last look would do, `preview` what would be written for Karpenter, `unmanaged` what the policy must not touch. `watch_owner` holds the
-    watch over waiting pods until `watch_until`.
+    again. `plan` is what the last look would do, `staying` why other nodes stay, `preview` what would be written for
+    Karpenter, `unmanaged` what the policy must not touch. `watch_owner` holds the watch over waiting pods until
+    `watch_until`.
     """
 
     cluster = models.OneToOneField("clusters.Cluster", on_delete=models.CASCADE, related_name="+")
@@ -31,6 +32,7 @@ class Enforcement(OrgOwned):
     memory = models.JSONField(default=dict)
     refused = models.JSONField(default=dict)
     plan = models.JSONField(default=list)
+    staying = models.JSONField(default=list)
     preview = models.JSONField(default=list)
     unmanaged = models.JSONField(default=dict)
     budget = models.CharField(max_length=300, blank=True)

@@ -54,6 +54,10 @@ class NodesView:
         return list(self.state.plan)
 
     @property
+    def staying(self) -> list[dict[str, str]]:
+        return list(self.state.staying)
+
+    @property
     def potential_monthly(self) -> Decimal:
         return sum((Decimal(one["monthly"]) for one in self.plan), Decimal(0))
 
@@ -171,6 +175,7 @@ def nodes_shape(view: NodesView) -> dict[str, Any]:
         "currency": "USD",
         "potential_monthly": f"{view.potential_monthly:.2f}",
         "recommendations": view.plan,
+        "staying": view.staying,
         "preview": view.state.preview,
         "unmanaged": view.unmanaged,
         "actions": [_action_shape(row) for row in view.actions],

@@ -72,8 +72,12 @@ def compose(
     spot = _sticky(markers(machines, karpenter), known, machines, karpenter)
     strategy = _STRATEGY[card.spot]
     if strategy != OFF and not spot:
+        unnamed = any(node.get("lifecycle") == "spot" for node in machines)
         notes.append(
-            "No node of this cluster is spot and no Karpenter pool may launch spot: pods are left where they are."
+            "Its spot nodes carry no label that says so, and a rule can name them by nothing else: pods are left where "
+            "they are."
+            if unnamed
+            else "No node of this cluster is spot and no Karpenter pool may launch spot: pods are left where they are."
         )
         strategy = OFF
     block, types = card.block_burstable, tuple(sorted({*_burstable(machines, cloud), *known.burstable}))

@@ -28,14 +28,14 @@ def why_exempt(
     exemptions: Exemptions, namespace: str, name: str, labels: Mapping[str, str], annotations: Mapping[str, str]
 ) -> str:
     """Why a workload must be left alone, by the policy, by people's marks or because the cluster rests on it."""
+    apps = app_of(labels)
+    if apps & AGENT_APPS:
+        return "it is Curfew's own agent"
     reason = exemptions.reason(namespace, labels, name)
     if reason:
         return reason
     if namespace in PLATFORM_NAMESPACES:
         return f"{namespace} holds the cluster together"
-    apps = app_of(labels)
-    if apps & AGENT_APPS:
-        return "it is Curfew's own agent"
     if apps & PLATFORM_APPS:
         return "it holds the cluster together"
     marks = {**annotations, **labels}

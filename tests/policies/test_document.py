@@ -100,3 +100,8 @@ def test_the_network_and_dns_are_exempt_whatever_the_document_says() -> None:
     assert some.reason("billing") == "namespace billing is exempt"
     assert some.reason("shop", {"tier": "db"}) == "label tier=db is exempt"
     assert not some.reason("shop", {"env": "dev"})
+    # What the placement webhook leaves alone by itself, no other card touches either.
+    assert none.reason("shop", {"curfew.dev/unmanaged": "true"}) == "it carries the label curfew.dev/unmanaged"
+    assert not none.reason("shop", {"curfew.dev/unmanaged": "false"})
+    assert none.reason("cert-manager")
+    assert none.reason("addons", {"app.kubernetes.io/name": "karpenter"})

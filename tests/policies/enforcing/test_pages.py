@@ -19,18 +19,30 @@ from tests.policies.enforcing.world import Cloud, Cluster, deployment
 pytestmark = [pytest.mark.django_db, pytest.mark.integration]
 
 
-def test_exempt_workloads_are_unmanaged_with_their_cost(row: Row, apply_policy: Any) -> None:
+def test_exempt_workloads_are_unmanaged_with_their_cost(
+    row: Row, apply_policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"kind": "Deployment", "namespace": "x", "name": "a", "template": "t"}
+    tables = {"workloads": {"1": told}, "specs": {"t": {"labels": {"curfew.dev/unmanaged": "true"}}}}
+    monkeypatch.setattr(looking.reports, "load", lambda cluster, only: tables)
     rows = [
         {"namespace": "pay", "kind": "Deployment", "name": "ledger", "pods": 2, "hourly": "0.10"},
         {"namespace": "kube-system", "kind": "Deployment", "name": "coredns", "pods": 2, "hourly": None},
         {"namespace": "shop", "kind": "Deployment", "name": "web", "pods": 2, "hourly": "0.50"},
+        {
+            "namespace": "x",
+            "kind": "Deployment",
+            "name": "a",
+            "labels": {"curfew.dev/unmanaged": "true"},
+            "hourly": "0",
+        },
     ]
     Summary.objects.create(organization_id=row.organization_id, cluster=row, at=clock.now(), workloads=rows)
     apply_policy("recommend", exemptions={"namespaces": ["pay"]})
     policy = looking.policy_of(row)
     assert policy is not None
     found = looking.unmanaged(row, policy.document.exemptions)
-    assert [one["name"] for one in found["workloads"]] == ["ledger", "coredns"]
+    assert [one["name"] for one in found["workloads"]] == ["ledger", "coredns", "a"]
     assert (found["hourly"], found["monthly"], found["savings_monthly"]) == ("0.10000000", "73.00", "0.00")
     assert found["unpriced"] == 1
 
@@ -52,7 +64,11 @@ def test_the_page_and_the_api_tell_the_same(
     assert told["actions"][-1]["outcome"] == "done"
     assert told["actions"][-1]["ledger_hourly_after"] is None, "the ledger has no price of this cluster yet"
     assert told["unmanaged"]["savings_monthly"] == "0.00"
+    assert told["staying"], "the nodes that are left stay for a reason"
     page = client.get(f"/policies/clusters/{row.id}/nodes/").content.decode()
+    assert "Why the others stay" in page
+    for one in told["staying"]:
+        assert one["node"] in page
     assert told["actions"][-1]["nodes"][0] in page
     fragment = client.get(f"/policies/clusters/{row.id}/nodes/", headers={"HX-Request": "true"}).content.decode()
     assert fragment.strip().startswith('<div id="policy-nodes"')

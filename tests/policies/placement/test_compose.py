@@ -45,6 +45,12 @@ def test_what_nothing_could_meet_is_left_out_and_said() -> None:
     assert compose(ALL, Exemptions(), []).rules.idle, "of a cluster that has not reported nothing is known"
 
 
+def test_spot_nodes_that_no_label_names_are_said_to_be_there() -> None:
+    nameless = {**node(), "lifecycle": "spot"}
+    (note,) = compose(Placement(spot=SpotPreference.FORCE), Exemptions(), [nameless]).notes
+    assert note.startswith("Its spot nodes carry no label that says so")
+
+
 def test_a_whole_set_of_rules() -> None:
     spot_taint = {"key": "spotInstance", "value": "true", "effect": "NoSchedule"}
     own = {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}
