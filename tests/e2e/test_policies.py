@@ -40,10 +40,10 @@ from policies.catalogue import catalogue
 from policies.enforcing import looking
 from policies.rightsizing import reporting
 for kind in ("m5.large", "m5.xlarge", "m5.2xlarge"):
-    known = catalogue().price(kind, "us-east-1")
+    known = catalogue().price(kind, "eu-west-1")
     for lifecycle, hourly in (("on_demand", known.on_demand), ("spot", known.spot)):
         CatalogPrice.objects.get_or_create(
-            provider="aws", region="us-east-1", instance_type=kind, lifecycle=lifecycle, as_of=known.as_of,
+            provider="aws", region="eu-west-1", instance_type=kind, lifecycle=lifecycle, as_of=known.as_of,
             defaults={"hourly": hourly, "currency": "USD", "source": "AWS list price"},
         )
 reprice_all(actor=Actor.system("price_book"))
@@ -69,7 +69,7 @@ def called(page: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 def reported(page: Any, server: Embedded, name: str, nanocores: int = 4_000_000) -> str:
     """A cluster of eight nodes in three groups whose agent has reported, with three days of use."""
-    made = called(page, "/api/clusters", {"name": name, "region": "us-east-1", "cloud": "aws"})
+    made = called(page, "/api/clusters", {"name": name, "region": "eu-west-1", "cloud": "aws"})
     headers = {"Authorization": f"Agent {made['agent_token']}", "Content-Encoding": "gzip"}
     tables = cluster(6, 24)
     others = (make.node("burst-0", group="burst", spot=True), make.node("pool-0", karpenter=True, group="flex"))
@@ -176,6 +176,7 @@ def money(words: str) -> float:
 
 def test_security_groups_are_picked_from_the_account(open_browser: Callable[..., Any]) -> None:
     page = open_browser()
+    page.set_default_timeout(90_000)  # connecting asks the account once before it answers
     sign_up(page, "Pickers", "ada@pickers.test")
     page.goto("/welcome/method")
     page.get_by_role("button", name="Sandbox by keys").click()
