@@ -16,7 +16,7 @@ from accounts import tokens
 from accounts.actors import own_organization
 from accounts.enums import AccountStatus, Role
 from accounts.models import AgentToken, ApiKey, CloudAccount, Invitation, Membership, Organization, User
-from accounts.permissions import ALL_PERMISSIONS, ROLE_PERMISSIONS, permissions_of
+from accounts.permissions import ALL_PERMISSIONS, ROLE_PERMISSIONS, WORDS, permissions_of
 from core import clock
 from core.actor import Actor, ActorKind
 from core.errors import NotFound
@@ -232,15 +232,17 @@ def _member(row: Membership, actor: Actor, owners: int) -> Member:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Which role may do what: `rows` are (permission, one truth per role in the order of `roles`)."""
+    """Which role may do what: `rows` are (permission, its words, one truth per role in the order of `roles`)."""
 
     roles: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[bool, ...]], ...]
+    rows: tuple[tuple[str, str, tuple[bool, ...]], ...]
 
 
 def role_matrix() -> Matrix:
     """The table that the code enforces."""
-    rows = tuple((name, tuple(name in ROLE_PERMISSIONS[role] for role in Role.values)) for name in ALL_PERMISSIONS)
+    rows = tuple(
+        (name, WORDS[name], tuple(name in ROLE_PERMISSIONS[role] for role in Role.values)) for name in ALL_PERMISSIONS
+    )
     return Matrix(tuple(Role.labels), rows)
 
 
