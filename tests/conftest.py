@@ -17,6 +17,7 @@ from django.test import Client, SimpleTestCase
 from rest_framework.test import APIClient
 
 from accounts import tokens
+from core.memory import settle_memory
 from tests import prepared
 from tests.audit.unsealed import flush_may_empty_the_audit_log  # noqa: F401  a fixture for every test
 from tests.personas import Persona, make_organization, make_person
@@ -45,6 +46,17 @@ def uses_the_database(item: pytest.Item) -> bool:
     return issubclass(getattr(item, "cls", None) or object, SimpleTestCase)
 
 
+MARKERS_ON_THEIR_OWN = {"e2e": "e2e", "e2e and not alone": "e2e", "alone": "alone"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A run of one marker does not load files that never name it: all of them take seconds, in each of its processes."""
+    marker = MARKERS_ON_THEIR_OWN.get(config.option.markexpr)
+    if marker and collection_path.name.startswith("test_") and marker not in collection_path.read_text():
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no process has one left when the others are done.
 
@@ -58,6 +70,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if same:
         config.hook.pytest_deselected(items=same)
         items[:] = [item for item in items if uses_the_database(item)]
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded now stays until the end: the garbage collector need not look at it, nor every child it forks."""
+    settle_memory()
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,8 @@ from unittest import mock
 
 import hypothesis
 import requests
-import schemathesis
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
 
 if TYPE_CHECKING:
     from tests.access.matrix import World
@@ -138,6 +136,7 @@ def no_network() -> Iterator[None]:
 
 def schema() -> Any:
     """The schema that the server publishes, as schemathesis takes it."""
+    import schemathesis  # takes a second, and most runs leave this campaign out
     from drf_spectacular.generators import SchemaGenerator
 
     return schemathesis.openapi.from_dict(
@@ -147,6 +146,8 @@ def schema() -> Any:
 
 def campaign(world: World, examples: int, seed: int) -> Fuzz:
     """`examples` cases of each operation in each mode, each from one caller by turns."""
+    from schemathesis import GenerationMode
+
     fuzz = Fuzz(world)
     dice = random.Random(seed)
     with no_network():
