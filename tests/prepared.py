@@ -56,7 +56,7 @@ def prepared() -> Path:
     home.mkdir(mode=0o700, exist_ok=True)
     assert home.stat().st_uid == os.getuid(), f"{home} belongs to somebody else"
     ready = home / sources()
-    with (home / "lock").open("w") as lock:
+    with Path(f"{ready}.lock").open("w") as lock:  # another state of the sources, in another tree, is not waited for
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ready.exists():
             making = Path(tempfile.mkdtemp(prefix="making-", dir=home))
@@ -101,7 +101,7 @@ def fill_postgres(server: str, database: str) -> None:
     """Put the dump into an empty database of a server; `server` is the URL of any database there."""
     base = server.rpartition("/")[0]
     ready = prepared()
-    with (ready.parent / "lock-postgres").open("w") as lock:
+    with Path(f"{ready}.postgres-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (ready / DUMP).exists():
             _dump(base, ready / DUMP)
