@@ -52,7 +52,7 @@ MARKERS_ON_THEIR_OWN = {"e2e": "e2e", "e2e and not alone": "e2e", "alone": "alon
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """A run of one marker does not load files that never name it: all of them take seconds, in each of its processes."""
     marker = MARKERS_ON_THEIR_OWN.get(config.option.markexpr)
-    if marker and collection_path.name.startswith("test_") and marker not in collection_path.read_text():
+    if marker and collection_path.name.startswith("test_") and f"mark.{marker}" not in collection_path.read_text():
         return True
     return None
 

@@ -158,6 +158,29 @@ def test_files_with_slow_tests_come_first_and_whole() -> None:
     assert items == [before, slow, quick]
 
 
+@pytest.mark.parametrize(
+    ("expression", "left_out"),
+    [
+        ("e2e and not alone", ["test_pure.py"]),
+        ("alone", ["test_pure.py", "test_pages.py"]),
+        ("not e2e and not alone", []),
+    ],
+)
+def test_a_run_of_one_marker_loads_only_files_that_name_it(
+    tmp_path: Path, expression: str, left_out: list[str]
+) -> None:
+    texts = {
+        "test_pure.py": "",
+        "test_pages.py": "pytest.mark.e2e",
+        "test_both.py": "mark.e2e mark.alone",
+        "data.py": "",
+    }
+    config: Any = SimpleNamespace(option=SimpleNamespace(markexpr=expression))
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    assert [name for name in texts if conftest.pytest_ignore_collect(tmp_path / name, config)] == left_out
+
+
 def test_on_postgresql_only_what_uses_the_database_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pure = [item("parses"), item("starts_a_process", fixtures=("tmp_path",), marks=("integration",))]
     kept = [item("by_mark", marks=("django_db",)), item("by_fixture", fixtures=("db",)), item("pg", marks=("pg",))]
