@@ -107,9 +107,10 @@ class Watch:
             self.settle()
             found, now = list(_instances()), time.time()
         with self.lock:
-            for instance_id, name, state in found:
+            for instance, state in found:
+                instance_id = instance.id
                 if self.states.get(instance_id) != state:
-                    before = self.states.get(instance_id, "")
+                    before, name = self.states.get(instance_id, ""), _name(instance)
                     self.changes.append({"at": now, "instance": instance_id, "name": name, "from": before, "to": state})
                     self.states[instance_id] = state
 
@@ -120,7 +121,7 @@ class Watch:
             time.sleep(LOOK_SECONDS)
 
 
-def _instances() -> Iterator[tuple[str, str, str]]:
+def _instances() -> Iterator[tuple[Any, str]]:
     from moto.ec2.models import ec2_backends
 
     from cloudnodes.sandbox.aws_seed import CUSTOMERS
@@ -129,8 +130,12 @@ def _instances() -> Iterator[tuple[str, str, str]]:
         for backend in list(ec2_backends[account].values()):
             for reservation in list(backend.reservations.values()):
                 for instance in list(reservation.instances):
-                    name = next((t["value"] for t in instance.get_tags() if t["key"] == "Name"), instance.id)
-                    yield instance.id, name, instance.state
+                    yield instance, instance.state
+
+
+def _name(instance: Any) -> str:
+    """Asked of what has changed alone: moto goes through every tag there is."""
+    return next((tag["value"] for tag in instance.get_tags() if tag["key"] == "Name"), str(instance.id))
 
 
 def main() -> int:
