@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from taskrunner import setup_views, views, worker_views
+from taskrunner import people_views, setup_views, views, worker_views
 
 app_name = "taskrunner"
 urlpatterns = [
@@ -21,6 +21,8 @@ urlpatterns = [
     path("workers/", worker_views.worker_list, name="workers"),
     path("workers/enrol", worker_views.enrol, name="enrol"),
     path("workers/queue", worker_views.queue, name="queue"),
+    path("workers/people", people_views.people, name="people"),
+    path("workers/events", people_views.events, name="events"),
     path("workers/keeping", setup_views.keeping, name="keeping"),
     path("workers/limits", worker_views.limits, name="limits"),
     path("workers/<uuid:worker_id>/", worker_views.worker_detail, name="worker"),

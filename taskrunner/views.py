@@ -35,9 +35,9 @@ def _link(query: QueryDict, **changes: str) -> str:
     kept = query.copy()
     kept.pop("page", None)
     for key, value in changes.items():
-        kept[key] = value
-        if not value:
-            del kept[key]
+        kept.pop(key, None)
+        if value:
+            kept[key] = value
     return f"?{kept.urlencode()}"
 
 
@@ -47,10 +47,15 @@ def _toolbar(request: HttpRequest, grid: selectors.TaskGrid, filters: selectors.
         for p in grid.pills
     ]
     whose = [
-        {"label": label, "count": None, "current": filters.whose == key, "url": _link(request.GET, whose=key)}
+        {"label": label, "count": None, "current": filters.whose == key,
+         "url": _link(request.GET, whose=key, owner="")}
         for key, label in (("", "Everybody's" if actor_of(request).can(PERMISSION_MANAGE) else "Mine and shared"),
                            ("mine", "Mine"), ("shared", "Shared"))
     ]  # fmt: skip
+    if filters.owner:
+        newest = next(iter(grid.page.object_list), None)
+        one = {"label": newest.owner_label if newest else "One person", "count": None}
+        whose = [*({**each, "current": False} for each in whose), {**one, "current": True, "url": _link(request.GET)}]
     return {
         "url": reverse("taskrunner:tasks"),
         "target": "#tasks-grid",
@@ -72,6 +77,7 @@ def task_list(request: HttpRequest) -> HttpResponse:
         search=request.GET.get("q", "").strip()[:200],
         status=request.GET.get("status", ""),
         whose=request.GET.get("whose", ""),
+        owner=_uuid(request.GET["owner"]) if request.GET.get("owner") else None,
         sort=request.GET.get("sort", "-created"),
     )
     grid = selectors.task_grid(actor=actor, filters=filters, number=request.GET.get("page", "1"), size=size)
@@ -84,7 +90,7 @@ def task_list(request: HttpRequest) -> HttpResponse:
         "sizes": SIZES,
         "size": size,
         "may_submit": actor.can(PERMISSION_OPERATE),
-        "narrowed": bool(filters.search or filters.status or filters.whose),
+        "narrowed": bool(filters.search or filters.status or filters.whose or filters.owner),
     }
     return htmx.render_page(request, "taskrunner/tasks.html", context, fragment="grid")
 

@@ -63,6 +63,7 @@ class Filters:
     status: str = ""
     whose: str = ""
     worker: UUID | None = None
+    owner: UUID | None = None
     sort: str = "-created"
 
 
@@ -135,6 +136,8 @@ def _unsorted(actor: Actor, filters: Filters) -> QuerySet[Task]:
         rows = rows.filter(shared=True)
     if filters.worker:
         rows = rows.filter(worker_id=filters.worker)
+    if filters.owner:
+        rows = rows.filter(owner_id=filters.owner)
     if filters.search:
         words = filters.search
         wanted = Q(name__icontains=words) | Q(image__icontains=words) | Q(owner_label__icontains=words)

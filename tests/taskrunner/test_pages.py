@@ -86,3 +86,21 @@ def test_workers_are_drawn_by_the_network_that_they_call_from() -> None:
         ("Clusters, reached by Curfew", ["e"], False),
         ("Not heard of yet", ["f"], False),
     ]
+
+
+def test_an_admin_sees_people_with_their_tasks_and_what_happened(
+    browser: Client, alice: Persona, submit: Callable[..., Task]
+) -> None:
+    task = submit("bake")
+    services.cancel(actor=alice.actor, task_id=task.id)
+    services.save_quota(actor=alice.actor, user_id=alice.user.id, limits={"most_running": 3})
+    people = browser.get("/workers/people").content.decode()
+    assert f"/tasks/?owner={alice.user.id}" in people
+    assert "3 running" in people
+    mine = browser.get(f"/tasks/?owner={alice.user.id}").content.decode()
+    assert "bake" in mine
+    for nobody in ("00000000-0000-0000-0000-000000000001", "x"):
+        assert "Nothing matches" in browser.get(f"/tasks/?owner={nobody}").content.decode()
+    events = browser.get("/workers/events").content.decode()
+    assert "Submitted the task bake" in events
+    assert "bake" not in browser.get("/workers/events?q=nosuchthing").content.decode().split("events-grid")[1]
