@@ -188,8 +188,16 @@ def _detail(request: HttpRequest, actor: Actor, task: Task) -> HttpResponse:
         "gpu_unknown": task.gpus and not any(chart["title"] == "GPU" for chart in charts),
         "may_change": selectors.may_change(actor, task),
         "cost": selectors.cost_of(task, attempts),
+        "neighbours": [
+            (word, [viewing.row(one) for one in tasks]) for word, tasks in _neighbours(actor, task) if tasks
+        ],
     }
     return htmx.render_page(request, "taskrunner/task.html", context, fragment=_fragment(request))
+
+
+def _neighbours(actor: Actor, task: Task) -> list[tuple[str, list[Task]]]:
+    found = selectors.neighbours(actor=actor, task=task)
+    return [("Runs after", found.needs), ("Then runs", found.needed_by)]
 
 
 def _fragment(request: HttpRequest) -> str:

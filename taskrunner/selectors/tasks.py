@@ -116,6 +116,20 @@ def get_task(*, actor: Actor, task_id: UUID | str) -> Task:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The tasks that a task waited for, and those that wait for it; only what the actor may see."""
+
+    needs: list[Task]
+    needed_by: list[Task]
+
+
+def neighbours(*, actor: Actor, task: Task) -> Neighbours:
+    """What comes before a task and what comes after it, in the order of submission."""
+    rows = visible(actor).only(*_LIST_FIELDS).order_by("created_at", "id")
+    return Neighbours(list(rows.filter(needed_by=task)), list(rows.filter(needs=task)))
+
+
 def query(*, actor: Actor, filters: Filters) -> QuerySet[Task]:
     """The matching tasks as an ordered queryset, for paging."""
     rows = _unsorted(actor, filters)

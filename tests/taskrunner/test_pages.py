@@ -29,6 +29,10 @@ def send(browser: Client, **fields: Any) -> Any:
     return browser.post("/tasks/new", {**FORM, **fields})
 
 
+def show(browser: Client, task: Task) -> str:
+    return str(browser.get(task.get_absolute_url()).content.decode())
+
+
 def test_a_file_is_sealed_and_lies_where_it_was_put(browser: Client) -> None:
     assert send(browser, file_path="/etc/app.ini", file_text=" a=1\n").status_code == 302
     task = Task.objects.all_orgs().get()
@@ -48,6 +52,8 @@ def test_a_task_runs_after_those_that_were_chosen(browser: Client, alice: Person
     task = Task.objects.all_orgs().get(name="nightly")
     assert (task.status, list(task.needs.all())) == ("waiting", [first])
     assert browser.post("/tasks/new", {**FORM, "needs": [str(ended.id)]}).status_code == 422
+    assert f'Runs after</dt><dd class="text-wrap"><a href="{first.get_absolute_url()}"' in show(browser, task)
+    assert f'Then runs</dt><dd class="text-wrap"><a href="{task.get_absolute_url()}"' in show(browser, first)
 
 
 def test_a_task_is_repeated_and_no_more(browser: Client) -> None:
