@@ -78,6 +78,13 @@ def schedule_delete(request: HttpRequest, schedule_id: UUID) -> HttpResponse:
     return htmx.redirect(request, reverse("taskrunner:schedules"))
 
 
+@require_POST
+def template_delete(request: HttpRequest, template_id: UUID) -> HttpResponse:
+    """Forget a template, and with it the webhooks that submit it."""
+    services.delete_template(actor=actor_of(request), template_id=template_id)
+    return htmx.redirect(request, reverse("taskrunner:new"))
+
+
 @require_http_methods(["GET", "POST"])
 def keeping(request: HttpRequest) -> HttpResponse:
     """How long logs and figures are kept, and what that takes."""

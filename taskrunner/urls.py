@@ -11,6 +11,7 @@ urlpatterns = [
     path("tasks/wall", views.task_wall, name="wall"),
     path("tasks/hooks", setup_views.hooks, name="hooks"),
     path("tasks/hooks/<uuid:hook_id>/delete", setup_views.hook_delete, name="hook-delete"),
+    path("tasks/templates/<uuid:template_id>/delete", setup_views.template_delete, name="template-delete"),
     path("tasks/schedules", setup_views.schedules, name="schedules"),
     path("tasks/schedules/<uuid:schedule_id>/delete", setup_views.schedule_delete, name="schedule-delete"),
     path("tasks/<uuid:task_id>/", views.task_detail, name="task"),

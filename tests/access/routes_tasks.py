@@ -62,6 +62,7 @@ ROUTES = [
     page("/tasks/hooks"),
     _post("/tasks/hooks", 403, 422, 422, 422),
     _post("/tasks/hooks/{hook}/delete", 403, 404, 302, 404),
+    _post("/tasks/templates/{template}/delete", 403, 302, 302, 404),
     page("/tasks/schedules"),
     _post("/tasks/schedules/{repeat}/delete", 403, 404, 302, 404),
     page("/tasks/{task}/", viewer=404, owner=200, stranger=404),

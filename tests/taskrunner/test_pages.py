@@ -10,7 +10,7 @@ from django.test import Client
 
 from core import encryption
 from taskrunner import services, viewing
-from taskrunner.models import Task, TaskSchedule, Worker
+from taskrunner.models import Task, TaskSchedule, TaskTemplate, Worker
 from taskrunner.placing import Resources
 from taskrunner.selectors import WorkerLine
 from tests.personas import Persona
@@ -110,3 +110,11 @@ def test_an_admin_sees_people_with_their_tasks_and_what_happened(
     events = browser.get("/workers/events").content.decode()
     assert "Submitted the task bake" in events
     assert "bake" not in browser.get("/workers/events?q=nosuchthing").content.decode().split("events-grid")[1]
+
+
+def test_a_template_is_kept_and_deleted_from_the_form(browser: Client) -> None:
+    assert send(browser, template="Nightly").status_code == 302
+    row = TaskTemplate.objects.all_orgs().get()
+    assert f"/tasks/templates/{row.id}/delete" in browser.get("/tasks/new").content.decode()
+    assert browser.post(f"/tasks/templates/{row.id}/delete").status_code == 302
+    assert not TaskTemplate.objects.all_orgs().exists()
