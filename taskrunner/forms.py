@@ -213,7 +213,9 @@ class LimitForm(forms.Form):
     user = forms.UUIDField(required=False)
     most_queued = forms.IntegerField(label="Not ended", required=False, min_value=0)
     most_running = forms.IntegerField(label="Running", required=False, min_value=0)
-    most_cpu = forms.IntegerField(label="CPU, millicores", required=False, min_value=0)
+    most_cpu = forms.DecimalField(
+        label="CPU, cores", required=False, min_value=0, max_value=1_000_000, decimal_places=3
+    )
     most_memory = forms.IntegerField(label="Memory, MiB", required=False, min_value=0)
     most_gpus = forms.IntegerField(label="GPUs", required=False, min_value=0)
 
@@ -221,7 +223,15 @@ class LimitForm(forms.Form):
     def of(cls, quota: Quota | None, user_id: UUID | None, prefix: str) -> LimitForm:
         """The form of one row with what is stored."""
         stored = {name: getattr(quota, name) for name in LIMITS} if quota else {}
+        if stored.get("most_cpu") is not None:
+            stored["most_cpu"] = f"{stored['most_cpu'] / 1000:.10g}"
         return cls(initial={**stored, "user": user_id}, prefix=prefix)
+
+    def limits(self) -> dict[str, int | None]:
+        """What the service takes: CPU in millicores."""
+        found = {name: self.cleaned_data[name] for name in LIMITS}
+        cores = found["most_cpu"]
+        return {**found, "most_cpu": None if cores is None else int(cores * 1000)}
 
 
 class HookForm(forms.Form):

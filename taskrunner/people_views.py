@@ -26,7 +26,7 @@ def limit_words(quota: Quota | None) -> str:
     said = (
         (quota.most_queued, "{} not ended"),
         (quota.most_running, "{} running"),
-        (quota.most_cpu, "{} millicores"),
+        (None if quota.most_cpu is None else quota.most_cpu / 1000, "{:g} cores"),
         (quota.most_memory, "{} MiB"),
         (quota.most_gpus, "{} GPUs"),
     )

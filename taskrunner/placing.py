@@ -25,6 +25,10 @@ class Resources:
             self.cpu - other.cpu, self.memory - other.memory, self.storage - other.storage, self.gpus - other.gpus
         )
 
+    @property
+    def cores(self) -> float:
+        return self.cpu / 1000
+
     def holds(self, need: Resources) -> bool:
         return (
             need.cpu <= self.cpu

@@ -15,7 +15,7 @@ from core.actor import Actor
 from core.errors import InvalidInput
 from taskrunner import selectors, services, viewing
 from taskrunner.enums import PERMISSION_MANAGE, WORKERS_MANAGE, WORKERS_OPERATE, Status
-from taskrunner.forms import LIMITS, EnrolForm, LimitForm, WorkerForm
+from taskrunner.forms import EnrolForm, LimitForm, WorkerForm
 from taskrunner.models import Quota, Worker
 from taskrunner.views import actor_of
 
@@ -141,8 +141,7 @@ def limits(request: HttpRequest) -> HttpResponse:
         prefix = request.POST.get("row", "all")
         form = LimitForm(request.POST, prefix=prefix)
         if form.is_valid():
-            chosen = {name: form.cleaned_data[name] for name in LIMITS}
-            services.save_quota(actor=actor, user_id=form.cleaned_data["user"], limits=chosen)
+            services.save_quota(actor=actor, user_id=form.cleaned_data["user"], limits=form.limits())
             return htmx.redirect(request, reverse("taskrunner:limits"))
         wrong[prefix] = form
     everybody = Quota.objects.visible_to(actor).filter(user=None).first()

@@ -10,7 +10,7 @@ from django.test import Client
 
 from core import encryption
 from taskrunner import services, viewing
-from taskrunner.models import Task, TaskSchedule, TaskTemplate, Worker
+from taskrunner.models import Quota, Task, TaskSchedule, TaskTemplate, Worker
 from taskrunner.placing import Resources
 from taskrunner.selectors import WorkerLine
 from tests.personas import Persona
@@ -118,3 +118,9 @@ def test_a_template_is_kept_and_deleted_from_the_form(browser: Client) -> None:
     assert f"/tasks/templates/{row.id}/delete" in browser.get("/tasks/new").content.decode()
     assert browser.post(f"/tasks/templates/{row.id}/delete").status_code == 302
     assert not TaskTemplate.objects.all_orgs().exists()
+
+
+def test_limits_are_given_and_shown_in_cores(browser: Client) -> None:
+    assert browser.post("/workers/limits", {"row": "all", "all-most_cpu": "2.5"}).status_code == 302
+    assert Quota.objects.all_orgs().get().most_cpu == 2500
+    assert 'value="2.5"' in browser.get("/workers/limits").content.decode()
