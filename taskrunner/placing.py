@@ -63,7 +63,7 @@ def misfit(wish: Wish, capacity: Resources, labels: Mapping[str, str]) -> str:
         ("GPUs", wish.resources.gpus, capacity.gpus, ""),
     ):
         if need > have:
-            return f"has {have:g}{unit} {name} of {need:g}{unit}"
+            return f"offers {have:g}{unit} {name}, it needs {need:g}{unit}"
     return ""
 
 

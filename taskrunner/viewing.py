@@ -103,6 +103,11 @@ _CHARTS = (
 )
 
 
+def _told(value: float) -> str:
+    """Two decimals, more for what is very little: a thousandth of a core is not nothing."""
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.4f}".rstrip("0").rstrip(".")
+
+
 def charts(samples: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
     """One chart for each figure that was reported at all."""
     made = []
@@ -117,8 +122,8 @@ def charts(samples: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any
                 "kind": "lines",
                 "size": "s",
                 "title": label,
-                "newest": f"{newest:.2f} {unit}",
-                "label": f"{label} over time, now {newest:.2f} {unit}, at most {max(v for _, v in points):.2f} {unit}",
+                "newest": f"{_told(newest)} {unit}",
+                "label": f"{label} over time, now {_told(newest)} {unit}, at most {_told(max(v for _, v in points))} {unit}",
                 "data": {
                     "unit": f" {unit}",
                     "x": [at.isoformat() for at, _ in points],
@@ -126,7 +131,7 @@ def charts(samples: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any
                 },
                 "table": {
                     "head": ["Time", f"{label}, {unit}"],
-                    "rows": [[at.strftime("%H:%M:%S"), f"{v:.2f}"] for at, v in points[-60:]],
+                    "rows": [[at.strftime("%H:%M:%S"), _told(v)] for at, v in points[-60:]],
                 },
             }
         )

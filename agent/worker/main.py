@@ -69,6 +69,12 @@ def _memory_mib() -> int:
     return 0
 
 
+def _whole() -> dict[str, float]:
+    """What the machine has, whatever it offers of that: its use is a part of this."""
+    found = {"cpu_whole": 100.0 * (os.cpu_count() or 0), "memory_whole": float(_memory_mib())}
+    return {name: value for name, value in found.items() if value}
+
+
 class Usage:
     """What the machine uses, from /proc where there is one: CPU in percent of a core, memory and disk in MiB, bytes/s
     of its network cards and its disks; the mean load of its GPUs in percent, and their memory in MB."""
@@ -236,7 +242,7 @@ class WorkerAgent:
     def _beat(self, engine: str) -> None:
         transport, usage = self.transport(), Usage(self.folder, gpus=self.gpus)
         while not self.stopping.wait(jittered(BEAT_SECONDS)):
-            content = {"usage": usage.look(), "capacity": {**self.capacity(), "engine": engine}}
+            content = {"usage": {**usage.look(), **_whole()}, "capacity": {**self.capacity(), "engine": engine}}
             try:
                 reply = transport.request("POST", "/api/agent/worker/heartbeat", content=content, timeout=10)
             except Unreachable as lost:

@@ -29,7 +29,9 @@ function valued(unit, value) {
   return /^[$€£¥]$/.test(unit ?? "") ? `${unit}${text}` : `${text}${unit ?? ""}`;
 }
 function short(unit, value) {
-  const text = Number(value).toLocaleString("en-US", { notation: Math.abs(value) >= 10000 ? "compact" : "standard", maximumFractionDigits: 2 });
+  const small = Math.abs(value) < 0.1; // an axis of thousandths is no row of zeros
+  const digits = small ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 2 };
+  const text = Number(value).toLocaleString("en-US", { notation: Math.abs(value) >= 10000 ? "compact" : "standard", ...digits });
   return /^[$€£¥]$/.test(unit ?? "") ? `${unit}${text}` : `${text}${unit ?? ""}`;
 }
 /** x values may be ISO times; they are shown in the reader's zone. */
@@ -37,7 +39,7 @@ function labels(x) {
   const times = x.map((value) => (typeof value === "string" && /^\d{4}-\d\d-\d\dT/.test(value) ? new Date(value) : null));
   if (!times.length || times.some((time) => time === null || Number.isNaN(time.getTime()))) { return x; }
   const days = times.at(-1) - times[0] > 36 * 3600e3;
-  const format = new Intl.DateTimeFormat("en-GB", days ? { day: "numeric", month: "short", hour: times.length > 60 ? "2-digit" : undefined } : { hour: "2-digit", minute: "2-digit" });
+  const format = new Intl.DateTimeFormat("en-GB", days ? { day: "numeric", month: "short", hour: times.length > 60 ? "2-digit" : undefined } : { hour: "2-digit", minute: "2-digit", second: times.at(-1) - times[0] < 600e3 ? "2-digit" : undefined });
   return times.map((time) => format.format(time));
 }
 

@@ -46,6 +46,13 @@ class WorkerLine:
     bars: list[Bar] = field(default_factory=list)
 
     @property
+    def offers(self) -> str:
+        """What tasks may have of it, in words."""
+        has = self.worker
+        gpus = f", {has.gpus} GPUs" if has.gpus else ""
+        return f"{has.cpu / 1000:g} cores, {has.memory / 1024:.1f} GiB memory, {has.storage / 1024:.1f} GiB disk{gpus}"
+
+    @property
     def free(self) -> Resources:
         return self.worker.capacity - self.held
 
@@ -125,14 +132,22 @@ def _line(worker: Worker, row: Mapping[str, Any] | None) -> WorkerLine:
     held = Resources(row["c"], row["m"], row["s"], row["g"]) if row else Resources()
     running = row["n"] if row else 0
     usage = worker.usage
+    cores, memory = _whole(worker)
+    disk = usage.get("storage", 0)  # what it offers is what is free beside that
     bars = [
-        Bar("CPU", usage.get("cpu", 0) / 100, worker.cpu / 1000, "cores"),
-        Bar("Memory", usage.get("memory", 0) / 1024, worker.memory / 1024, "GiB"),
-        Bar("Disk", usage.get("storage", 0) / 1024, worker.storage / 1024, "GiB"),
+        Bar("CPU", usage.get("cpu", 0) / 100, cores, "cores"),
+        Bar("Memory", usage.get("memory", 0) / 1024, memory / 1024, "GiB"),
+        Bar("Disk", disk / 1024, (worker.storage + disk) / 1024 if worker.storage else 0, "GiB"),
     ]
     if worker.gpus:
         bars.append(Bar("GPU", held.gpus, worker.gpus, "GPUs"))
     return WorkerLine(worker, health_of(worker, running), running, held, [bar for bar in bars if bar.total])
+
+
+def _whole(worker: Worker) -> tuple[float, float]:
+    """Cores and MiB of memory that its use is a part of: the machine's, or what it offers where it does not tell."""
+    cores = worker.usage.get("cpu_whole", 0) / 100 or worker.cpu / 1000
+    return cores, worker.usage.get("memory_whole", 0) or worker.memory
 
 
 def health_of(worker: Worker, running: int) -> str:
@@ -141,7 +156,8 @@ def health_of(worker: Worker, running: int) -> str:
         return "lost"
     if worker.wanted != WorkerState.OPEN:
         return str(worker.wanted)
-    busy = worker.usage.get("cpu", 0) > 95 * worker.cpu / 1000 or worker.usage.get("memory", 0) > 0.95 * worker.memory
+    cores, memory = _whole(worker)
+    busy = worker.usage.get("cpu", 0) > 95 * cores or worker.usage.get("memory", 0) > 0.95 * memory
     if busy and worker.cpu and worker.usage:
         return "overloaded"
     return "active" if running else "idle"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -104,10 +104,10 @@ def tell(task_id: UUID | str, message: dict[str, object]) -> None:
     transaction.on_commit(send)
 
 
-def figures(given: Mapping[str, Any]) -> dict[str, float]:
+def figures(given: Mapping[str, Any], names: Iterable[str] = METRICS) -> dict[str, float]:
     """The known figures of a report that are numbers. Raises InvalidInput for one that is not finite or negative."""
     kept = {}
-    for name in METRICS:
+    for name in names:
         value = given.get(name)
         if value is None:
             continue

@@ -22,6 +22,8 @@ from taskrunner.services.claiming import figures, worker_actor
 
 TOPIC = "workers"
 INTERVALS = {"heartbeat": 15, "renew": RENEW_SECONDS, "claim_wait": 20}
+# The machine's own CPU, in percent of a core, and memory in MiB: what its use is a part of, even if it offers less.
+WHOLE = ("cpu_whole", "memory_whole")
 _MOST = {"cpu": 1_024_000, "memory": 64 * 1024 * 1024, "storage": 2**40, "gpus": 64}
 
 
@@ -90,7 +92,11 @@ def beat(
     """A sign of life with figures, from an address. The answer says what is wanted of the worker."""
     now = clock.now()
     kept = figures(usage)
-    fields: dict[str, Any] = {"seen_at": now, "usage": kept, **({"address": address[:64]} if address else {})}
+    fields: dict[str, Any] = {
+        "seen_at": now,
+        "usage": {**kept, **figures(usage, WHOLE)},
+        **({"address": address[:64]} if address else {}),
+    }
     if capacity:
         known = _facts({"name": worker.name, "labels": worker.labels, **capacity})
         fields |= {name: known[name] for name in (*_MOST, "gpu_model", "engine", "agent_version") if name in capacity}

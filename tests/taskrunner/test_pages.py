@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from core import encryption
+from core import clock, encryption
 from taskrunner import services, viewing
 from taskrunner.models import Quota, Task, TaskSchedule, TaskTemplate, Worker
 from taskrunner.placing import Resources
 from taskrunner.selectors import WorkerLine
+from taskrunner.selectors.workers import _line
 from tests.personas import Persona
 
 pytestmark = pytest.mark.django_db
@@ -124,3 +125,19 @@ def test_limits_are_given_and_shown_in_cores(browser: Client) -> None:
     assert browser.post("/workers/limits", {"row": "all", "all-most_cpu": "2.5"}).status_code == 302
     assert Quota.objects.all_orgs().get().most_cpu == 2500
     assert 'value="2.5"' in browser.get("/workers/limits").content.decode()
+
+
+def test_what_a_worker_uses_is_a_part_of_its_machine_and_not_of_what_it_offers() -> None:
+    """One that offers two of sixteen cores is not overloaded while its machine is not."""
+    usage = {"cpu": 150, "memory": 4096, "storage": 3072, "cpu_whole": 1600, "memory_whole": 16384}
+    worker = Worker(name="a", cpu=2000, memory=2048, storage=1024, usage=usage, seen_at=clock.now())
+    line = _line(worker, None)
+    assert line.health == "idle"
+    assert [(bar.label, bar.used, bar.total) for bar in line.bars] == [
+        ("CPU", 1.5, 16),
+        ("Memory", 4, 16),
+        ("Disk", 3, 4),
+    ]
+    assert line.offers == "2 cores, 2.0 GiB memory, 1.0 GiB disk"
+    worker.usage = {"cpu": 199, "memory": 100}
+    assert _line(worker, None).health == "overloaded"

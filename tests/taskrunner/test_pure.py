@@ -86,8 +86,8 @@ def test_cuts_lose_nothing_and_prefer_newlines(data, most):
 def test_a_worker_says_why_it_cannot():
     wish = Wish(Resources(2000, 512, 0, 1), {"zone": "a"})
     assert placing.misfit(wish, Resources(4000, 1024, 0, 1), {"zone": "a"}) == ""
-    assert placing.misfit(wish, Resources(4000, 1024, 0, 0), {"zone": "a"}) == "has 0 GPUs of 1"
-    assert placing.misfit(wish, Resources(1000, 1024, 0, 1), {"zone": "a"}) == "has 1 cores CPU of 2 cores"
+    assert placing.misfit(wish, Resources(4000, 1024, 0, 0), {"zone": "a"}) == "offers 0 GPUs, it needs 1"
+    assert placing.misfit(wish, Resources(1000, 1024, 0, 1), {"zone": "a"}) == "offers 1 cores CPU, it needs 2 cores"
     assert placing.misfit(wish, Resources(4000, 1024, 0, 1), {}) == "has no label zone=a"
 
 
