@@ -77,7 +77,7 @@ ROUTES = [
     _post("/workers/keeping", 403, 403, 302, 302, {"log_days": "30"}),
     page("/workers/queue", viewer=403, operator=403, owner=200, stranger=200),
     page("/workers/people", viewer=403, operator=403, owner=200, stranger=200),
-    page("/workers/events"),
+    page("/workers/events", viewer=403, operator=403, owner=200, stranger=200),
     page("/workers/limits", viewer=403, operator=403, owner=200, stranger=200),
     _post("/workers/limits", 403, 403, 302, 302, {"row": "all", "all-most_running": "4"}),
     page("/workers/{worker}/", stranger=404),
