@@ -216,7 +216,10 @@ def why_exempt(rules: Rules, namespace: str, labels: Mapping[str, Any]) -> str:
         return f"{namespace} holds network, certificates or node scaler"
     for key in APP_LABELS:
         if labels.get(key) in PLATFORM_APPS:
-            return f"{labels[key]} is network, name service or node scaler"
+            app = str(labels[key])
+            return (
+                f"{app} is Curfew's own" if app.startswith("curfew-") else f"{app} is network, name service or scaler"
+            )
     if namespace in rules.exempt_namespaces:
         return f"the namespace {namespace} is exempt"
     if OPT_OUT in labels and labels[OPT_OUT] != "false":

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from clusters.analysis.facts import ClusterFacts, Pod
+from clusters.analysis.packing.model import StuckReason
 from clusters.facts import cluster_facts
 from clusters.inventory.live import tables_of
 from clusters.models import Cluster, ClusterNode, Summary
@@ -174,7 +175,19 @@ def think(cluster: Cluster, policy: Applied, look: Look, memory: Mapping[str, An
         leaving=sum(1 for node in facts.nodes if node.unschedulable),
         not_ready=look.not_ready,
     )
-    return replace(thought, staying={**thought.staying, **{n: w for n, w in look.kept.items() if n in thought.staying}})
+    staying = _named(look, policy.document.exemptions, thought.staying)
+    return replace(thought, staying={**staying, **{n: w for n, w in look.kept.items() if n in staying}})
+
+
+def _named(look: Look, exemptions: Exemptions, staying: Mapping[str, str]) -> dict[str, str]:
+    """The engine's reasons, with why a pod is exempt where the engine only knows that it must not be disturbed."""
+    placed, marked = look.facts.pods_by_node(), StuckReason.DO_NOT_DISRUPT.words
+    found = dict(staying)
+    for name, words in staying.items():
+        for pod in placed.get(name, ()):
+            if f"{pod.key}: {marked}" in words and (why := why_exempt(pod, exemptions)):
+                found[name] = found[name].replace(f"{pod.key}: {marked}", f"{pod.key}: {why}")
+    return found
 
 
 def why_changed(cluster: Cluster, policy: Applied, kube: KubeApi, action: NodeAction) -> str:

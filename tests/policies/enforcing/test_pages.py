@@ -77,6 +77,19 @@ def test_the_page_and_the_api_tell_the_same(
     assert stranger.get(f"/api/clusters/{row.id}/policy/nodes").status_code == 404
 
 
+def test_a_node_stays_for_the_reason_that_its_pods_are_exempt(
+    row: Row, kube: Cluster, cloud: Cloud, apply_policy: Any
+) -> None:
+    cloud.template_asg("workers", 1, 2, 5)
+    kube.create(deployment("web", 2))
+    kube.live()
+    apply_policy(exemptions={"namespaces": ["shop"]})
+    looking.plan_cluster(cluster_id=row.id)
+    words = " ".join(one["why"] for one in Enforcement.objects.all_orgs().get().staying)
+    assert "is exempt" in words
+    assert "marked do-not-disrupt" not in words
+
+
 def test_a_damaged_policy_forbids_everything(row: Row, kube: Cluster, cloud: Cloud, apply_policy: Any) -> None:
     assignment = apply_policy()
     assignment.policy.document = {"consolidation": {"budgets": [{"nodes": "many"}]}}
