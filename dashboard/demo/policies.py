@@ -49,7 +49,7 @@ TEMPLATES: tuple[Mapping[str, Any], ...] = (
 )
 FIRST: Mapping[str, Any] = {"consolidation": {"enabled": True}}
 POLICIES: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
-    "Production, careful": (
+    "Careful production": (
         "lark-prod",
         {
             "consolidation": {
@@ -63,7 +63,7 @@ POLICIES: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
         },
         "Nothing is moved in working hours",
     ),
-    "Development, eager": (
+    "Eager development": (
         "lark-dev",
         {
             "consolidation": {"enabled": True, "method": "replace_and_move", "level": "aggressive"},

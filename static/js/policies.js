@@ -104,6 +104,7 @@ document.addEventListener("htmx:after:swap", () => { before = null; });
 function layer(form) {
   const chosen = $('[name="tab"]:checked', form).value;
   $$("[data-layer]", form).forEach((one) => { one.hidden = one.dataset.layer !== chosen; });
+  form.setAttribute("action", `${form.getAttribute("action").split("#")[0]}#${chosen}`); // saving comes back to this layer
 }
 onContent(() => $$("form[data-policy]").forEach((form) => {
   $("[data-tabs]", form).hidden = false;

@@ -136,8 +136,8 @@ def test_policies_from_a_template_to_what_they_would_do(open_browser: Callable[.
     assert wrong == []
 
 
-BADGE = "() => document.querySelector('#impact-rightsizing').innerText"
-MOVED = "(before) => { const now = document.querySelector('#impact-rightsizing').innerText; return now.includes('$') && now !== before; }"
+BADGE = "() => document.querySelector('#impact-rightsizing').innerText.trim()"
+MOVED = "(before) => { const now = document.querySelector('#impact-rightsizing').innerText.trim(); return now.includes('$') && now !== before; }"
 SAYS = "([place, words]) => document.querySelector(place)?.innerText.includes(words)"
 
 
