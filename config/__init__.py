@@ -2,7 +2,7 @@
 
 from core.memory import collect_seldom
 
-collect_seldom()  # what follows makes half a million objects, and all of them stay
+collect_seldom()  # what follows makes objects that stay
 
 from config.celery import app as celery_app  # noqa: E402
 

@@ -6,5 +6,5 @@ from django.db import connection
 
 
 def on_each_database(number: int) -> int:
-    """All of them on SQLite, a third on PostgreSQL, where each takes twice as long and only the SQL is another one."""
+    """All of them on SQLite, a third on PostgreSQL, where the same code runs and only the SQL is another one."""
     return max(10, number // 3) if connection.vendor == "postgresql" else number

@@ -136,7 +136,7 @@ def no_network() -> Iterator[None]:
 
 def schema() -> Any:
     """The schema that the server publishes, as schemathesis takes it."""
-    import schemathesis  # takes a second, and most runs leave this campaign out
+    import schemathesis  # loads much, and most runs leave this campaign out
     from drf_spectacular.generators import SchemaGenerator
 
     return schemathesis.openapi.from_dict(

@@ -35,7 +35,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Fo
 
 
 def test_a_start_loads_no_client_that_it_does_not_need(start: Callable[..., Forked]) -> None:
-    """Each costs a tenth of a second or more of every start; this one has SQLite, no Redis and serves no pages."""
+    """Each would cost every start; this one has SQLite, no Redis and serves no pages."""
     spared = (
         "psycopg",
         "redis",
