@@ -70,6 +70,7 @@ class MachineOrder(BaseExecutor):
     ) -> dict[str, Any]:
         """What the machine reports of an order when it is done; raises RunAgain until then, OperationFailed when it failed."""
         if context.state.get("order") != dict(order):
+            self.wait_while_clearing(context, machine)
             context.checkpoint(order=dict(order), order_at=clock.now().isoformat())
         job = hearing.job_of(machine, str(order["id"]))
         if job is None or job.get("state") == "running":
@@ -83,6 +84,13 @@ class MachineOrder(BaseExecutor):
         if job.get("state") != "done" or not isinstance(job.get("result"), dict):
             raise OperationFailed(str(job.get("error") or "The machine could not do it.")[:500], code="machine_failed")
         return dict(job["result"])
+
+    @staticmethod
+    def wait_while_clearing(context: RunContext, machine: Machine) -> None:
+        """Old snapshots are removed from its repository by this server: neither backup nor restore begins meanwhile."""
+        if snapshots.is_clearing(machine):
+            context.progress(step="Waiting until old snapshots are removed")
+            raise RunAgain(WAIT_SECONDS)
 
     @staticmethod
     def _patience(context: RunContext, machine: Machine, job: Mapping[str, Any] | None) -> None:
@@ -295,6 +303,7 @@ class MachineRestore(MachineOrder):
         if snapshot is None:
             raise OperationFailed("The snapshot is no more.", code="gone")
         if snapshot.machine_id != machine.id:
+            self.wait_while_clearing(context, machine)
             context.progress(percent=5, step=f"Copying the snapshot of {snapshot.machine.name}")
             snapshot = snapshots.adopt(snapshot=snapshot, machine=machine, operation=context.operation)
         if context.state.get("restored") != str(snapshot.id):

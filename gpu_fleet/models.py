@@ -56,6 +56,7 @@ class Machine(UuidModel, OrgOwned):
     is_spare = models.BooleanField(default=False)
     dozed = models.ForeignKey("gpu_fleet.Snapshot", on_delete=models.SET_NULL, null=True, related_name="+")
     destroy_at = models.DateTimeField(null=True)
+    clearing_until = models.DateTimeField(null=True)
 
     hourly_cost = dollars()
     hourly_cost_source = models.CharField(max_length=200, blank=True)

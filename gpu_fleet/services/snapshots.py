@@ -6,8 +6,10 @@ import gzip
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +25,7 @@ from gpu_fleet.enums import OPERATE, TOPIC, SnapshotState
 from gpu_fleet.models import Machine, Snapshot, Standby
 from gpu_fleet.providers.restic import Repository
 from gpu_fleet.services.settings import settings_of
+from gpu_fleet.services.states import locked
 from operations import services as operations
 from operations.models import Operation
 from operations.registry import OperationFailed
@@ -30,6 +33,8 @@ from operations.registry import OperationFailed
 WORKER = "gpu_snapshots"
 # Files that are read back and hashed: all when there are few, else so many by chance, within so many bytes.
 SAMPLED_FILES = 12
+# Longer than forgetting may take, see `Repository.run`.
+CLEARING = timedelta(minutes=35)
 SAMPLED_BYTES = 512 * 1024 * 1024
 
 
@@ -331,7 +336,8 @@ def _forget(machine: Machine, rows: list[Snapshot]) -> None:
     if written:
         # no operation is under way; only a standby's copy could be writing
         copied = Standby.objects.for_org(machine.organization_id).filter(machine=machine, enabled=True).exists()
-        gateway.repository_of(machine, settings_of(machine.organization_id)).forget(written, alone=not copied)
+        with _clearing(machine):
+            gateway.repository_of(machine, settings_of(machine.organization_id)).forget(written, alone=not copied)
     with transaction.atomic():
         ids = [row.id for row in rows]
         Snapshot.objects.for_org(machine.organization_id).filter(id__in=ids).update(
@@ -340,6 +346,31 @@ def _forget(machine: Machine, rows: list[Snapshot]) -> None:
         publish(machine.organization_id, TOPIC, [machine.id])
     for row in rows:
         gateway.manifest_file(row.organization_id, row.id).unlink(missing_ok=True)
+
+
+@contextmanager
+def _clearing(machine: Machine) -> Iterator[None]:
+    """Nothing is written to or read from the repository by an operation while space is freed in it, and none begins.
+
+    Raises InvalidState when one is under way or somebody else frees space. A process that is killed in the middle
+    leaves the mark, which ends by itself.
+    """
+    with transaction.atomic():
+        row = locked(machine.id)
+        now = clock.now()
+        if row is None or is_clearing(row) or operations.active_operation("gpu_machine", machine.id) is not None:
+            raise InvalidState("Something is under way on its machine. Wait for it.", code="operation_active")
+        row.clearing_until = now + CLEARING
+        row.save(update_fields=["clearing_until"])
+    try:
+        yield
+    finally:
+        Machine.objects.for_org(machine.organization_id).filter(id=machine.id).update(clearing_until=None)
+
+
+def is_clearing(machine: Machine) -> bool:
+    """Whether space is being freed in its repository now, so that a backup or restore has to wait."""
+    return machine.clearing_until is not None and machine.clearing_until > clock.now()
 
 
 def apply_retention(*, machine: Machine) -> int:

@@ -17,6 +17,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from agent.machine import work
+from core.errors import InvalidState
 from costs.models import Interval
 from gpu_fleet import gateway, services
 from gpu_fleet.models import FleetSettings, Machine, Snapshot
@@ -240,6 +241,40 @@ def test_a_lock_that_a_killed_backup_left_stops_neither_backup_nor_retention(tmp
     repository.forget([first], alone=True)
     assert first not in [row["id"] for row in repository.snapshots()]
     assert not _written(locks)
+
+
+def test_no_backup_begins_while_old_snapshots_are_removed(
+    disk: Disk, alice: Persona, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FleetSettings.objects.all_orgs().update(keep_last=1)
+    for n in range(2):
+        (disk.folder / "more.txt").write_text(str(n))
+        services.request_snapshot(actor=alice.actor, machine_id=disk.machine.id)
+        disk.fleet.until_done()
+        disk.fleet.time.go(60)
+    machine, plain, asked = again(disk.machine), Repository.forget, []
+
+    def forget(self: Repository, ids: list[str], *, alone: bool = False) -> None:
+        with pytest.raises(InvalidState):
+            services.apply_retention(machine=machine)  # another worker at the same time
+        asked.append(services.request_hibernate(actor=alice.actor, machine_id=machine.id))
+        orders = set(disk.done)
+        for _ in range(5):
+            disk.fleet.agents()
+            disk.fleet.once()
+            disk.fleet.time.go(3)
+        asked[0].refresh_from_db()
+        assert asked[0].step == "Waiting until old snapshots are removed"
+        assert set(disk.done) == orders
+        plain(self, ids, alone=alone)
+
+    monkeypatch.setattr(Repository, "forget", forget)
+    assert services.apply_retention(machine=machine) == 1
+    assert again(disk.machine).clearing_until is None
+    assert services.apply_retention(machine=machine) == 0  # something is under way
+    disk.fleet.until_done()
+    asked[0].refresh_from_db()
+    assert (asked[0].status, again(disk.machine).rental) == ("succeeded", None)
 
 
 def _written(locks: Path) -> list[str]:
