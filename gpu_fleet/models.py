@@ -369,7 +369,7 @@ class FleetSettings(OrgOwned):
             "role_arn": self.role_arn,
             "keep_last": self.keep_last,
             "dead_man_hours": self.dead_man_hours,
-            "local_hourly": None if self.local_hourly is None else str(self.local_hourly),
+            "local_hourly": None if self.local_hourly is None else f"{self.local_hourly.normalize():f}",
             "standby_interval": self.standby_interval,
             "standby_failover": self.standby_failover,
             "standby_return": self.standby_return,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from accounts.models import CloudAccount
@@ -12,6 +14,7 @@ from core.errors import NotFound
 from core.providers import ProviderError
 from gpu_fleet import gateway
 from gpu_fleet.enums import VIEW
+from gpu_fleet.models import Machine
 from gpu_fleet.providers.base import Offer, Query
 from gpu_fleet.providers.registry import GPU_PROVIDERS, STANDBY_PROVIDERS
 from gpu_fleet.wanted import Wanted
@@ -26,14 +29,17 @@ class FoundOffers:
 
 
 def rental_accounts(*, actor: Actor) -> list[CloudAccount]:
-    """Connected accounts that machines can be rented from."""
-    rows = CloudAccount.objects.visible_to(actor).filter(provider__in=GPU_PROVIDERS).exclude(method="")
+    """Connected accounts that machines can be rented from; the sandbox has none that lets anybody log in."""
+    rows = (
+        CloudAccount.objects.visible_to(actor).filter(provider__in=GPU_PROVIDERS, is_sandbox=False).exclude(method="")
+    )
     return list(rows.order_by("name"))
 
 
 def standby_accounts(*, actor: Actor) -> list[CloudAccount]:
     """Connected accounts in which a CPU machine can stand by."""
-    rows = CloudAccount.objects.visible_to(actor).filter(provider__in=STANDBY_PROVIDERS).exclude(method="")
+    rows = CloudAccount.objects.visible_to(actor).filter(provider__in=STANDBY_PROVIDERS, is_sandbox=False)
+    rows = rows.exclude(method="")
     return list(rows.order_by("name"))
 
 
@@ -53,6 +59,13 @@ def search_offers(*, actor: Actor, wanted: Wanted, account_id: UUID | None = Non
             found.problems.append(f"{account.name}: {failure.message}")
     found.offers.sort(key=lambda pair: pair[1].hourly if pair[1].hourly is not None else Decimal("1e9"))
     return found
+
+
+def best_elsewhere(*, actor: Actor, machine: Machine, given: Mapping[str, Any]) -> tuple[Offer | None, list[str]]:
+    """The cheapest offer of another host for a machine that is to move, and what could not be read."""
+    found = search_offers(actor=actor, account_id=machine.account_id, wanted=Wanted.of({**machine.wanted, **given}))
+    left = machine.rental.host_id if machine.rental else ""
+    return next((offer for _, offer in found.offers if offer.host_id != left), None), found.problems
 
 
 def query_of(wanted: Wanted) -> Query:

@@ -23,6 +23,7 @@ urlpatterns = [
     path("gpu-fleet/<uuid:machine_id>/keep", views.keep, name="keep"),
     path("gpu-fleet/<uuid:machine_id>/cancel", views.cancel, name="cancel"),
     path("gpu-fleet/<uuid:machine_id>/destroy", views.destroy, name="destroy"),
+    path("gpu-fleet/<uuid:machine_id>/move", views.move, name="move"),
     path("gpu-fleet/<uuid:machine_id>/failover", standby_views.failover, name="failover"),
     path("gpu-fleet/<uuid:machine_id>/failback", standby_views.failback, name="failback"),
     path("gpu-fleet/<uuid:machine_id>/standby", standby_views.standby, name="standby"),

@@ -222,6 +222,35 @@ def destroy(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 
 
 @signed_in
+def move(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """What a move to another host would copy, take and cost; then the move itself."""
+    actor = actor_of(request)
+    row = services.find_machine(actor=actor, machine_id=machine_id)
+    actor.require("gpu.operate", "migrate GPU machines")
+    posted = request.method == "POST"
+    gpu = (request.POST if posted else request.GET).get("gpu_name", row.wanted.get("gpu_name") or "").strip()[:80]
+    given = {} if gpu == (row.wanted.get("gpu_name") or "") else {"gpu_name": gpu}
+    errors: list[str] = []
+    if posted:
+        try:
+            services.request_migrate(actor=actor, machine_id=machine_id, wanted=given)
+            return redirect(request, row.get_absolute_url())
+        except (InvalidInput, Conflict) as refused:
+            errors = [refused.message]
+    best, problems = offers.best_elsewhere(actor=actor, machine=row, given=given)
+    context = {
+        **_base(request, "fleet", f"Move {row.name}"),
+        "m": row,
+        "gpu_name": gpu,
+        "facts": selectors.move_facts(machine=row),
+        "best": best,
+        "problems": problems,
+        "errors": errors,
+    }
+    return render_page(request, "gpu_fleet/move.html", context, status=422 if errors else 200)
+
+
+@signed_in
 @require_GET
 def wizard_page(request: HttpRequest) -> HttpResponse:
     """From a goal to three sizes with live offers, the arithmetic shown; `Deploy` carries a size into the form."""

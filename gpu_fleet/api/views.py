@@ -158,18 +158,14 @@ class MigrateEstimateView(FleetView):
         """What a move would take and cost, from this machine's own snapshots and learned durations; null is unknown."""
         machine = services.find_machine(actor=self.actor, machine_id=machine_id)
         given = self.read(serializers.WantedSerializer, request.query_params)
-        found = offers.search_offers(
-            actor=self.actor, account_id=machine.account_id, wanted=Wanted.of({**machine.wanted, **given})
-        )
-        left = machine.rental.host_id if machine.rental else ""
-        best = next((offer for _, offer in found.offers if offer.host_id != left), None)
+        best, problems = offers.best_elsewhere(actor=self.actor, machine=machine, given=given)
         return Response(
             {
                 **selectors.move_facts(machine=machine),
                 "offer": shapes.offer_shape(best) if best else None,
                 "current_hourly_cost": shapes.money(machine.hourly_cost),
                 "currency": shapes.CURRENCY,
-                "problems": found.problems,
+                "problems": problems,
             }
         )
 

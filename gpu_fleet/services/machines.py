@@ -107,6 +107,8 @@ def create_machine(
     errors: dict[str, list[str]] = {}
     if account.provider not in GPU_PROVIDERS:
         errors["account_id"] = ["Choose a Vast.ai, Docker, AWS or Google Cloud account."]
+    elif account.is_sandbox:
+        errors["account_id"] = ["Machines of the sandbox let nobody log in. Connect the Docker engine of this server."]
     if not _NAME.fullmatch(name):
         errors["name"] = ["Small letters, digits and hyphens, at most 60."]
     if idle_minutes is not None and not 1 <= idle_minutes <= 1440:

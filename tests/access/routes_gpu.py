@@ -60,6 +60,7 @@ ROUTES = [
     page("/gpu-fleet/"),
     page("/gpu-fleet/?view=table"),
     page("/gpu-fleet/{gpu}/", stranger=404),
+    page("/gpu-fleet/{gpu}/move", viewer=403, operator=200, stranger=404),
     page("/gpu-fleet/wizard"),
     page("/gpu-fleet/deploy", viewer=403, operator=403),
     page("/gpu-fleet/snapshots"),

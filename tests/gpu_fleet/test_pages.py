@@ -114,3 +114,21 @@ def test_the_market_page_shows_what_was_seen_and_nothing_else(browser: Client, a
     page = browser.get("/gpu-fleet/market").content.decode()
     assert "$0.35" in page  # per GPU
     assert "up" in page
+
+
+def test_a_move_is_estimated_before_it_is_asked_for(
+    fleet: Fleet, deploy: Callable[..., Machine], browser: Client
+) -> None:
+    market(fleet, 30)
+    machine = deploy(strategy="cheapest")
+    fleet.until_done()
+    page = f"/gpu-fleet/{machine.id}/move"
+    assert page in browser.get(f"/gpu-fleet/{machine.id}/").content.decode()
+    words = browser.get(page).content.decode()
+    assert "there is no verified snapshot yet" in words
+    assert "RTX 4090" in words
+    assert "none now" in browser.get(f"{page}?gpu_name=H999").content.decode()
+    assert browser.post(page, {"gpu_name": "RTX 4090"}).status_code in (200, 302)
+    machine.refresh_from_db()
+    assert Operation.objects.for_org(machine.organization_id).filter(kind="gpu.migrate").count() == 1
+    assert machine.wanted["gpu_name"] == "RTX 4090"
