@@ -200,7 +200,7 @@ class Suite:
             self.skip("pg", "pytest on PostgreSQL and Redis", f"not installed: {', '.join(lacking)}")
             return
         try:
-            with servers.stack() as running:
+            with servers.stack(servers.FOR_TESTS) as running:
                 self.pytest(
                     "pg", "pytest on PostgreSQL and Redis", FAST_RUNS, running.environment(), skip=EMBEDDED_ONLY
                 )

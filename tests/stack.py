@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ POSTGRES_OPTIONS = {
     "max_connections": "300",
     "log_min_messages": "warning",
 }
+# Thousands of small tables that live for a moment: compiling a query and keeping statistics cost more than they bring.
+FOR_TESTS = {"jit": "off", "autovacuum": "off"}
 
 
 class StackUnavailable(RuntimeError):
@@ -176,8 +178,8 @@ def _temporary_folder(owner: pwd.struct_passwd | None) -> Path:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Server]:
-    """An empty PostgreSQL with the database and superuser `curfew`."""
+def postgres(more: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """An empty PostgreSQL with the database and superuser `curfew`; `more` are settings."""
     binaries = find("initdb").resolve().parent
     user = _unprivileged()
     folder = _temporary_folder(user)
@@ -198,7 +200,7 @@ def postgres() -> Iterator[Server]:
             log,
             user,
         )
-        server = _start_postgres(binaries, cluster, log, user)
+        server = _start_postgres(binaries, cluster, log, user, {**POSTGRES_OPTIONS, **(more or {})})
         _run([binaries / "createdb", "-h", HOST, "-p", str(server.port), "-U", USER, DATABASE], log, user)
         yield server
     finally:
@@ -207,8 +209,10 @@ def postgres() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_postgres(binaries: Path, cluster: Path, log: Path, user: pwd.struct_passwd | None) -> Server:
-    options = [word for name, value in POSTGRES_OPTIONS.items() for word in ("-c", f"{name}={value}")]
+def _start_postgres(
+    binaries: Path, cluster: Path, log: Path, user: pwd.struct_passwd | None, settings: Mapping[str, str]
+) -> Server:
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     for _ in range(TRIES):
         port = free_port()
         command: list[str | Path] = [binaries / "postgres", "-D", cluster, "-p", str(port), "-k", cluster, *options]
@@ -270,9 +274,9 @@ def _redis_answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def stack() -> Iterator[Stack]:
-    """PostgreSQL and Redis, both answering."""
-    with postgres() as database, redis() as broker:
+def stack(more: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """PostgreSQL, with `more` settings, and Redis, both answering."""
+    with postgres(more) as database, redis() as broker:
         yield Stack(database, broker)
 
 
