@@ -56,9 +56,9 @@ OWN = {
 }
 
 _VIEWER = frozenset(VIEW)
-_OPERATOR = _VIEWER | OPERATE.keys()
-_ADMIN = _OPERATOR | MANAGE.keys()
-_OWNER = _ADMIN | OWN.keys()
+_OPERATOR = _VIEWER | frozenset(OPERATE)
+_ADMIN = _OPERATOR | frozenset(MANAGE)
+_OWNER = _ADMIN | frozenset(OWN)
 
 ROLE_PERMISSIONS: dict[str, frozenset[str]] = {
     Role.VIEWER: _VIEWER,

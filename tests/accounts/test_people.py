@@ -9,6 +9,7 @@ import pytest
 
 from accounts import selectors, services
 from accounts.models import AgentToken, ApiKey, Membership, Organization
+from accounts.permissions import ROLE_PERMISSIONS
 from audit.models import AuditEntry
 from core import clock
 from core.errors import Conflict, Forbidden, InvalidInput, NotFound, NotSignedIn
@@ -189,3 +190,8 @@ class TestProfile:
         assert bob.user.theme == "dark"
         with pytest.raises(InvalidInput):
             services.set_appearance(actor=bob.actor, user=bob.user, theme="plaid")
+
+
+def test_the_permissions_of_every_role_can_be_a_part_of_a_key() -> None:
+    """What viewers with the same rights share is kept under their exact set (core.fragments)."""
+    assert {type(permissions) for permissions in ROLE_PERMISSIONS.values()} == {frozenset}
