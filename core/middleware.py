@@ -86,7 +86,7 @@ class ErrorMiddleware:
         if isinstance(exception, SuspiciousOperation):
             return self._refuse(request, exception)
         if problems.is_api_path(request.path) or is_fragment(request):
-            log.error("unhandled_error", extra={"path": request.path})
+            log.error("unhandled_error", extra={"path": request.path}, exc_info=exception)
             return problems.problem(
                 request, 500, "internal", "Something broke on our side", "The error was recorded under the request id."
             )
