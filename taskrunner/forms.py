@@ -10,6 +10,7 @@ from uuid import UUID
 from django import forms
 
 from core.errors import InvalidInput
+from taskrunner import images
 from taskrunner.enums import RETRYABLE, ExitClass, WorkerState
 from taskrunner.models import Quota, Task, TaskTemplate, Worker
 
@@ -36,7 +37,19 @@ class TaskForm(forms.Form):
     """A submission."""
 
     name = forms.CharField(label="Name", max_length=120)
-    image = forms.CharField(label="Image", max_length=1024, help_text="For example python:3.12-slim.")
+    image = forms.CharField(
+        label="Image",
+        max_length=images.LONGEST,
+        widget=forms.TextInput(
+            attrs={
+                "pattern": images.PATTERN,
+                "title": "An image reference, such as python:3.12-slim or registry.example.com/team/image:tag",
+                "spellcheck": "false",
+                "autocapitalize": "none",
+            }
+        ),
+        help_text="For example python:3.12-slim.",
+    )
     command = forms.CharField(
         label="Command",
         required=False,

@@ -54,7 +54,14 @@ def test_a_task_from_the_form_to_its_last_line(open_browser: Callable[..., Any],
     sign_up(page, "Taskworks", EMAIL)
     page.goto("/tasks/new")
     page.fill("[name=name]", "bake")
-    page.fill("[name=image]", "No Such Image")
+    image = page.locator("[name=image]")
+    for wrong in ("No Such Image", "Ubuntu", "a:-x", "https://x.io/a"):
+        image.fill(wrong)
+        assert image.evaluate("field => field.validity.patternMismatch"), wrong
+    page.click("text=Submit")
+    assert page.url.endswith("/tasks/new")
+    image.fill("f" * 64)  # fits the grammar, yet is an id: only the server knows
+    assert image.evaluate("field => field.validity.valid")
     page.click("text=Submit")
     until(page, "document.querySelector('.form-error') !== null")
     assert page.input_value("[name=name]") == "bake"  # nothing typed is lost

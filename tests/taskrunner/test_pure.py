@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ _tag = st.one_of(st.just(""), st.from_regex(r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}"
 def test_references_of_the_grammar_are_taken_and_come_back_the_same(host, path, tag, digest):
     text = f"{host}{'/'.join(path)}{tag}{digest}"
     assert str(images.parse(text)) == text
+    assert re.fullmatch(images.PATTERN, text)
 
 
 @pytest.mark.parametrize(
