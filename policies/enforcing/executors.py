@@ -347,7 +347,8 @@ class RemoveNodes(ActionExecutor):
             raise RunAgain(WAIT_SECONDS)
         if child.outcome != Outcome.DONE:
             raise GivenUp(f"The node that was to take their pods did not come: {child.words}")
-        context.checkpoint(replaced=str(child.id))
+        # the wait for a machine is not held against what follows
+        context.checkpoint(replaced=str(child.id), began_at=clock.now().isoformat())
 
     def _move_first(self, context: RunContext, action: NodeAction, hands: Hands, left: Sequence[str]) -> None:
         """The first moves are to fill the room that is there already. The scheduler would rather use the new, empty node,

@@ -122,7 +122,7 @@ def lead_to(kube_url: str, aws_url: str) -> None:
     gateway.open_machines = lambda cluster: AwsMachines(connection, region=REGION)
     executors.LOOK_AGAIN_SECONDS = 0.0
     executors.WAIT_SECONDS = 0.05
-    executors.DRAIN_SECONDS = executors.RemoveNodes.patience = 6.0
+    executors.DRAIN_SECONDS, executors.RemoveNodes.patience = 6.0, 20.0
     runner.backoff = lambda attempt: 0.0
     runner.MOST_LOST_LEASES = 1000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from core import clock
 from operations import services as operations
 from operations.models import Operation
 from policies.enforcing import executors, looking, services
+from policies.enforcing.enums import REMOVE
 from policies.enforcing.models import Enforcement, NodeAction
 from policies.models import NodeTemplate, PolicyAssignment
 from tests.personas import Persona
@@ -291,6 +293,22 @@ def test_a_node_is_replaced_by_a_cheaper_one_that_takes_only_what_has_no_other_p
     assert sorted(cloud.running().values()) == [SMALL, BIG]
     assert cloud.sizes("workers") == (1, 2, 4, 2)
     assert looking.plan_cluster(cluster_id=row.id) == "planned", "nothing is left to gain"
+
+
+def test_a_long_wait_for_the_new_node_leaves_patience_for_what_follows(
+    row: Row, kube: Cluster, cloud: Cloud, pair: str, work: Any
+) -> None:
+    looking.plan_cluster(cluster_id=row.id)
+    removal = Operation.objects.all_orgs().get(kind=REMOVE)
+    while "began_at" not in removal.state:
+        work(1)
+        removal.refresh_from_db()
+    assert "replaced" not in removal.state
+    removal.state["began_at"] = (clock.now() - timedelta(hours=1)).isoformat()
+    removal.save(update_fields=["state"])
+    kube.fail("/eviction", status=500, times=2)
+    work()
+    assert (the_action().outcome, kube.closed(), kube.waiting()) == ("done", [], [])
 
 
 @pytest.mark.usefixtures("blind")
