@@ -19,6 +19,7 @@ urlpatterns = [
     path("gpu-fleet/<uuid:machine_id>/", views.machine, name="machine"),
     path("gpu-fleet/<uuid:machine_id>/wake", views.wake, name="wake"),
     path("gpu-fleet/<uuid:machine_id>/sleep", views.sleep, name="sleep"),
+    path("gpu-fleet/<uuid:machine_id>/pause", views.pause, name="pause"),
     path("gpu-fleet/<uuid:machine_id>/snapshot", views.snapshot, name="take-snapshot"),
     path("gpu-fleet/<uuid:machine_id>/keep", views.keep, name="keep"),
     path("gpu-fleet/<uuid:machine_id>/cancel", views.cancel, name="cancel"),

@@ -169,6 +169,15 @@ def snapshot(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 
 @signed_in
 @require_POST
+def pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """Stop it where it is; nothing is backed up and its disk stays. Waking lets it go on there."""
+    actor = actor_of(request)
+    words = "It is being stopped where it is. Its disk stays, and may go on costing."
+    return act(request, machine_id, lambda: services.request_pause(actor=actor, machine_id=machine_id), words)
+
+
+@signed_in
+@require_POST
 def keep(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Keep it awake for an hour, or as long as the form says."""
     try:

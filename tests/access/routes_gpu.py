@@ -72,6 +72,7 @@ ROUTES = [
     _post("/gpu-fleet/{gpu}/destroy", 403, 403, 302, 404, {"name": "ember"}),
     _post("/gpu-fleet/{gpu}/wake", 403, 302, 302, 404),
     _post("/gpu-fleet/{gpu}/sleep", 403, 302, 302, 404),
+    _post("/gpu-fleet/{gpu}/pause", 403, 302, 302, 404),
     _post("/gpu-fleet/{gpu}/snapshot", 403, 302, 302, 404),
     _post("/gpu-fleet/{gpu}/keep", 403, 302, 302, 404, {"minutes": "60"}),
     _post("/gpu-fleet/{gpu}/cancel", 403, 302, 302, 404),

@@ -72,6 +72,22 @@ def test_the_card_says_when_it_sleeps_and_a_button_keeps_it_awake(
     assert "ssh-ed25519 AAAA" in one
 
 
+def test_a_pause_is_ordered_from_the_page(fleet: Fleet, deploy: Callable[..., Machine], browser: Client) -> None:
+    market(fleet)
+    machine = deploy()
+    fleet.until_done()
+    fleet.agents()
+    path = f"/gpu-fleet/{machine.id}/pause"
+    assert path in browser.get(f"/gpu-fleet/{machine.id}/").content.decode()
+    assert browser.post(path).status_code == 302
+    fleet.until_done()
+    machine.refresh_from_db()
+    assert machine.provider_state == "stopped"
+    page = browser.get(f"/gpu-fleet/{machine.id}/").content.decode()
+    assert path not in page
+    assert f"/gpu-fleet/{machine.id}/wake" in page
+
+
 def test_the_race_is_shown_while_it_runs(fleet: Fleet, deploy: Callable[..., Machine], browser: Client) -> None:
     market(fleet)
     deploy()
