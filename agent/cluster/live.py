@@ -142,14 +142,17 @@ class ClusterAgent:
         """End every thread; returns when they have ended or the time is up."""
         self.stopping.set()
         self.sender.wake.set()
-        for watcher in self.watchers:
-            watcher.close()
         self.meter.close()
         if self.backfill is not None:
             self.backfill.close()
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        while True:
+            for watcher in self.watchers:
+                watcher.close()  # again and again: one may have been about to open its watch
+            for thread in self._threads:
+                thread.join(0.01)
+            if time.monotonic() > deadline or not any(thread.is_alive() for thread in self._threads):
+                return
 
     def _every(self, step: Callable[[], float]) -> None:
         while not self.stopping.is_set():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from agent.cluster.kube import Access
+from agent.cluster.kube import Access, Kube
 from agent.cluster.live import Settings
 from agent.transport import Endpoint, read_token
 from tests.agent.conftest import running, settings, settled, until
@@ -85,6 +88,23 @@ def test_a_cut_watch_goes_on_where_it_was(kube: FakeKube, platform: Platform) ->
             kube.create(make.pod(f"after-cut-{turn}", "team-0"))
         settled(kube, platform)
         assert agent.store.health("pods").relists == before, "a cut needs no list"
+
+
+def test_a_watch_that_opens_in_the_moment_of_the_stop_does_not_hold_it(
+    kube: FakeKube, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, watch = threading.Event(), Kube.watch
+
+    def late(self: Kube, *args: Any, **how: Any) -> Iterator[Any]:
+        began.set()
+        time.sleep(0.5)
+        yield from watch(self, *args, **how)
+
+    with running(settings(kube.url, platform)):
+        settled(kube, platform)
+        monkeypatch.setattr(Kube, "watch", late)
+        kube.cut()
+        assert began.wait(5)
 
 
 def test_the_api_server_is_restarted(kube: FakeKube, platform: Platform) -> None:
