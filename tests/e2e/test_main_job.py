@@ -103,6 +103,33 @@ def test_every_page_is_accessible_and_fits(open_browser: Open, width: int, theme
     assert problems == {}
 
 
+def test_security_groups_are_picked_from_the_account(open_browser: Open) -> None:
+    """After the main job, as the person who did it: the sandbox has no third account."""
+    page = open_browser()
+    log_in(page, "alice-keys@larkspur.test")
+    page.goto("/node-templates/")
+    page.get_by_text("Create New Template").click()
+    page.wait_for_selector("#template-form")
+    page.fill("[name=name]", "Fenced")
+    for _ in range(3):
+        page.locator("[data-wizard-next]").click()
+    page.select_option("[name=account_id]", index=1)
+    page.wait_for_selector("#sg-list input", timeout=20_000)
+    boxes = page.locator("#sg-list input")
+    chosen = boxes.first.get_attribute("value")
+    page.fill("[data-filter='#sg-list']", str(chosen))
+    until(page, "() => [...document.querySelectorAll('#sg-list li')].filter((one) => !one.hidden).length === 1")
+    boxes.first.check()
+    page.locator("[data-wizard-next]").click()
+    until(page, SAYS, ["#template-json", str(chosen)], timeout=20_000)
+    page.evaluate("window.still = true")
+    page.get_by_role("button", name="Create", exact=True).click()
+    until(page, SAYS, ["main table", "Fenced"], timeout=20_000)
+    assert page.evaluate("window.still"), "the list changed without a reload"
+    page.get_by_role("link", name="Fenced").click()
+    page.wait_for_selector(f"#sg-list input[value='{chosen}']:checked", state="attached", timeout=20_000)
+
+
 def test_the_grid_works_without_scripts(open_browser: Open) -> None:
     page = open_browser(scripts=False)
     log_in(page, "alice-keys@larkspur.test")

@@ -174,37 +174,6 @@ def money(words: str) -> float:
     return float(found[1].replace(",", ""))
 
 
-def test_security_groups_are_picked_from_the_account(open_browser: Callable[..., Any]) -> None:
-    page = open_browser()
-    page.set_default_timeout(90_000)  # connecting asks the account once before it answers
-    sign_up(page, "Pickers", "ada@pickers.test")
-    page.goto("/welcome/method")
-    page.get_by_role("button", name="Sandbox by keys").click()
-    page.wait_for_url("**/welcome/done/**")
-    until(page, SAYS, ["main", "Found: 12 cloud nodes"], timeout=30_000)
-    page.goto("/node-templates/")
-    page.get_by_text("Create New Template").click()
-    page.wait_for_selector("#template-form")
-    page.fill("[name=name]", "Fenced")
-    for _ in range(3):
-        page.locator("[data-wizard-next]").click()
-    page.select_option("[name=account_id]", index=1)
-    page.wait_for_selector("#sg-list input", timeout=20_000)
-    boxes = page.locator("#sg-list input")
-    chosen = boxes.first.get_attribute("value")
-    page.fill("[data-filter='#sg-list']", str(chosen))
-    until(page, "() => [...document.querySelectorAll('#sg-list li')].filter((one) => !one.hidden).length === 1")
-    boxes.first.check()
-    page.locator("[data-wizard-next]").click()
-    until(page, SAYS, ["#template-json", str(chosen)], timeout=20_000)
-    page.evaluate("window.still = true")
-    page.get_by_role("button", name="Create", exact=True).click()
-    until(page, SAYS, ["main table", "Fenced"], timeout=20_000)
-    assert page.evaluate("window.still"), "the list changed without a reload"
-    page.get_by_role("link", name="Fenced").click()
-    page.wait_for_selector(f"#sg-list input[value='{chosen}']:checked", state="attached", timeout=20_000)
-
-
 def test_a_family_that_cannot_be_is_marked_and_left_out_with_one_press(open_browser: Callable[..., Any]) -> None:
     page = open_browser()
     sign_up(page, "Clashers", "ada@clashers.test")
