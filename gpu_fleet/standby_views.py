@@ -14,25 +14,10 @@ from accounts.access import signed_in
 from core.errors import InvalidInput
 from core.htmx import redirect
 from gpu_fleet import services
-from gpu_fleet.views import act, actor_of
+from gpu_fleet.views import act, actor_of, ordering
 
-
-@signed_in
-@require_POST
-def failover(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """The standby serves from now on."""
-    actor = actor_of(request)
-    words = "The standby takes over: the last changes are copied, then it serves."
-    return act(request, machine_id, lambda: services.request_failover(actor=actor, machine_id=machine_id), words)
-
-
-@signed_in
-@require_POST
-def failback(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """The GPU machine serves again; without a GPU one is rented first."""
-    actor = actor_of(request)
-    words = "The GPU machine is brought back."
-    return act(request, machine_id, lambda: services.request_failback(actor=actor, machine_id=machine_id), words)
+failover = ordering(services.request_failover, "The standby takes over: the last changes are copied, then it serves.")
+failback = ordering(services.request_failback, "The GPU machine is brought back.")
 
 
 @signed_in

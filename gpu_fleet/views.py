@@ -135,45 +135,22 @@ def act(request: HttpRequest, machine_id: UUID, work: Callable[[], Any], words: 
     return redirect(request, reverse("gpu_fleet:machine", args=[machine_id]))
 
 
-@signed_in
-@require_POST
-def wake(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Race again and bring the files back."""
-    actor = actor_of(request)
-    return act(
-        request, machine_id, lambda: services.request_wake(actor=actor, machine_id=machine_id), "It is being woken."
-    )
+def ordering(request_change: Callable[..., Any], words: str) -> Callable[[HttpRequest, UUID], HttpResponse]:
+    """The view of a button that orders something of one machine and says so in these words."""
+
+    @signed_in
+    @require_POST
+    def ordered(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+        actor = actor_of(request)
+        return act(request, machine_id, lambda: request_change(actor=actor, machine_id=machine_id), words)
+
+    return ordered
 
 
-@signed_in
-@require_POST
-def sleep(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Hibernate: snapshot, verify, destroy."""
-    actor = actor_of(request)
-    words = "It is being backed up; it is destroyed once the snapshot is proven."
-    return act(request, machine_id, lambda: services.request_hibernate(actor=actor, machine_id=machine_id), words)
-
-
-@signed_in
-@require_POST
-def snapshot(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Take a snapshot now."""
-    actor = actor_of(request)
-    return act(
-        request,
-        machine_id,
-        lambda: services.request_snapshot(actor=actor, machine_id=machine_id),
-        "A snapshot is being taken.",
-    )
-
-
-@signed_in
-@require_POST
-def pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Stop it where it is; nothing is backed up and its disk stays. Waking lets it go on there."""
-    actor = actor_of(request)
-    words = "It is being stopped where it is. Its disk stays, and may go on costing."
-    return act(request, machine_id, lambda: services.request_pause(actor=actor, machine_id=machine_id), words)
+wake = ordering(services.request_wake, "It is being woken.")
+sleep = ordering(services.request_hibernate, "It is being backed up; it is destroyed once the snapshot is proven.")
+snapshot = ordering(services.request_snapshot, "A snapshot is being taken.")
+pause = ordering(services.request_pause, "It is being stopped where it is. Its disk stays, and may go on costing.")
 
 
 @signed_in
@@ -231,6 +208,7 @@ def destroy(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 
 
 @signed_in
+@require_http_methods(["GET", "POST"])
 def move(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """What a move to another host would copy, take and cost; then the move itself."""
     actor = actor_of(request)
