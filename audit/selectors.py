@@ -165,9 +165,13 @@ def query(*, actor: Actor, filters: Filters) -> Any:
     )
 
 
-def window(*, actor: Actor, filters: Filters, before: str = "", after: str = "", size: int = 50) -> Window:
-    """One window of the log: the newest, or those just older than `before`, or just newer than `after`."""
+def window(
+    *, actor: Actor, filters: Filters, before: str = "", after: str = "", size: int = 50, about: Q | None = None
+) -> Window:
+    """One window of the log: the newest, or those just older than `before`, or just newer than `after`; of the lines
+    `about` something, where that is given."""
     rows = query(actor=actor, filters=filters)
+    rows = rows if about is None else rows.filter(about)
     older_than, newer_than = _parsed(before), _parsed(after)
     if newer_than:
         at, seq = newer_than

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from audit import selectors as audit
 from core import htmx
 from taskrunner import selectors
 from taskrunner.enums import WORKERS_MANAGE
 from taskrunner.models import Quota
 from taskrunner.views import actor_of
-
-EVENTS = 50
 
 
 def limit_words(quota: Quota | None) -> str:
@@ -65,11 +61,10 @@ def events(request: HttpRequest) -> HttpResponse:
     """What happened to tasks and workers, newest first: lines of the audit log."""
     actor = actor_of(request)
     search = request.GET.get("q", "").strip()[:200]
-    page = Paginator(selectors.happened(actor=actor, search=search), EVENTS).get_page(request.GET.get("page", "1"))
-    page.object_list = [audit.view(entry) for entry in page.object_list]
+    before, after = request.GET.get("before", ""), request.GET.get("after", "")
     context = {
         "page_title": "Events of tasks and workers",
-        "page": page,
+        "window": selectors.events(actor=actor, search=search, before=before, after=after),
         "grid": {
             "url": reverse("taskrunner:events"),
             "target": "#events-grid",

@@ -3,7 +3,7 @@
 from taskrunner.selectors.costing import Cost, cost_of
 from taskrunner.selectors.estimating import Estimate, estimate
 from taskrunner.selectors.logs import Hit, LogLine, LogView, attempt_of, log_bytes, log_lines, read_bytes, search_log
-from taskrunner.selectors.people import Volume, happened, list_people, membership_of, volume
+from taskrunner.selectors.people import Volume, events, happened, list_people, membership_of, volume
 from taskrunner.selectors.tasks import (
     Filters,
     TaskGrid,
@@ -46,6 +46,7 @@ __all__ = [
     "attempt_of",
     "cost_of",
     "estimate",
+    "events",
     "get_task",
     "get_template",
     "get_worker",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from core import clock, encryption
 from taskrunner import services, viewing
@@ -111,6 +115,25 @@ def test_an_admin_sees_people_with_their_tasks_and_what_happened(
     events = browser.get("/workers/events").content.decode()
     assert "Submitted the task bake" in events
     assert "bake" not in browser.get("/workers/events?q=nosuchthing").content.decode().split("events-grid")[1]
+
+
+def test_events_come_in_windows_and_the_log_is_not_counted(browser: Client, submit: Callable[..., Task]) -> None:
+    for number in range(52):
+        submit(f"bake-{number}")
+    with CaptureQueriesContext(connection) as asked:
+        first = browser.get("/workers/events").content.decode()
+    assert not [q["sql"] for q in asked if "COUNT(" in q["sql"] and 'FROM "audit_auditentry"' in q["sql"]]
+    assert told(first) == list(range(51, 1, -1))
+    older = re.search(r'href="(\?before=[^"]+)"', first)
+    assert older is not None
+    second = browser.get(f"/workers/events{html.unescape(older[1])}").content.decode()
+    assert told(second) == [1, 0]
+    assert "Newer" in second
+
+
+def told(page: str) -> list[int]:
+    """The numbers of the tasks whose submission a page tells of, in its order."""
+    return [int(number) for number in re.findall(r">Submitted the task bake-(\d+)<", page)]
 
 
 def test_a_template_is_kept_and_deleted_from_the_form(browser: Client) -> None:
