@@ -14,13 +14,10 @@ from hypothesis import strategies as st
 from costs import ledger, selectors, services
 from costs.models import Interval, ResourcePrice, UsageEvent
 from tests.costs.test_ledger_property import MONEY, PHASES, START, close, integrate, moments
-from tests.examples import on_each_database
 from tests.personas import Persona
 
 pytestmark = pytest.mark.django_db
-QUICK = settings(
-    max_examples=on_each_database(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 steps = st.lists(
     st.one_of(

@@ -16,7 +16,6 @@ from costs import rollups, services, totals
 from costs.models import Interval, LedgerSlot
 from costs.totals import cover
 from tests.costs.conftest import DAY, observe, price
-from tests.examples import on_each_database
 from tests.personas import Persona
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +62,7 @@ HISTORY = st.lists(
 )
 
 
-@settings(max_examples=on_each_database(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HISTORY, HISTORY, st.integers(-30, 80), st.integers(1, 90))
 def test_reading_through_roll_ups_equals_adding_up(
     alice: Persona, early: list, late: list, begin: int, length: int
