@@ -18,6 +18,7 @@ BUSY_CPU_PERCENT = 2.0
 BUSY_HOST_PERCENT = 25.0
 BUSY_HOST_NETWORK = 50_000.0
 BUSY, IDLE, UNKNOWN = "busy", "idle", "unknown"
+SILENT = "it tells nothing about its work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def judge(
     if look.runs:
         return Judgement(BUSY, f"{look.runs} workflow run{'s' if look.runs > 1 else ''} under way")
     if look.reading is None:
-        return Judgement(UNKNOWN, "it tells nothing about its work")
+        return Judgement(UNKNOWN, SILENT)
     gapless = before is not None and before_at is not None and look.at - before_at <= GAP
     verdict, why = _work(look, before if gapless else None, before_at)
     if verdict != IDLE:

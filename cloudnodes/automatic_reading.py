@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from cloudnodes import automatic, favourites, runs, selectors
+from cloudnodes.activity import SILENT
 from cloudnodes.automatic import Rule
 from cloudnodes.automatic_models import NodeActivity, NodeRule, WorkflowRun
 from cloudnodes.models import CloudNode, NodeType
@@ -95,7 +96,7 @@ def _watched(node: CloudNode, known: NodeActivity | None, rule: Rule, under_way:
         keep_until=known.keep_until if known and kept else None,
         kept_by=known.kept_by if known and kept else "",
         rule=rule,
-        tells=node.provider == "docker" or bool(automatic.metrics_url(node)),
+        tells=node.provider == "docker" or bool(automatic.metrics_url(node)) or bool(fresh and fresh.why != SILENT),
         runs=under_way,
         favourite=favourite,
     )

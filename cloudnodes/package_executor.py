@@ -28,6 +28,7 @@ from cloudnodes.packages.installer.engine import Docker
 from cloudnodes.packages.installer.problems import InstallProblem
 from cloudnodes.packages.signing import load_or_create_key
 from cloudnodes.packages.upgrade import base_from_manifest
+from core import hooks
 from core.actor import Actor
 from operations.enums import Status
 from operations.models import Operation
@@ -42,10 +43,16 @@ _TRANSIENT = frozenset({"bad_save", "busy", "image_changed", "spool_damaged"})
 
 
 class Teller:
-    """Carries the builder's progress to the operation, about once a second, and asks as often whether to stop."""
+    """Carries the builder's progress to the operation, about once a second, and asks as often whether to stop.
 
-    def __init__(self, context: RunContext) -> None:
+    `share` is how many per cent of the operation the first part is; `next_part` begins the rest, of so many bytes, whose
+    pieces are told one after another, each by its own words.
+    """
+
+    def __init__(self, context: RunContext, *, share: int = 100) -> None:
         self._context = context
+        self._share, self._begun = share, 0
+        self._all = self._before = self._latest = 0
         self._told = 0.0
         self._asked = 0.0
         self._words = ""
@@ -57,11 +64,17 @@ class Teller:
             self._context.check_cancel()
         if now - self._told < TELL_SECONDS and words == self._words:
             return
-        self._told, self._words = now, words
+        if words != self._words:
+            self._before += self._latest
+        self._told, self._words, self._latest = now, words, total if self._all else 0
         if total:
-            self._context.progress(round(100 * done / total), f"{words} ({done / 1e6:.0f} of {total / 1e6:.0f} MB)")
+            percent = self._begun + round(self._share * (self._before + done) / (self._all or total))
+            self._context.progress(percent, f"{words} ({done / 1e6:.0f} of {total / 1e6:.0f} MB)")
         else:
             self._context.progress(step=words)
+
+    def next_part(self, total: int) -> None:
+        self._begun, self._share, self._all = self._share, 100 - self._share, total
 
 
 class PackageBuild(BaseExecutor):
@@ -178,19 +191,28 @@ class PackageInstall(BaseExecutor):
             public_key=package.public_key,
         )
         try:
-            report = actions.Installation(
-                options, docker, Teller(context), lambda line: context.progress(step=line)
-            ).run()
+            tell = Teller(context, share=50)
+            run = actions.Installation(options, docker, tell, lambda line: context.progress(step=line))
+            tell.next_part(sum(need.bytes for need in run.needs.values()))
+            report = run.run()
         except InstallProblem as problem:
             raise OperationFailed(
                 problem.message, code=problem.code, next_step=problem.next_step, transient=problem.code == "busy"
             ) from None
+        told = {"nodes": report["nodes"], "images": report["images"], "warnings": report["warnings"]}
+        context.checkpoint(report=told)
         failed = [f"{n['name']}: {n['message']}" for n in report["nodes"] if n["result"] == "failed"]
         if failed:
             raise OperationFailed(
                 " ".join(failed), code="nodes_failed", next_step="Put right what Docker says, then retry."
             )
-        return {"nodes": report["nodes"], "images": report["images"], "warnings": report["warnings"]}
+        return told
+
+    def finished(self, operation: Operation) -> None:
+        """What was installed is found at once, not at the next look at the whole engine."""
+        account = CloudAccount.objects.for_org(operation.organization_id).filter(id=operation.resource_id).first()
+        if account is not None and operation.status != Status.CANCELLED:
+            hooks.cloud_account_resync.emit(actor=Actor.system("worker", operation.organization_id), account=account)
 
     def subject(self, operation: Operation) -> str:
         return INSTALL_KIND

@@ -40,7 +40,7 @@ class PackageForm(forms.Form):
         required=False,
         help_text="Only layers that the earlier package lacks are packed; it must be installed on the workstation.",
     )
-    pull = forms.BooleanField(label="Pull images that the engine lacks", required=False)
+    pull = forms.BooleanField(label="Pull images that the engine lacks", required=False, initial=True)
     sign = forms.BooleanField(label="Sign it with the key of this installation", required=False, initial=True)
     other_name = forms.CharField(label="Another node", max_length=120, required=False)
     other_image = forms.CharField(label="Its image", max_length=380, required=False)

@@ -127,6 +127,56 @@ def package_of(operation: Operation) -> Package:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What became of one node on this machine: the installer's own words."""
+
+    name: str
+    result: str
+    running: bool
+    profile: str
+    endpoint: str
+    message: str
+    next_step: str
+    credentials_missing: list[str]
+
+    @property
+    def failed(self) -> bool:
+        return self.result == "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The newest attempt to install a package on this machine; `nodes` once the installer has reported."""
+
+    operation: Operation
+    nodes: list[Installed]
+    warnings: list[str]
+
+
+def last_installation(*, actor: Actor, package_id: UUID) -> Installation | None:
+    """None when nobody has asked for one."""
+    rows = Operation.objects.visible_to(actor).filter(kind=INSTALL_KIND, payload__package=str(package_id))
+    row = rows.order_by("-created_at", "id").first()
+    if row is None:
+        return None
+    told = row.state.get("report") or {}
+    return Installation(row, [_installed(n) for n in told.get("nodes", [])], [str(w) for w in told.get("warnings", [])])
+
+
+def _installed(told: dict[str, Any]) -> Installed:
+    return Installed(
+        name=str(told["name"]),
+        result=str(told["result"]),
+        running=bool(told.get("running")),
+        profile=str(told.get("profile", "")),
+        endpoint=str(told.get("endpoint", "")),
+        message=str(told.get("message", "")),
+        next_step=str(told.get("next_step", "")),
+        credentials_missing=[str(c) for c in told.get("credentials_missing", [])],
+    )
+
+
 def builders(*, actor: Actor) -> list[CloudAccount]:
     """The Docker engines of the organization that packages can be built on."""
     rows = CloudAccount.objects.visible_to(actor).filter(provider="docker").exclude(credentials="").order_by("name")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import messages
@@ -96,6 +96,7 @@ def package(request: HttpRequest, package_id: UUID) -> HttpResponse:
         "may_build": actor.can(services.PERMISSION),
         "may_download": actor.can(services.DOWNLOAD_PERMISSION),
         "local": services.local_engine(actor=actor),
+        "installation": _installation(actor, package_id),
         "base": _base(actor, found),
         "commands": _commands(found),
     }
@@ -104,6 +105,11 @@ def package(request: HttpRequest, package_id: UUID) -> HttpResponse:
 
 def _base(actor: Actor, found: selectors.Package) -> selectors.Package | None:
     return selectors.get_package(actor=actor, package_id=UUID(found.base)) if found.base else None
+
+
+def _installation(actor: Actor, package_id: UUID) -> dict[str, Any] | None:
+    found = selectors.last_installation(actor=actor, package_id=package_id)
+    return None if found is None else {"found": found, "row": operations.line(found.operation)}
 
 
 def _commands(found: selectors.Package) -> str:
@@ -139,7 +145,5 @@ def delete(request: HttpRequest, package_id: UUID) -> HttpResponse:
 @require_POST
 def install(request: HttpRequest, package_id: UUID) -> HttpResponse:
     """Install it on the machine that Curfew runs on."""
-    operation = services.request_install(
-        actor=_actor(request), package_id=package_id, start=bool(request.POST.get("start"))
-    )
-    return redirect(request, operation.get_absolute_url())
+    services.request_install(actor=_actor(request), package_id=package_id, start=bool(request.POST.get("start")))
+    return redirect(request, f"{reverse('cloudnodes:package', args=[package_id])}#here")

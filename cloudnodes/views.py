@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import signed_in
-from cloudnodes import selectors, services, viewing
+from cloudnodes import automatic, favourites, selectors, services, viewing
 from cloudnodes.enums import RESOURCE
 from cloudnodes.forms import read_place, read_switches
 from core import fragments
@@ -172,9 +172,18 @@ def detail(request: HttpRequest, node_id: UUID) -> HttpResponse:
 
 
 def _show_detail(request: HttpRequest, node_id: UUID, trigger: dict[str, Any] | None = None) -> HttpResponse:
-    found = selectors.get_detail(actor=_actor(request), node_id=node_id)
+    actor = _actor(request)
+    found = selectors.get_detail(actor=actor, node_id=node_id)
     ledger = f"{reverse('costs:ledger')}?{urlencode({'resource': f'{RESOURCE}:{node_id}', 'period': 'month'})}"
-    context = {"page_title": found.name, "d": found, "node": found.node, "place": "detail", "ledger_url": ledger}
+    context = {
+        "page_title": found.name,
+        "d": found,
+        "node": found.node,
+        "rule": automatic.rules_for([found.node])[node_id],
+        "favourite": node_id in favourites.ids_of(actor),
+        "place": "detail",
+        "ledger_url": ledger,
+    }
     return render_page(request, "cloudnodes/detail.html", context, fragment="node", trigger=trigger)
 
 

@@ -108,7 +108,7 @@ class PackageBuilder:
                 "mixed_platforms", "The images are for different kinds of machines; build one package for each."
             )
         with Spool(self.parts) as spool, ArchiveWriter(self.request.output, spool.folder / ARCHIVE) as archive:
-            layers = _Layers(spool, archive, self._order(facts), self._advance, self._expect)
+            layers = _Layers(spool, archive, self._order(facts), self._copied)
             self._measure(spool, layers, facts)
             images = [self._image(spool, layers, f) for f in facts]
             built = self._lay_out(spool, layers, images, _warnings(facts))
@@ -159,6 +159,7 @@ class PackageBuilder:
     def _save(self, spool: Spool, layers: _Layers, facts: ImageFacts) -> PackedImage:
         """Read the stream of `docker save` once: layers to their places, the configuration picked by its listing."""
         words = f"Saving {facts.reference}"
+        self._advance(0, f"The engine gets {facts.reference} ready")
         small: dict[str, bytes] = {}
         omitted = self._omitted(facts.layers)
         with closing(read_ahead(_blocks(self._source.save(facts.reference)))) as blocks:
@@ -253,8 +254,9 @@ class PackageBuilder:
     def _title(self) -> str:
         return (self.request.title or ", ".join(n.name for n in self.nodes))[:200]
 
-    def _expect(self, size: int) -> None:
-        self._total += size
+    def _copied(self, size: int) -> None:
+        """Bytes that have come before and are put in their place now: they count once."""
+        self._advance(0, "Putting layers in their places")
 
     def _advance(self, size: int, words: str) -> None:
         self._done += size
@@ -270,14 +272,12 @@ class _Layers:
         spool: Spool,
         archive: ArchiveWriter,
         order: Sequence[str],
-        advance: Callable[[int, str], None],
-        expect: Callable[[int], None],
+        copied: Callable[[int], None],
     ) -> None:
         self.archive = archive
         self._spool = spool
         self._order = list(order)
-        self._advance = advance
-        self._expect = expect
+        self._copied = copied
         noted = [Entry(*fields) for fields in spool.read(PLACED) or []]
         known = [shapes.layer_path(d) for d in self._order]
         archive.go_on([e for e, path in zip(noted, known, strict=False) if e.path == path])
@@ -334,10 +334,6 @@ class _Layers:
 
     def _write(self, entries: Sequence[Entry]) -> None:
         self._spool.write(PLACED, [list(e) for e in entries])
-
-    def _copied(self, size: int) -> None:
-        self._expect(size)  # both grow, so that the share never falls
-        self._advance(size, "Writing the package")
 
 
 def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -77,7 +77,7 @@ def resolve(
         raise PackageProblem(
             "unknown_node",
             f"No image is known for {', '.join(unknown)}.",
-            f'Name it (--image "{unknown[0]}=repository:tag"), or allow pulling {default_image(unknown[0])}.',
+            f"Name its image, or allow pulling {default_image(unknown[0])}.",
         )
     stray = [name for name in explicit if slug_of(name) not in {slug_of(n) for n in names}]
     if stray:

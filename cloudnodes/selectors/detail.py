@@ -12,6 +12,7 @@ from cloudnodes.automatic_models import NodeActivity
 from cloudnodes.enums import RESOURCE, START, STOP, provider_words, tier_words
 from cloudnodes.models import AccountPoll, CloudNode
 from cloudnodes.selectors.cells import NodeCell, Ring, cell_of, ring_of
+from cloudnodes.selectors.estimate import Estimate, estimate_cost
 from cloudnodes.selectors.nodes import active_operations, get_node, learned_seconds
 from cloudnodes.selectors.preview import name_of
 from core import clock
@@ -44,7 +45,7 @@ class IntervalLine:
 
 @dataclass(slots=True)
 class Detail:
-    """Everything on a node's page. Sums are of the last thirty days, in USD."""
+    """Everything on a node's page. Sums are of the last thirty days, in USD. `run`: what one run of its kind would cost."""
 
     node: CloudNode
     cell: NodeCell
@@ -67,6 +68,8 @@ class Detail:
     can_operate: bool
     can_wake: bool
     can_sleep: bool
+    can_manage: bool
+    run: Estimate | None = None
     work: NodeActivity | None = None
 
 
@@ -108,6 +111,14 @@ def get_detail(*, actor: Actor, node_id: UUID) -> Detail:
         can_wake=free and (not node.is_on or bool(node.error_on)),
         work=getattr(node, "activity", None) if node.is_on else None,
         can_sleep=free and (node.is_on or node.still_billing or bool(node.error_on)),
+        can_manage=actor.can("nodes.manage"),
+        run=None if node.gone_at else _run(actor, node),
+    )
+
+
+def _run(actor: Actor, node: CloudNode) -> Estimate:
+    return estimate_cost(
+        actor=actor, node_type=node.node_type.slug, provider=node.provider, params={"gpu_tier": node.gpu_tier}
     )
 
 

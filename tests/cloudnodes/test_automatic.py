@@ -316,6 +316,56 @@ def test_rules_are_saved_on_the_page_and_audited(
     assert lines.count() == 2
 
 
+def test_the_page_does_not_promise_sleep_to_a_node_that_tells_nothing(
+    awake: CloudNode, told: Metrics, time: Time, alice: Persona, client_of: Callable[[Persona], Client]
+) -> None:
+    client = client_of(alice)
+    automatic.set_rule(actor=alice.actor, idle_minutes=30, warn_minutes=5, auto_start=True)
+    CloudNode.objects.all_orgs().filter(id=awake.id).update(tags={}, health_endpoint="")
+    assert "never while it tells nothing" in client.get("/cloud-nodes/automatic").content.decode()
+    # its cloud tells for it
+    row = automatic.activity_row(awake)
+    row.verdict, row.why, row.sampled_at = "busy", "its machine used 80% of a processor", time.now
+    row.save()
+    page = client.get("/cloud-nodes/automatic").content.decode()
+    assert "its machine used 80% of a processor" in page
+    assert "never while it tells nothing" not in page
+    assert "1 tells nothing" not in page
+
+
+def test_a_nodes_page_has_its_rule_its_mark_and_what_a_run_would_cost(
+    node: CloudNode, alice: Persona, bob: Persona, time: Time, client_of: Callable[[Persona], Client]
+) -> None:
+    client, url = client_of(alice), f"/cloud-nodes/{node.id}/"
+    page = client.get(url).content.decode()
+    assert "never asleep by itself" in page
+    assert "no data yet" in page
+    automatic.set_rule(actor=alice.actor, idle_minutes=30, warn_minutes=5, auto_start=False, node_id=node.id)
+    assert client.post(f"/cloud-nodes/{node.id}/favourite", {"on": "1", "next": url})["Location"] == url
+    for minutes in (30, 60, 90):
+        WorkflowRun.objects.for_org(alice.organization).create(
+            organization=alice.organization,
+            workflow_id=f"w{minutes}",
+            node=node,
+            resource_id=node.id,
+            type_slug=node.node_type.slug,
+            provider=node.provider,
+            gpu_tier=node.gpu_tier,
+            person="Ann",
+            asked_at=time.now,
+            started_at=time.now - timedelta(minutes=minutes),
+            ended_at=time.now,
+            outcome="done",
+        )
+    page = client.get(url).content.decode()
+    assert "asleep after 30 idle min, no workflow may wake it" in page
+    assert f"?edit=node:{node.id}#rule" in page
+    assert 'aria-pressed="true"' in page
+    assert "$1.20" in page
+    assert "the median of 3 earlier runs, from $0.60 to $1.80" in page
+    assert f"?edit=node:{node.id}#rule" not in client_of(bob).get(url).content.decode()
+
+
 def test_a_node_that_is_being_put_to_sleep_is_a_conflict(awake: CloudNode, alice: Persona) -> None:
     services.request_stop(actor=alice.actor, node_id=awake.id)
     with pytest.raises(Conflict):

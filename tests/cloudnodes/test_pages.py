@@ -410,5 +410,6 @@ def test_query_budget(cloud: MemoryCloud, scan: Callable, page: Client, path: st
 def test_query_budget_of_a_node(node: CloudNode, olga: Persona) -> None:
     with CaptureQueriesContext(connection) as seen:
         selectors.get_detail(actor=olga.actor, node_id=node.id)
-    # node, operation, intervals, history, poll, learned wake, learned sleep
-    assert len(seen) == 7
+    # node, operation, intervals, history, poll, learned wake, learned sleep; for the estimate its nodes, their learned wake,
+    # runs, intervals
+    assert len(seen) == 11

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +151,10 @@ def test_progress_is_real(alice: Persona, account: CloudAccount, monkeypatch: py
     percents = [percent for percent, _ in told]
     assert percents == sorted(percents)
     assert any(0 < p < 60 and s.startswith("Saving studio/flux-dev:1.0 (") for p, s in told)
+    assert any(s.startswith("The engine gets studio/flux-dev:1.0 ready (") for _, s in told)
     assert any(s.startswith("Writing the package (") for _, s in told)
+    totals = [int(s.rpartition(" of ")[2].partition(" ")[0]) for _, s in told if " of " in s]
+    assert max(totals) - min(totals) <= 1  # what is copied into its place does not count again
 
 
 @pytest.mark.parametrize(
@@ -272,7 +276,13 @@ def test_under_asgi_it_is_streamed_in_pieces(alice: Persona, account: CloudAccou
     assert b"".join(pieces) == package.path.read_bytes()
 
 
-def test_installed_on_this_machine(alice: Persona, workshop: Engine, station: Engine) -> None:
+def test_installed_on_this_machine(
+    alice: Persona,
+    workshop: Engine,
+    station: Engine,
+    client_of: Callable[[Persona], Client],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The platform runs on the workstation itself: its own engine builds and installs."""
     account = connected(alice, workshop)
     operation = services.request_package(
@@ -289,12 +299,54 @@ def test_installed_on_this_machine(alice: Persona, workshop: Engine, station: En
     installing = services.request_install(actor=alice.actor, package_id=operation.resource_id)
     with pytest.raises(Conflict):
         services.request_install(actor=alice.actor, package_id=operation.resource_id)
+    told: list[tuple[int, str]] = []
+    original = runner.Lease.progress
+
+    def note(self: Any, percent: int | None = None, step: str = "", **rest: Any) -> None:
+        told.append((percent or 0, step))
+        original(self, percent, step, **rest)
+
+    monkeypatch.setattr(package_executor, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(runner.Lease, "progress", note)
+    page, url = client_of(alice), f"/cloud-nodes/packages/{operation.resource_id}/"
+    assert "Install here" not in page.get(url).content.decode()  # it is under way
     assert run(installing).status == Status.SUCCEEDED, installing.error
+    assert max(p for p, step in told if step.startswith("Verifying (")) == 50
+    loading = [p for p, step in told if step.startswith("Loading studio/flux-dev:1.0 (")]
+    assert (min(loading) >= 50, max(loading)) == (True, 100)
+    shown = page.get(url).content.decode()
+    assert "left stopped, without a GPU" in shown
+    assert installing.result["nodes"][0]["endpoint"] in shown
+    assert "Install here again" in shown
+    # the new container is looked for at once
+    assert Operation.objects.for_org(alice.organization).filter(kind="account.scan", resource_id=account.id).exists()
     assert [c["Names"] for c in station.client.containers(all=True)] == [["/curfew-flux-dev"]]
     assert installing.result["nodes"][0]["result"] == "installed"
     services.delete_package(actor=alice.actor, package_id=operation.resource_id)
     with pytest.raises(InvalidState):
         services.request_install(actor=alice.actor, package_id=operation.resource_id)
+
+
+def test_a_node_that_fails_here_is_named_beside_those_that_did_not(
+    alice: Persona, workshop: Engine, client_of: Callable[[Persona], Client]
+) -> None:
+    """Somebody else's container has the name of one node: the page says which, why, and that the other is there."""
+    connected(alice, workshop)
+    package = built(alice, ("FLUX Dev", "FLUX Canny"))
+    workshop.client.create_container("studio/flux-dev:1.0", name="curfew-flux-dev")
+    try:
+        installing = run(services.request_install(actor=alice.actor, package_id=package.id))
+        assert installing.status == Status.FAILED
+        shown = client_of(alice).get(f"/cloud-nodes/packages/{package.id}/").content.decode()
+        assert installing.result == {}
+        assert "curfew-flux-dev" in shown
+        assert "left stopped, without a GPU" in shown
+        found = selectors.last_installation(actor=alice.actor, package_id=package.id)
+        assert found is not None
+        assert {n.name: n.failed for n in found.nodes} == {"FLUX Dev": True, "FLUX Canny": False}
+    finally:
+        for name in ("curfew-flux-dev", "curfew-flux-canny"):
+            workshop.client.remove_container(name, force=True)
 
 
 def test_the_pages(alice: Persona, bob: Persona, account: CloudAccount, client_of: Callable[[Persona], Client]) -> None:
@@ -315,6 +367,10 @@ def test_the_pages(alice: Persona, bob: Persona, account: CloudAccount, client_o
     assert "Choose at least one node." in answer.content.decode()
     answer = client.post(url, {"account": str(account.id), "nodes": ["flux-dev"]})
     assert (answer.status_code, "No image is known for FLUX Dev" in answer.content.decode()) == (422, True)
+    assert "--image" not in answer.content.decode()
+    assert 'name="pull" class="form-check-input" id="id_pull" checked' in re.sub(
+        r' aria-describedby="[^"]*"', "", shown
+    )
     answer = client.post(
         url, {"account": str(account.id), "nodes": ["flux-dev"], "image-flux-dev": "studio/flux-dev:1.0", "sign": "on"}
     )

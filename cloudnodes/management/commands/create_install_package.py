@@ -79,7 +79,8 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("Interrupted; the same command goes on where it was.", returncode=130) from None
         except (PackageProblem, ProviderError) as problem:
-            self._fail(options, problem.code, problem.message, problem.next_step)
+            option = ' The option is --image "NAME=repository:tag".' if problem.code == "unknown_node" else ""
+            self._fail(options, problem.code, problem.message, f"{problem.next_step}{option}")
         except OSError as failure:
             self._fail(options, "io", f"{failure.strerror}: {failure.filename or options['output']}", "")
         else:

@@ -114,7 +114,7 @@ class Installation:
         progress: Optional[Progress] = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.options, self.docker, self.say = options, docker, say
+        self.options, self.docker, self.say, self.progress = options, docker, say, progress
         self.home = Home(options.home)
         self.opened = open_package(options, progress, self.home.trusted_key)
         self.nodes = self._chosen()
@@ -217,7 +217,9 @@ class Installation:
             self.say("%s is there" % reference if need.present else "Loading %s" % reference)
             try:
                 self.images.append(
-                    put_image(self.docker, self.opened.source, need, self.home, self.options.force, self.local)
+                    put_image(
+                        self.docker, self.opened.source, need, self.home, self.options.force, self.local, self.progress
+                    )
                 )
             except DockerFailed as problem:
                 failed[reference] = problem

@@ -8,9 +8,9 @@ and then the former image is kept under a backup tag.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from cloudnodes.packages.installer.contents import Image, Source
+from cloudnodes.packages.installer.contents import Image, Progress, Source
 from cloudnodes.packages.installer.engine import Docker, LocalImage, chains_of
 from cloudnodes.packages.installer.problems import BASE_MISSING, NO_DOCKER, DockerFailed, InstallProblem
 from cloudnodes.packages.installer.savetar import LayersFromEngine, gather_layers, load_archive
@@ -95,9 +95,16 @@ def check_room(docker: Docker, needs: List[Need]) -> None:
 
 
 def put_image(
-    docker: Docker, source: Source, need: Need, home: Home, force: bool, local: List[LocalImage]
+    docker: Docker,
+    source: Source,
+    need: Need,
+    home: Home,
+    force: bool,
+    local: List[LocalImage],
+    progress: Optional[Progress] = None,
 ) -> Dict[str, Any]:
-    """Load the image unless it is there, and give it its public name; says what was done."""
+    """Load the image unless it is there, and give it its public name; says what was done. `progress` hears how much of
+    this image the engine has taken."""
     image, tag = need.image, need.tag
     record = home.images.setdefault(
         tag, {"reference": image.reference, "layers": [], "config": image.config, "tags": [], "backups": {}}
@@ -118,7 +125,7 @@ def put_image(
         if already is not None:
             docker.tag(already.id, tag)
         else:
-            _load(docker, source, need, local)
+            _load(docker, source, need, local, progress)
             said.update(result="loaded", bytes=need.bytes)
         if not same_content(docker.image(tag), image):
             raise DockerFailed("After loading, %s is not what the package holds." % image.reference, "load_mismatch")
@@ -126,15 +133,27 @@ def put_image(
     return said
 
 
-def _load(docker: Docker, source: Source, need: Need, local: List[LocalImage]) -> None:
+def _load(
+    docker: Docker, source: Source, need: Need, local: List[LocalImage], progress: Optional[Progress] = None
+) -> None:
     borrowed: Optional[LayersFromEngine] = None
     if need.absent:
         borrowed = gather_layers(docker, need.image, need.absent, local)
     try:
-        docker.load(load_archive(source, need.image, need.tag, need.leave_out, borrowed.open if borrowed else None))
+        pieces = load_archive(source, need.image, need.tag, need.leave_out, borrowed.open if borrowed else None)
+        docker.load(_counted(pieces, need, progress) if progress else pieces)
     finally:
         if borrowed is not None:
             borrowed.close()
+
+
+def _counted(pieces: Iterator[bytes], need: Need, progress: Progress) -> Iterator[bytes]:
+    done, words = 0, "Loading %s" % need.image.reference
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        progress(min(done, need.bytes), need.bytes, words)
+    progress(need.bytes, need.bytes, words)
 
 
 def _name_image(docker: Docker, image: Image, tag: str, record: Dict[str, Any], home: Home, force: bool) -> bool:

@@ -112,11 +112,11 @@ def describe(report: Dict[str, Any]) -> List[str]:
         lines.append("SHA-256 of the manifest: %s" % package["sha256"])
     for image in report.get("images", []):
         kept = "; the name stays with the image that has it" if image.get("tag_kept") else ""
-        lines.append("  image %s: %s%s %s" % (image["reference"], image["result"], kept, image.get("message", "")))
+        words = " " + image["message"] if image.get("message") else ""
+        lines.append("  image %s: %s%s%s" % (image["reference"], image["result"], kept, words))
     for node in report.get("nodes", []):
-        facts = ", ".join(
-            str(f) for f in (node.get("profile"), node.get("endpoint"), "running" if node.get("running") else "") if f
-        )
+        stands = {True: "running", False: "stopped"}.get(node.get("running"), "")
+        facts = ", ".join(str(f) for f in (node.get("profile"), node.get("endpoint"), stands) if f)
         lines.append("  %s: %s%s" % (node["name"], node["result"], " (%s)" % facts if facts else ""))
         if node.get("message"):
             lines.append("    %s %s" % (node["message"], node.get("next_step", "")))
