@@ -9,6 +9,7 @@ from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 
 from accounts import selectors
+from core import marks
 from core.middleware import client_ip
 
 
@@ -42,7 +43,10 @@ class SessionActivityMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        key = request.session.session_key
-        if key and request.user.is_authenticated and cache.add(f"session-seen:{key}", 1, self.every_seconds):
+        if request.session.session_key and request.user.is_authenticated and self._due(request.session.session_key):
             UserSession.objects.create_from_request(request)
         return self.get_response(request)
+
+    def _due(self, key: str) -> bool:
+        name = f"session-seen:{key}"
+        return marks.due(name, self.every_seconds) and cache.add(name, 1, self.every_seconds)

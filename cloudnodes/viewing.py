@@ -7,8 +7,11 @@ from uuid import UUID
 
 from django.core.cache import cache
 
+from core import marks
+
 # A connected page asks again at least once a minute, so a look that is older has gone.
 LOOK_SECONDS = 90
+MARK_SECONDS = 5
 
 
 def _key(organization_id: UUID | str) -> str:
@@ -17,7 +20,7 @@ def _key(organization_id: UUID | str) -> str:
 
 def touch(organization_id: UUID | str | None) -> None:
     """Somebody of the organization looks at its nodes now."""
-    if organization_id is not None:
+    if organization_id is not None and marks.due(_key(organization_id), MARK_SECONDS):
         cache.set(_key(organization_id), 1, LOOK_SECONDS)
 
 

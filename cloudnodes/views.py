@@ -98,7 +98,9 @@ def _refresh(request: HttpRequest, place: str, tier: str) -> HttpResponse:
     ids = {i for i in request.GET.get("ids", "").split(",") if i}
     if not ids or request.GET.get("shape") != shared.value(lambda: grid.shape, "shape", *view):
         return fragments.answer(request, rendered(f"{TEMPLATES[place]}#nodes"))
-    rows = [rendered("cloudnodes/partials/_changed_row.html", str(r.id), row=r) for r in grid.rows_of(ids)]
+    holds = shared.value(grid.row_of_each, "rows", *view)
+    changed = {row.id: row for row in map(holds.get, sorted(ids)) if row is not None}
+    rows = [rendered("cloudnodes/partials/_changed_row.html", str(i), row=row) for i, row in changed.items()]
     return fragments.answer(request, rendered("cloudnodes/partials/_changes.html"), *rows)
 
 

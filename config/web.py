@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import contextvars
 import io
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
@@ -24,12 +25,15 @@ from django.core.cache import caches
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
+from django.db import connections
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 from core.later import Later
 
+TRUSTED_SECONDS = 1.0
+CHECKED_AT = "curfew_checked_at"
 Message = dict[str, Any]
 T = TypeVar("T")
 
@@ -38,6 +42,24 @@ def _apart(do: Callable[..., T], *args: Any) -> T:
     """Run in a copy of this thread's own context: what a request sets is gone with it, but the thread's cache, with its
     connections to Redis, serves every request of the thread."""
     return contextvars.copy_context().run(do, *args)
+
+
+def _trust_checked_connections() -> None:
+    """A database connection of this thread that was found alive a moment ago is not asked again: in a burst of requests
+    each of them would begin with that question. One that died meanwhile costs its thread one failed request."""
+    now = time.monotonic()
+    for connection in connections.all(initialized_only=True):
+        if now - getattr(connection, CHECKED_AT, float("-inf")) < TRUSTED_SECONDS:
+            connection.health_check_done = True
+        elif hasattr(connection, CHECKED_AT):
+            delattr(connection, CHECKED_AT)
+
+
+def _note_checked_connections() -> None:
+    """Remember which connections Django has asked in this request; one that was trusted keeps its older moment."""
+    for connection in connections.all(initialized_only=True):
+        if connection.health_check_done and not hasattr(connection, CHECKED_AT):
+            setattr(connection, CHECKED_AT, time.monotonic())
 
 
 class ThreadedHandler(ASGIHandler):
@@ -70,9 +92,11 @@ class ThreadedHandler(ASGIHandler):
         """The whole request, in a thread of the pool; what is not streamed is closed here as well."""
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
+        _trust_checked_connections()
         request, refused = self.create_request(scope, body)
         response: HttpResponseBase = refused if request is None else self.get_response(request)  # type: ignore[assignment]
         response._handler_class = self.__class__  # type: ignore[attr-defined]
+        _note_checked_connections()
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size
         if not response.streaming:

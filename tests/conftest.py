@@ -17,6 +17,7 @@ from django.test import Client, SimpleTestCase
 from rest_framework.test import APIClient
 
 from accounts import tokens
+from core import marks
 from core.memory import settle_memory
 from tests import prepared
 from tests.audit.unsealed import flush_may_empty_the_audit_log  # noqa: F401  a fixture for every test
@@ -108,8 +109,10 @@ def _plain_settings(settings: object) -> Iterator[None]:
     }
     settings.SECURE_SSL_REDIRECT = False
     cache.clear()
+    marks.forget()
     yield
     cache.clear()
+    marks.forget()
 
 
 @pytest.fixture(autouse=True)

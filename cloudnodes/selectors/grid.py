@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -171,9 +170,9 @@ class Grid:
         )
         return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
-    def rows_of(self, ids: Collection[str]) -> list[Row]:
-        """The rows that hold any of these nodes."""
-        return [r for r in self.rows if any(str(n.id) in ids for c in r.cells for n in c.nodes)]
+    def row_of_each(self) -> dict[str, Row]:
+        """The row that holds a node, by the node's id as text."""
+        return {str(n.id): row for row in self.rows for cell in row.cells for n in cell.nodes}
 
 
 def get_grid(*, actor: Actor, tier: str = "", search: str = "", page: int = 1) -> Grid:

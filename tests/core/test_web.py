@@ -14,6 +14,7 @@ from django.core.cache import caches
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
+from config import web
 from config.web import ThreadedHandler
 
 SENT: list[str] = []
@@ -109,3 +110,32 @@ def test_who_leaves_before_the_request_is_complete_gets_nothing() -> None:
         return await client.receive_nothing(0.2)
 
     assert async_to_sync(ask)()
+
+
+class Alive:
+    """A database connection that notes how often a request began with the question whether it lives."""
+
+    def __init__(self) -> None:
+        self.health_check_done = False
+        self.asked = 0
+
+    def request(self) -> None:
+        self.health_check_done = False  # as Django does at the start and the end of each
+        web._trust_checked_connections()
+        if not self.health_check_done:
+            self.asked += 1
+            self.health_check_done = True
+        web._note_checked_connections()
+
+
+def test_a_connection_found_alive_a_moment_ago_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment, connection = [50.0], Alive()
+    monkeypatch.setattr(web.time, "monotonic", lambda: moment[0])
+    monkeypatch.setattr(web.connections, "all", lambda initialized_only: [connection])
+    for _ in range(12):  # 0.4 s apart: trust is not prolonged by itself
+        connection.request()
+        moment[0] += 0.4
+    assert connection.asked == 4
+    moment[0] += 60
+    connection.request()
+    assert connection.asked == 5
