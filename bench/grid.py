@@ -126,6 +126,7 @@ class Bench:
         self.processor: list[float] = []
         self.bytes: list[int] = []
         self.late = 0
+        self.looks: list[float] = []
 
     async def run(self, changes: int) -> None:
         single = KeepAlive(self.curfew.base_url, self.cookie)
@@ -150,6 +151,7 @@ class Bench:
         came = await self._all_came(node_id, committed + GIVE_UP_SECONDS)
         await self._quiet()
         self.processor.append(processor_seconds(self.curfew.parts["web"].pid) - used)
+        self.looks.append(sum(len(screen.fetches[GRID]) for screen in self.screens) / len(self.screens))
         took = [at - committed for at in came]
         missing = len(self.screens) - len(took)
         self.late += missing
@@ -214,6 +216,7 @@ def main() -> None:
             change_to_every_screen=summary(bench.spread),
             change_to_each_screen=summary(bench.each) if bench.each else None,
             late=bench.late,
+            looks_per_screen_and_change=summary(bench.looks),
             click_answer=summary(bench.clicks),
             page=summary(bench.page),
             web_processor_seconds_per_change=summary(bench.processor),

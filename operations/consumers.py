@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -9,9 +11,13 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from accounts import selectors as accounts
-from core.live import group_name
+from core.live import group_name, merged
 
 RECHECK_SECONDS = 60.0
+# The first notice after a silence waits for what other processes tell of the same change; then a page is left alone
+# for a while, as each notice makes it look.
+GATHER_SECONDS = 0.2
+APART_SECONDS = 0.75
 
 
 class LiveConsumer(AsyncJsonWebsocketConsumer):
@@ -22,6 +28,12 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
 
     group = ""
     checked_at = 0.0
+    sent_at = float("-inf")
+    sending: asyncio.Task[None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heard: list[str] = []
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Notices come for every page at once and touch no database: without Channels' look after its connections."""
@@ -42,6 +54,8 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         await self.send_json({"topic": "hello", "ids": []})
 
     async def disconnect(self, code: int) -> None:
+        if self.sending is not None:
+            self.sending.cancel()
         if self.group:
             await self.channel_layer.group_discard(self.group, self.channel_name)
 
@@ -51,8 +65,21 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             await self.send_json({"topic": "pong", "ids": []})
 
     async def changed(self, event: dict[str, Any]) -> None:
-        if await self._still_allowed():
-            await self.send(text_data=event["text"])
+        """Note a notice; it goes out with all that come within the window."""
+        self.heard.append(event["text"])
+        if self.sending is None or self.sending.done():
+            self.sending = asyncio.create_task(self._send_gathered())
+
+    async def _send_gathered(self) -> None:
+        """Send what was heard, once the window is over; what comes while it is being sent has its turn next."""
+        while self.heard:
+            await asyncio.sleep(max(GATHER_SECONDS, self.sent_at + APART_SECONDS - time.monotonic()))
+            if not await self._still_allowed():
+                return
+            texts, self.heard = tuple(self.heard), []
+            self.sent_at = time.monotonic()
+            with contextlib.suppress(OSError, RuntimeError):  # the browser is gone; it is told so elsewhere
+                await self.send(text_data=merged(texts))
 
     async def _still_allowed(self) -> bool:
         if time.monotonic() - self.checked_at < RECHECK_SECONDS:

@@ -79,6 +79,31 @@ def test_each_organization_hears_its_own_things_alone(
     assert silent, "another organization heard of our node"
 
 
+def test_what_several_processes_tell_of_one_change_is_one_message(
+    alice: Persona, client_of: Callable[..., Client]
+) -> None:
+    client = client_of(alice)
+    group = group_name(alice.organization.id)
+
+    async def talk() -> tuple[Any, Any]:
+        socket = Socket(client)
+        await socket.connect()
+        await socket.hear()
+        for changes in ({"nodes": {"n1"}}, {"nodes": {"n2"}, "money": set()}):
+            await sync_to_async(live._deliver)({group: changes})
+        first = await socket.hear()
+        await sync_to_async(live._deliver)({group: {"nodes": {"n3"}}})
+        early = await socket.receive_nothing(timeout=0.3)
+        second = await socket.hear()
+        await socket.leave()
+        return (first, early), second
+
+    (first, early), second = async_to_sync(talk)()
+    assert first == {"changes": {"nodes": ["n1", "n2"], "money": []}}
+    assert early, "the page is made to look twice within a moment"
+    assert second == {"changes": {"nodes": ["n3"]}}
+
+
 def test_a_stranger_without_a_session_is_closed_with_4401(alice: Persona) -> None:
     async def talk() -> dict[str, Any]:
         socket = Socket(None)
