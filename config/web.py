@@ -13,7 +13,7 @@ import contextlib
 import contextvars
 import io
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
 
@@ -48,7 +48,7 @@ def _trust_checked_connections() -> None:
     """A database connection of this thread that was found alive a moment ago is not asked again: in a burst of requests
     each of them would begin with that question. One that died meanwhile costs its thread one failed request."""
     now = time.monotonic()
-    open_ones: list[Any] = connections.all(initialized_only=True)
+    open_ones: Iterable[Any] = connections.all(initialized_only=True)
     for connection in open_ones:
         if now - getattr(connection, CHECKED_AT, float("-inf")) < TRUSTED_SECONDS:
             connection.health_check_done = True
@@ -58,7 +58,7 @@ def _trust_checked_connections() -> None:
 
 def _note_checked_connections() -> None:
     """Remember which connections Django has asked in this request; one that was trusted keeps its older moment."""
-    open_ones: list[Any] = connections.all(initialized_only=True)
+    open_ones: Iterable[Any] = connections.all(initialized_only=True)
     for connection in open_ones:
         if connection.health_check_done and not hasattr(connection, CHECKED_AT):
             setattr(connection, CHECKED_AT, time.monotonic())
