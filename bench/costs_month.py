@@ -26,6 +26,21 @@ CAUSES = ("schedule", "idle", "hand")
 PEOPLE = ("Ada", "Ben", "Cleo", "Dev", "")
 TEAMS = ("Comp", "Roto", "")
 
+FILLING = """
+INSERT INTO costs_interval (id, organization_id, resource_id, resource_label, phase, started_at, ended_at, price,
+    awake_price, cause, team, person, resource_kind, price_source)
+SELECT lpad(to_hex((number + 1) * 1099511627776 + n), 32, '0')::uuid, %(organization)s,
+    lpad(to_hex(number + 1), 32, '0')::uuid, 'node ' || number, CASE WHEN n %% 2 = 0 THEN 'awake' ELSE 'asleep' END,
+    at, CASE WHEN n < %(each)s - 1 THEN at + %(length)s END, CASE WHEN n %% 2 = 0 THEN price ELSE 0 END, price,
+    CASE WHEN n %% 2 = 0 THEN '' ELSE (%(causes)s::text[])[n / 2 %% 3 + 1] END,
+    (%(teams)s::text[])[number %% 3 + 1], (%(people)s::text[])[n %% 5 + 1], 'cloud_node', 'bench'
+FROM (
+    SELECT number, n, (%(prices)s::numeric[])[number %% 3 + 1] AS price,
+        %(began)s + make_interval(secs => number %% 600) + n * %(length)s::interval AS at
+    FROM generate_series(0::bigint, %(resources)s - 1) AS number, generate_series(0::bigint, %(each)s - 1) AS n
+) AS made
+"""
+
 
 def intervals(organization: UUID, rows: int, resources: int, months: int, now: datetime) -> Iterator[tuple[Any, ...]]:
     """The columns of each row, one resource after the other; the last of each resource is open."""
@@ -69,17 +84,25 @@ def fill(organization: UUID, rows: int, resources: int, months: int, now: dateti
     Interval.objects.for_org(organization).bulk_create(batch, batch_size=2000)
 
 
-def copy_in(organization: UUID, rows: int, resources: int, months: int, now: datetime) -> None:
-    """PostgreSQL's own way in, several times quicker."""
+def put_in(organization: UUID, rows: int, resources: int, months: int, now: datetime) -> None:
+    """The same rows as `intervals` gives, made by PostgreSQL itself: many times quicker."""
     from django.db import connection
 
-    columns = (
-        "id, organization_id, resource_id, resource_label, phase, started_at, ended_at, price, awake_price, "
-        "cause, team, person, resource_kind, price_source"
-    )
-    with connection.cursor() as cursor, cursor.copy(f"COPY costs_interval ({columns}) FROM STDIN") as copy:
-        for row in intervals(organization, rows, resources, months, now):
-            copy.write_row((*row, "cloud_node", "bench"))
+    each = rows // resources
+    length = timedelta(days=30 * months) / each
+    told = {
+        "organization": organization,
+        "each": each,
+        "resources": resources,
+        "began": now - length * each,
+        "length": length,
+        "prices": [*PRICES],
+        "causes": [*CAUSES],
+        "teams": [*TEAMS],
+        "people": [*PEOPLE],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(FILLING, told)
 
 
 def main() -> None:
@@ -104,7 +127,7 @@ def main() -> None:
     alice = make_person("alice", organization, "owner")
     now = datetime.now(UTC)
     began = time.monotonic()
-    put = copy_in if connection.vendor == "postgresql" else fill
+    put = put_in if connection.vendor == "postgresql" else fill
     put(organization.id, options.rows, options.resources, options.months, now)
     filling = time.monotonic() - began
     with connection.cursor() as cursor:

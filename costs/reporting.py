@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import accumulate
@@ -139,7 +139,7 @@ class Report:
     until: datetime
     rows: Rows
     sums: selectors.Sums
-    resources: list[Resource]
+    resources: Resources
     causes: list[Cause]
     potential: Decimal | None
 
@@ -222,37 +222,51 @@ def report(*, actor: Actor, filters: Filters) -> Report:
         until=until,
         rows=Rows(rows, sums.intervals, start, until),
         sums=sums,
-        resources=_resources(found),
+        resources=Resources(found),
         causes=causes_of(sums),
         potential=_potential(rows, now, filters.period.end),
     )
 
 
-def _resources(found: totals.Totals) -> list[Resource]:
-    """Each resource under its newest name, the dearest first."""
-    lines: dict[tuple[str, UUID], totals.Line] = {}
-    labels: dict[tuple[str, UUID], str] = {}
-    for thing, line in found.things.items():
-        key = thing.kind, thing.id
-        labels[key] = thing.label
-        lines.setdefault(key, totals.Line()).join(line)
-    resources = [
-        Resource(
-            kind,
-            resource_id,
-            labels[kind, resource_id],
-            selectors.Sums(
-                spent=line.spent,
-                saved=line.saved,
-                awake_hours=Decimal(line.awake) / totals.MICRO_HOUR,
-                asleep_hours=Decimal(line.asleep) / totals.MICRO_HOUR,
-                intervals=line.intervals,
-                unpriced=line.unpriced,
-            ),
+class Resources(Sequence[Resource]):
+    """Each resource under its newest name, the dearest first; made as far as it is looked at."""
+
+    def __init__(self, found: totals.Totals) -> None:
+        merged: dict[tuple[str, UUID], tuple[str, totals.Line]] = {}
+        for (kind, resource_id, label), line in found.things.items():
+            key = kind, resource_id
+            merged[key] = label, _joined(merged[key][1], line) if key in merged else line
+        self._all = sorted(merged.items(), key=lambda one: (-one[1][1].spent, -one[1][1].saved, one[1][0]))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @overload
+    def __getitem__(self, at: int) -> Resource: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Resource]: ...
+    def __getitem__(self, at: int | slice) -> Resource | list[Resource]:
+        return [self._made(one) for one in self._all[at]] if isinstance(at, slice) else self._made(self._all[at])
+
+    @staticmethod
+    def _made(one: tuple[tuple[str, UUID], tuple[str, totals.Line]]) -> Resource:
+        (kind, resource_id), (label, line) = one
+        sums = selectors.Sums(
+            spent=line.spent,
+            saved=line.saved,
+            awake_hours=Decimal(line.awake) / totals.MICRO_HOUR,
+            asleep_hours=Decimal(line.asleep) / totals.MICRO_HOUR,
+            intervals=line.intervals,
+            unpriced=line.unpriced,
         )
-        for (kind, resource_id), line in lines.items()
-    ]
-    return sorted(resources, key=lambda r: (-r.sums.spent, -r.sums.saved, r.label))
+        return Resource(kind, resource_id, label, sums)
+
+
+def _joined(one: totals.Line, other: totals.Line) -> totals.Line:
+    """Of a resource that was named otherwise before."""
+    both = replace(one)
+    both.join(other)
+    return both
 
 
 def _potential(rows: Any, now: datetime, end: datetime) -> Decimal | None:

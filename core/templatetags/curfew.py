@@ -16,7 +16,7 @@ from django.http import HttpRequest, QueryDict
 from django.template.exceptions import TemplateSyntaxError
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join, json_script
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from core.templatetags import _fields, _formats, _icons, _paging
 
@@ -42,14 +42,16 @@ def icon(name: str, css: str = "") -> SafeString:
     return _icons.render(name, css)
 
 
-@register.inclusion_tag("components/state_badge.html")
-def state_badge(state: str, detail: str = "", large: bool = False) -> dict[str, Any]:
+@register.simple_tag
+def state_badge(state: str, detail: str = "", large: bool = False) -> SafeString:
     """`{% state_badge node.state %}`: icon and word. `detail` follows the word ("step 2 of 3"). Unknown state: ValueError."""
     key = str(getattr(state, "value", state))
     if key not in STATES:
         raise ValueError(f"not a state of the interface: {key!r}; one of {', '.join(STATES)}")
     label, picture = STATES[key]
-    return {"state": key, "label": label, "icon_name": picture, "detail": detail, "large": large}
+    size = " state-lg" if large else ""
+    more = format_html(' <span class="state-detail">{}</span>', detail) if detail else ""
+    return format_html('<span class="state state--{}{}">{}{}{}</span>', key, size, _icons.render(picture), label, more)
 
 
 @register.filter(name="money")
@@ -58,7 +60,7 @@ def money_filter(amount: Decimal | int | str | None, currency: str = "USD") -> s
     return _formats.money(amount, currency or "USD")
 
 
-@register.inclusion_tag("components/money.html")
+@register.simple_tag
 def money(
     amount: Decimal | int | str | None,
     currency: str = "USD",
@@ -66,19 +68,21 @@ def money(
     kind: str = "",
     href: str = "",
     title: str = "",
-) -> dict[str, Any]:
+) -> SafeString:
     """`{% money cost "USD" per="h" kind="real" href=url %}`: amount, period and kind; `href` leads to the intervals."""
     if kind and kind not in KINDS:
         raise ValueError(f"not a kind of money: {kind!r}; one of {', '.join(KINDS)}")
-    return {
-        "text": _formats.money(amount, currency or "USD"),
-        "missing": amount is None,
-        "per": "" if amount is None else per,
-        "kind": kind,
-        "kind_label": KINDS.get(kind, ""),
-        "href": href,
-        "title": title,
-    }
+    if amount is None:
+        return mark_safe('<span class="money-set"><span class="dimmer">no data</span></span>')
+    text, hint = _formats.money(amount, currency or "USD"), format_html(' title="{}"', title) if title else ""
+    shown = (
+        format_html('<a class="money" href="{}"{}>{}</a>', href, hint, text)
+        if href
+        else format_html('<span class="money"{}>{}</span>', hint, text)
+    )
+    rate = format_html('<span class="per">/{}</span>', per) if per else ""
+    label = format_html(' <span class="kind kind--{}">{}</span>', kind, KINDS[kind]) if kind else ""
+    return format_html('<span class="money-set">{}{}{}</span>', shown, rate, label)
 
 
 @register.filter
