@@ -441,6 +441,9 @@ def restic(
         "RESTIC_PROGRESS_FPS": "2",
         "RESTIC_CACHE_DIR": str(order.get("cache") or "/var/cache/curfew-restic"),
     }
+    authority = (order.get("platform") or {}).get("ca_file")
+    if authority and environment["RESTIC_REPOSITORY"].startswith("rest:https://"):  # the platform passes it on
+        environment["SSL_CERT_FILE"] = str(authority)
     words = [*(str(w) for w in order.get("restic_options") or []), "--json", *arguments]
     try:
         child = subprocess.Popen(  # noqa: S603  our own arguments
