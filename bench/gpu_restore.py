@@ -20,6 +20,7 @@ import os
 import random
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -273,12 +274,16 @@ def _one(
 
 def _with_s3(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # a process of its own: it shares no lock of Python's with what is measured
+    body = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    server = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        time.sleep(0.1)
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
     boto3.client(
         "s3", endpoint_url=url, aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1"
@@ -287,7 +292,8 @@ def _with_s3(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         remote = f':s3,provider=Other,env_auth,endpoint="{url}":bench/rclone'
         return _one(folder, asked, "s3", lambda n: remote if n == "rclone" else f"s3:{url}/bench/{n}", keys)
     finally:
-        server.stop()
+        server.terminate()
+        server.wait()
 
 
 def _told(row: dict[str, Any]) -> list[str]:

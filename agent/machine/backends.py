@@ -28,7 +28,7 @@ PAUSE = 0.4
 TIMEOUT = 60.0
 NAME = re.compile(r"[0-9a-f]{64}")
 # Behind a line several requests at once hide its latency.
-FAR_LINES = 8
+FAR_LINES = 6
 EMPTY = hashlib.sha256(b"").hexdigest()
 BLOCK = 1024 * 1024
 

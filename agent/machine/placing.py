@@ -20,9 +20,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from agent.machine.manifest import Entry
-from agent.machine.repository import Node, Reader, Repository, Run, Surprise, surprises
+from agent.machine.repository import AT_ONCE, FAR_AT_ONCE, Node, Reader, Repository, Run, Surprise, surprises
 
-WINDOW = 4 * 1024 * 1024
 MOST_THREADS = 4
 MOST_OPEN = 64
 PIECE = 64
@@ -172,7 +171,7 @@ class Placing:
             elif node.content:
                 several.setdefault(node.content, []).append(node)
         tasks: list[Task] = [self._empties(empty[n : n + PIECE]) for n in range(0, len(empty), PIECE)]
-        tasks += [self._singles(run, single) for run in index.runs(single, self._repository.gap)]
+        tasks += [self._singles(run, single) for run in index.runs(single, self._repository.far)]
         for content, nodes in sorted(several.items(), key=lambda row: (index.pack[row[0][0]], index.offset[row[0][0]])):
             tasks += [self._several(content, nodes[n : n + MOST_OPEN]) for n in range(0, len(nodes), MOST_OPEN)]
         return tasks
@@ -268,12 +267,12 @@ class Placing:
 
     def _through(self, reader: Reader, content: tuple[int, ...], handles: list[int], hashed: bool) -> str:
         """The hash of what was written, or "" when it was stopped. Not `hashed`: each piece is checked by its name."""
-        index, gap = self._repository.index, self._repository.gap
+        index, far = self._repository.index, self._repository.far
         whole, upto = hashlib.sha256(), 0
         for window in self._windows(content):
             if self._stop.is_set():
                 return ""
-            lies = reader.fetch_all(index.runs(window, gap))
+            lies = reader.fetch_all(index.runs(window, far))
             last, plain = -1, memoryview(b"")
             for place in window:
                 if place != last:
@@ -289,9 +288,10 @@ class Placing:
     def _windows(self, content: tuple[int, ...]) -> Iterator[list[int]]:
         """Pieces that follow each other; the same one comes twice only at once after itself, for it opens once."""
         index, window, seen, size = self._repository.index, list[int](), set[int](), 0
+        most = FAR_AT_ONCE if self._repository.far else AT_ONCE
         for place in content:
             again = bool(window) and place == window[-1]
-            if window and not again and (place in seen or size + index.length[place] > WINDOW):
+            if window and not again and (place in seen or size + index.length[place] > most):
                 yield window
                 window, seen, size = [], set(), 0
             window.append(place)

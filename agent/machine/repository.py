@@ -30,7 +30,8 @@ MOST_BLOBS, MOST_NODES, MOST_KEYS = 600_000, 600_000, 20
 MOST_BLOB = 64 * 1024 * 1024
 MOST_SCRYPT = 256 * 1024 * 1024
 # Blobs that lie so near to each other are read at once, up to so many bytes; nearness is another over a line.
-GAP, FAR_GAP, AT_ONCE = 64 * 1024, 512 * 1024, 4 * 1024 * 1024
+GAP, FAR_GAP = 64 * 1024, 512 * 1024
+AT_ONCE, FAR_AT_ONCE = 4 * 1024 * 1024, 8 * 1024 * 1024
 KINDS = {"file": "f", "dir": "d", "symlink": "l", "fifo": "p", "dev": "b", "chardev": "c"}
 # Go's bits of a file mode.
 SETUID, SETGID, STICKY = 1 << 23, 1 << 22, 1 << 20
@@ -126,8 +127,9 @@ class Index:
         """Of the plain bytes."""
         return self.packed[place] or self.length[place] - EXTENSION
 
-    def runs(self, places: Iterable[int], gap: int = GAP, most: int = AT_ONCE) -> list[Run]:
-        """How to read these blobs with few requests, pack by pack; what lies between two is read too, up to `gap`."""
+    def runs(self, places: Iterable[int], far: bool = False) -> list[Run]:
+        """How to read these blobs with few requests, pack by pack; a little of what lies between two is read too."""
+        gap, most = (FAR_GAP, FAR_AT_ONCE) if far else (GAP, AT_ONCE)
         found: list[Run] = []
         for place in sorted(set(places), key=lambda p: (self.pack[p], self.offset[p])):
             pack, start = self.packs[self.pack[place]], self.offset[place]
@@ -147,7 +149,7 @@ class Reader:
     def __init__(self, line: backends.Line, index: Index, opener: crypto.Opener, unpacker: crypto.Unpacker) -> None:
         self._line, self._index = line, index
         self._opener, self._unpacker = opener, unpacker
-        self._sealed, self._plain = Buffer(AT_ONCE), Buffer()
+        self._sealed, self._plain = Buffer(), Buffer()
 
     def fetch(self, run: Run) -> None:
         """Read a run; what was fetched before is gone."""
@@ -218,9 +220,9 @@ class Repository:
         return self._store.lines
 
     @property
-    def gap(self) -> int:
-        """How many bytes nobody wants are cheaper to read than to ask twice."""
-        return FAR_GAP if self._store.lines else GAP
+    def far(self) -> bool:
+        """Whether it is at the end of a line, where a request costs time."""
+        return self._store.lines > 0
 
     def reader(self) -> Reader:
         """For one thread."""
@@ -252,7 +254,7 @@ class Repository:
     ) -> dict[int, list[bytes]]:
         """Read these trees, each for the folders that have it; returns those of the next level."""
         deeper: dict[int, list[bytes]] = {}
-        runs = self.index.runs(wanted, self.gap)
+        runs = self.index.runs(wanted, self.far)
 
         def load(reader: Reader, mine: list[Run]) -> list[tuple[int, bytes]]:
             return [(place, bytes(plain)) for run in mine for place, plain in reader.blobs(run)]
