@@ -16,6 +16,8 @@ STOP = "node.stop"
 CREDENTIALS_REFUSED = "credentials_refused"
 PERMISSION_MISSING = "permission_missing"
 ACCOUNT_CODES = frozenset({CREDENTIALS_REFUSED, PERMISSION_MISSING})
+# What the step of an order says behind the provider's name while that lets us wait.
+SLOW = " is slow:"
 # What a countdown starts from while nothing was measured.
 UNMEASURED_SECONDS = 60
 
@@ -110,6 +112,17 @@ TIERS: Mapping[str, TierWords] = {
     "cpu": TierWords("CPU", "No GPU"),
 }
 DEFAULT_TIER = "cpu"
+
+# The only GPUs of Cloud Run, which is what the provider "gcp" is.
+_CLOUD_RUN = frozenset({"l4", "rtx-pro-6000", DEFAULT_TIER})
+
+
+def not_offered(provider: str, tier: str) -> str:
+    """Why a provider cannot have a node of this tier at all; "" when it can."""
+    if provider == "gcp" and tier not in _CLOUD_RUN:
+        return "Cloud Run has L4 and RTX PRO 6000 GPUs only"
+    return ""
+
 
 # GPU families by the beginning of the type's name: what the clouds' own catalogues say is inside.
 _FAMILIES: tuple[tuple[str, str], ...] = (

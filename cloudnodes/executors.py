@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from django.db import connection
 
 from cloudnodes import gateway, rules, services
-from cloudnodes.enums import START, STOP, UNMEASURED_SECONDS, provider_words
+from cloudnodes.enums import SLOW, START, STOP, UNMEASURED_SECONDS, provider_words
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState, NodeProvider, Started
 from core import clock
@@ -47,7 +47,7 @@ class Patience:
         self._key = (operation.id, operation.fence)
         self._told = (operation.organization_id, operation.resource_id)
         self._words = (
-            f"{label} is slow: no answer for {SLOW_SECONDS:g} s. Nothing to do: Curfew waits, and looks what came of it "
+            f"{label}{SLOW} no answer for {SLOW_SECONDS:g} s. Nothing to do: Curfew waits, and looks what came of it "
             "before it asks again."
         )
         self._timer = threading.Timer(SLOW_SECONDS, self._tell)

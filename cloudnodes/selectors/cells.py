@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from cloudnodes.enums import ACCOUNT_CODES, UNMEASURED_SECONDS, ErrorOn, Scales
+from cloudnodes.enums import ACCOUNT_CODES, SLOW, UNMEASURED_SECONDS, ErrorOn, Scales
 from cloudnodes.models import CloudNode
 from cloudnodes.selectors.preview import name_of
 from core.sleepable import SleepState
@@ -76,6 +76,8 @@ _BRIEF = {
     "start_reverted": "Fell back",
     "unreachable": "Not reachable",
     "timed_out": "No answer in time",
+    "throttled": "Too many requests",
+    "bad_answer": "Unreadable answer",
     "gone": "Deleted",
 }
 # The eight words, and two that say more than "Unmanaged" and "Trouble" would.
@@ -152,6 +154,9 @@ def _action(node: CloudNode, state: SleepState, *, stuck: bool) -> str:
 def _step(operation: Operation) -> str:
     if operation.cancel_requested_at:
         return "cancelling"
+    provider, slow, _ = operation.step.partition(SLOW)
+    if slow:
+        return f"{provider}{SLOW} nothing to do, Curfew waits"
     if operation.error:
         return f"trying again: {operation.error}"
     if not operation.steps_total:

@@ -16,6 +16,7 @@ from cloudnodes.enums import (
     PROVIDERS,
     START,
     Scales,
+    not_offered,
     provider_words,
     tier_rank,
     tier_words,
@@ -36,11 +37,13 @@ MOST_TROUBLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one provider offers of one type: usually one node, none, or several in several accounts or regions."""
+    """What one provider has of one type: usually one node, none, or several in several accounts or regions.
+    `not_offered` says why it cannot have any in this tier."""
 
     provider: str
     label: str
     nodes: tuple[NodeCell, ...]
+    not_offered: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +290,13 @@ def _rows(nodes: list[CloudNode], columns: list[Column], cells: dict[UUID, NodeC
     for mine in by_type.values():
         kind = mine[0].node_type
         placed = tuple(
-            Cell(c.provider, c.label, tuple(cells[n.id] for n in mine if n.provider == c.provider)) for c in columns
+            Cell(
+                c.provider,
+                c.label,
+                tuple(cells[n.id] for n in mine if n.provider == c.provider),
+                not_offered(c.provider, mine[0].gpu_tier),
+            )
+            for c in columns
         )
         rows.append(Row(kind.id, kind.name, kind.description, placed))
     return rows

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cloudnodes import services
+from cloudnodes import selectors, services
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import InstanceState
 from core.providers import AuthenticationFailed, CapacityUnavailable, Conflict, QuotaExceeded, TimedOut, Unreachable
@@ -203,18 +203,20 @@ def test_a_slow_provider_is_said_to_be_slow_while_it_is(
     node: CloudNode, cloud: MemoryCloud, olga: Persona, worker: Worker, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     monkeypatch.setattr("cloudnodes.executors.SLOW_SECONDS", 0.05)
-    operation, steps = wake(node, olga), []
+    operation, steps, cells = wake(node, olga), [], []
 
     def slow(called: str) -> None:
         if called == verb and not steps:
             for timer in [t for t in threading.enumerate() if isinstance(t, threading.Timer)]:
                 timer.join(5)  # the tests' SQLite is in memory: it waits for no other thread's write
             steps.append(Operation.objects.all_orgs().get(id=operation.id).step)
+            cells.append(selectors.get_grid(actor=olga.actor).rows[0].cells[0].nodes[0].step)
 
     cloud.before = slow
     worker.until_done()
     operation.refresh_from_db()
     assert steps[-1].startswith("AWS is slow: no answer for 0.05 s. Nothing to do: Curfew waits")
+    assert cells == ["AWS is slow: nothing to do, Curfew waits"]
     assert (operation.status, cloud.starts["i-1"]) == ("succeeded", 1)
 
 

@@ -55,7 +55,7 @@ def rig(
     return rig
 
 
-def _repository(machine: Machine, rules: Any, operation: Any = None) -> Any:
+def _repository(machine: Machine, rules: Any) -> Any:
     from gpu_fleet.providers.restic import Repository
 
     return Repository("/nowhere", "x")

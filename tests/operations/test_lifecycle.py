@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from audit.models import AuditEntry
 from core import clock
 from core.errors import Conflict, Forbidden, InvalidState, NotFound
-from core.providers import AuthenticationFailed, Throttled, Unreachable
+from core.providers import AuthenticationFailed, BadAnswer, ProviderError, Throttled, TimedOut, Unreachable
 from core.tasks import _send as really_send
 from operations import runner, services, tasks
 from operations.enums import Status
@@ -204,6 +204,28 @@ class TestFailure:
         before = clock.now()
         assert runner.run_operation(operation.id) == "retry"
         assert 42 <= (fresh(operation).not_before - before).total_seconds() < 45
+
+    @pytest.mark.parametrize(
+        ("failure", "said"),
+        [
+            (Throttled(), "It was tried 3 times: wait a minute, then retry."),
+            (
+                Unreachable(),
+                "Check the network, the address and the firewall. It was tried 3 times: wait a minute, then retry.",
+            ),
+            (TimedOut(), "It was tried 3 times: wait a minute, then retry."),
+            (BadAnswer(), BadAnswer().next_step),
+        ],
+    )
+    def test_the_last_try_promises_no_other(
+        self, alice: Persona, bell: Bell, failure: ProviderError, said: str
+    ) -> None:
+        bell.does = fail_with(failure)
+        operation = ring(alice)
+        for _ in range(bell.max_attempts):
+            Operation.objects.all_orgs().filter(id=operation.id).update(not_before=clock.now())
+            runner.run_operation(operation.id)
+        assert (fresh(operation).status, fresh(operation).next_step) == (Status.FAILED, said)
 
     def test_a_final_error_is_final(self, alice: Persona, bell: Bell) -> None:
         bell.does = fail_with(
