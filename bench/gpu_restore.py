@@ -1,9 +1,10 @@
 """Saving and bringing back a workspace: Curfew's agent beside plain restic and rclone, on one machine in one run.
 
-    python -m bench.gpu_restore --gib 7 [--s3]
+    python -m bench.gpu_restore --gib 7 [--s3] [--rounds 3]
 
 The tree is made from a seed: 60 % incompressible in 64 MiB files, 30 % text, 10 % small files. `--s3` takes a local S3
-(moto) in place of a folder. rclone is compared when it is installed. Beside each time stands the processor time of
+(moto) in place of a folder. rclone is compared when it is installed. With more rounds the restores take turns and the
+best of each counts. Beside each time stands the processor time of
 all that took part, in seconds. Limits of issue 6 are printed beside what was measured, and below them what a figure
 cannot be better than here, measured in the same run: what a start of restic takes, restic's own restore followed by the
 same comparison, the small files written by a plain program on both cores, SHA-256 of the whole tree, the raw disk.
@@ -19,6 +20,7 @@ import os
 import random
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -98,6 +100,7 @@ class Agent:
         Path(self.order["platform"]["token_file"]).parent.mkdir(exist_ok=True)
         self.last = ""
         self.held, self.digest = b"", ""
+        work.LATE_NICE = 0  # the others do not give way either
         work.upload = self._upload
         work._download = lambda order: manifest.parse(gzip.decompress(self.held).decode().splitlines())
 
@@ -114,8 +117,8 @@ class Agent:
         """Seconds until usable and until every file was compared."""
         clock = Clock()
         result = work.restore({**self.order, "snapshot": snapshot, "manifest": ""}, lambda **facts: None)
-        if result["digest"] != self.digest:
-            raise SystemExit("the restored tree is not the saved one")
+        if result["digest"] != self.digest or result["reader"]:
+            raise SystemExit(f"the restored tree is not the saved one, or restic brought it: {result['reader']}")
         return float(result["usable_seconds"]), clock.read()
 
 
@@ -167,42 +170,69 @@ def bounds(tree: Path, folder: Path, plain: str, environment: dict[str, str]) ->
         "sha256_mb_a_second_and_thread": round(256 / _seconds(lambda: hashlib.sha256(bytes(256 * 1_000_000)))[0]),
         "raw_write_1_gib": _seconds(lambda: _write_raw(folder / "raw", raw)),
     }
-    shutil.rmtree(folder / "plain-small")
-    (folder / "raw").unlink()
     return found
 
 
 def measure(
-    where: str, tree: Path, other: Path, place: Callable[[str], str], environment: dict[str, str]
+    where: str, tree: Path, other: Path, place: Callable[[str], str], environment: dict[str, str], rounds: int
 ) -> dict[str, Any]:
-    """All figures for one kind of repository."""
+    """All figures for one kind of repository.
+
+    Nothing is deleted meanwhile: ext4 steps over every inode that was given back within the last minutes, so that a
+    restore right after a deletion takes a multiple of the time that it takes on a new machine. What one step left to
+    write is on the disk before the next begins.
+    """
     plain, ours = place("plain"), place("ours")
     for repository in (plain, ours):
         restic(repository, environment, "init")
     size = sum(f.stat().st_size for f in tree.rglob("*") if f.is_file())
     found: dict[str, Any] = {"where": where, "bytes": size}
     agent = Agent(tree, ours, environment)
+    os.sync()
     found["restic_first_save"] = restic(plain, environment, "backup", str(tree))
+    os.sync()
     found["first_save"], snapshot = agent.save()
+    os.sync()
     found["restic_unchanged_save"] = restic(plain, environment, "backup", str(tree))
     found["unchanged_save"], snapshot = agent.save()
     churn(tree, 7)
+    os.sync()
     found["restic_churn_save"] = restic(plain, environment, "backup", str(tree))
     found["churn_save"], snapshot = agent.save()
+    os.sync()
     if shutil.which("rclone"):
         found["rclone_copy_there"] = run(environment, "rclone", "copy", str(tree), place("rclone"))
-        found["rclone_copy_back"] = run(environment, "rclone", "copy", place("rclone"), str(other))
-        shutil.rmtree(other)
-    found["restic_restore"] = restic(plain, environment, "restore", "latest", "--target", str(other))
-    compared = _seconds(lambda: manifest.read(str(f) for f in other.rglob("*") if f.is_file()))
+    back: dict[str, list[Any]] = {
+        "rclone_copy_back": [],
+        "restic_restore": [],
+        "full_restore_compared": [],
+        "usable": [],
+    }
+    for n in range(rounds):
+        tree.rename(other / f"gone-{n}")
+        if shutil.which("rclone"):
+            os.sync()
+            back["rclone_copy_back"].append(
+                run(environment, "rclone", "copy", place("rclone"), str(other / f"rclone-{n}"))
+            )
+        os.sync()
+        theirs = other / f"restic-{n}"
+        back["restic_restore"].append(restic(plain, environment, "restore", "latest", "--target", str(theirs)))
+        tree.mkdir()
+        os.sync()
+        usable, whole = agent.back(snapshot)
+        back["usable"].append((usable, 0.0))
+        back["full_restore_compared"].append(whole)
+    for name, times in back.items():
+        if times:
+            found[name], found[f"{name}_all"] = min(times), times
+    found["usable"] = found["usable"][0]
+    compared = _seconds(lambda: manifest.read(str(f) for f in theirs.rglob("*") if f.is_file()))
     found["restic_restore_then_compared"] = tuple(
         round(a + b, 2) for a, b in zip(found["restic_restore"], compared, strict=True)
     )
-    shutil.rmtree(other)
     found["bounds"] = bounds(tree, tree.parent, plain, environment)
-    shutil.rmtree(tree)
-    tree.mkdir()
-    found["usable"], found["full_restore_compared"] = agent.back(snapshot)
+    found["bounds"]["load"] = [round(load, 1) for load in os.getloadavg()]
     return found
 
 
@@ -212,6 +242,7 @@ def main() -> int:
     parser.add_argument("--gib", type=float, default=7.0)
     parser.add_argument("--s3", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="curfew-restore-") as name:
         folder = Path(name)
@@ -235,19 +266,24 @@ def _one(
     tree.mkdir()
     make_tree(tree, int(asked.gib * 1024 * MIB), asked.seed)
     try:
-        return measure(where, tree, folder / "other", place, keys)
+        (folder / "other").mkdir()
+        return measure(where, tree, folder / "other", place, keys, asked.rounds)
     finally:
         shutil.rmtree(tree, ignore_errors=True)
 
 
 def _with_s3(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # a process of its own: it shares no lock of Python's with what is measured
+    body = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    server = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        time.sleep(0.1)
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
     boto3.client(
         "s3", endpoint_url=url, aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1"
@@ -256,7 +292,8 @@ def _with_s3(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         remote = f':s3,provider=Other,env_auth,endpoint="{url}":bench/rclone'
         return _one(folder, asked, "s3", lambda n: remote if n == "rclone" else f"s3:{url}/bench/{n}", keys)
     finally:
-        server.stop()
+        server.terminate()
+        server.wait()
 
 
 def _told(row: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from django.conf import settings
 
 from config.routing import websocket_urlpatterns
 from core.memory import settle_memory
+from gpu_fleet.providers import passing, rclone
 
 _embedded: Any = None
 
@@ -43,6 +44,8 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
         else:
             if _embedded is not None:
                 await asyncio.to_thread(_embedded.stop)
+            await passing.close()
+            await asyncio.to_thread(rclone.end_all)
             await send({"type": "lifespan.shutdown.complete"})
             return
 

@@ -57,6 +57,7 @@ CURFEW_AUDIT_ANCHOR_BUCKET_KEY = secret("CURFEW_AUDIT_ANCHOR_BUCKET_KEY", "")
 CURFEW_TASK_LOG_BUCKET = env.str("CURFEW_TASK_LOG_BUCKET", default="")
 CURFEW_TASK_LOG_BUCKET_KEY = secret("CURFEW_TASK_LOG_BUCKET_KEY", "")
 CURFEW_OUTBOUND_NETWORKS = env.list("CURFEW_OUTBOUND_NETWORKS", default=[])
+CURFEW_RCLONE_FOLDERS = env.list("CURFEW_RCLONE_FOLDERS", default=[])
 CURFEW_ALLOW_SIGNUP = env.bool("CURFEW_ALLOW_SIGNUP", default=True)
 CURFEW_AGENT_HEARTBEAT_SECONDS = min(60, max(1, env.int("CURFEW_AGENT_HEARTBEAT_SECONDS", default=15)))
 
@@ -241,6 +242,8 @@ SECURE_HSTS_PRELOAD = CURFEW_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if CURFEW_TRUSTED_PROXIES else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Where the view decides before a byte of the body is read, and passes it on (`core.later.Handover`).
+CURFEW_UNREAD_BODIES = ["/api/agent/machine/repository/", "/api/v1/agent/machine/repository/"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 
 _WS = CURFEW_BASE_URL.replace("http", "ws", 1)

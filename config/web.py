@@ -3,7 +3,8 @@
 Django's own ASGI handler makes a thread for each request and goes back and forth between it and the event loop for each
 signal, middleware and view. All of our views are synchronous, so one hop there and one back is enough; and because the
 threads last, so do their database connections. A streaming answer is sent by Django's own code, from the event loop,
-and an answer that is not known yet (`core.later`) is waited for there.
+and an answer that is not known yet (`core.later`) is waited for there. Bodies of some paths are left unread for the view's
+own code to pass on from the event loop.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from core.later import Later
+from core.later import Handover, Later
 
 TRUSTED_SECONDS = 1.0
 CHECKED_AT = "curfew_checked_at"
@@ -70,15 +71,20 @@ class ThreadedHandler(ASGIHandler):
     def __init__(self, threads: int) -> None:
         BaseHandler.__init__(self)
         self.load_middleware(is_async=False)
+        self._unread = tuple(settings.CURFEW_UNREAD_BODIES)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="curfew-web", initializer=caches.all)
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        unread = scope["path"].startswith(self._unread)
         try:
-            body = await self._body(receive)
+            body: IO[bytes] = io.BytesIO() if unread else await self._body(receive)
         except RequestAborted:
             return
         loop = asyncio.get_running_loop()
         response = await loop.run_in_executor(self._pool, _apart, self._answer, scope, body)
+        if isinstance(response, Handover) and unread:
+            await response.carry_out(receive, send)
+            return
         if isinstance(response, Later) and not await self._known(response, receive):
             return
         try:

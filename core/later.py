@@ -7,6 +7,11 @@ from typing import Any
 
 from django.http import HttpResponse
 
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
 
 class Later(HttpResponse):
     """Returned by a view as the answer for now; `outcome` is awaited in the event loop and gives the true one.
@@ -29,3 +34,22 @@ class Later(HttpResponse):
             self.headers[name] = value
         self.content = true.content
         self.headers["Content-Length"] = str(len(self.content))
+
+
+class Handover(HttpResponse):
+    """Returned by a view that has decided who may do what, and lets the event loop do it: bytes that pass through are
+    held neither by a thread nor in memory. Only for paths in `settings.CURFEW_UNREAD_BODIES`, whose bodies nobody has read.
+
+    `take(receive, send, headers)` answers; `headers` are those that middleware put on. A server that cannot do this
+    (Django's test client) sends this answer: 204, which nobody takes for a file or for having kept one.
+    """
+
+    def __init__(self, take: Callable[[Receive, Send, Headers], Awaitable[None]]) -> None:
+        super().__init__(status=204)
+        self._take = take
+
+    async def carry_out(self, receive: Receive, send: Send) -> None:
+        """Answer."""
+        own = ("content-type", "content-length")
+        headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self.items() if n.lower() not in own]
+        await self._take(receive, send, headers)

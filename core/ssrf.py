@@ -63,10 +63,16 @@ class Answer:
     body: bytes
 
 
+def is_forbidden_everywhere(text: str) -> bool:
+    """Whether an IP address is that of a metadata service or link-local, which nobody may have called."""
+    address = _unwrapped(ipaddress.ip_address(text))
+    return str(address) in _METADATA or address.is_link_local
+
+
 def judge(text: str) -> str:
     """Why an IP address may not be called, or ""."""
     address = _unwrapped(ipaddress.ip_address(text))
-    if str(address) in _METADATA or address.is_link_local:
+    if is_forbidden_everywhere(text):
         return "it leads to a metadata service or a link-local address"
     if any(address in ipaddress.ip_network(n, strict=False) for n in settings.CURFEW_OUTBOUND_NETWORKS):
         return ""

@@ -33,6 +33,7 @@ class GpuFleetConfig(AppConfig):
         providers.register(own.VAST, own.connect_vast)
         sealed.register("gpu_machine", "gpu_fleet.Machine", "sealed", lambda row: str(row.seal_name))
         sealed.register("gpu_settings", "gpu_fleet.FleetSettings", "sealed", lambda row: str(row.seal_name))
+        sealed.register("gpu_rclone", "gpu_fleet.FleetSettings", "rclone_sealed", lambda row: str(row.seal_name))
         sealed.register("gpu_ssh", "gpu_fleet.FleetSettings", "ssh_sealed", lambda row: str(row.seal_name))
         sealed.register("gpu_race", "operations.Operation", "state", lambda row: f"operation:{row.id}", key="token")
         sleepable.register(sleeping.GpuMachineKind())

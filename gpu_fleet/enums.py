@@ -105,6 +105,7 @@ class StandbyState(models.TextChoices):
 class StorageKind(models.TextChoices):
     LOCAL = "local", "A folder on this server"
     S3 = "s3", "S3 or R2"
+    RCLONE = "rclone", "A remote of rclone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,8 @@ class SettingsForm(forms.Form):
     )
     storage = forms.ChoiceField(
         label="Snapshots are kept in",
-        choices=(("local", "A folder on this server"), ("s3", "S3 or R2")),
-        help_text="A folder serves machines of local Docker; rented ones need S3.",
+        choices=(("local", "A folder on this server"), ("s3", "S3 or R2"), ("rclone", "A remote of rclone")),
+        help_text="A folder serves machines of local Docker; rented ones need S3 or a remote of rclone.",
     )
     bucket = forms.CharField(label="Bucket", required=False, max_length=200)
     endpoint = forms.CharField(label="Endpoint", required=False, max_length=300, help_text="https://…; empty: AWS.")
@@ -101,6 +101,17 @@ class SettingsForm(forms.Form):
     access_key = forms.CharField(label="Access key", required=False, max_length=200)
     secret_key = forms.CharField(
         label="Secret key", required=False, max_length=200, widget=forms.PasswordInput(render_value=False)
+    )
+    rclone_config = forms.CharField(
+        label="Configuration of the remote",
+        required=False,
+        max_length=20_000,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 5, "class": "mono", "spellcheck": "false", "autocomplete": "off"}),
+        help_text="What rclone config show NAME prints. Tried out when you save, stored sealed, never shown again; machines never get it.",
+    )
+    rclone_folder = forms.CharField(
+        label="Folder in the remote", required=False, max_length=300, help_text="Such as backups/curfew."
     )
     login_keys = forms.CharField(
         label="Public keys that may log in",

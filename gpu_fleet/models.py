@@ -334,6 +334,9 @@ class FleetSettings(OrgOwned):
     region = models.CharField(max_length=40, blank=True)
     role_arn = models.CharField(max_length=200, blank=True)
     sealed = models.TextField(blank=True)
+    rclone_folder = models.CharField(max_length=300, blank=True)
+    rclone_type = models.CharField(max_length=40, blank=True)
+    rclone_sealed = models.TextField(blank=True)
     keep_last = models.PositiveIntegerField(default=5)
     dead_man_hours = models.FloatField(default=0)
     local_hourly = dollars()
@@ -367,6 +370,8 @@ class FleetSettings(OrgOwned):
             "endpoint": self.endpoint,
             "region": self.region,
             "role_arn": self.role_arn,
+            "rclone_folder": self.rclone_folder,
+            "rclone_type": self.rclone_type,
             "keep_last": self.keep_last,
             "dead_man_hours": self.dead_man_hours,
             "local_hourly": None if self.local_hourly is None else f"{self.local_hourly.normalize():f}",

@@ -31,6 +31,7 @@ TOOLS = (
     Tool("postgres", "postgresql", "tests on PostgreSQL and Redis"),
     Tool("dockerd", "docker.io", "tests with real containers"),
     Tool("restic", "restic", "tests with real backups"),
+    Tool("rclone", "rclone", "tests with snapshots in remotes of rclone"),
     Tool("chromium", "chromium", "browser tests"),
     Tool("busybox", "busybox-static", "tests with real containers"),
     Tool("sshd", "openssh-server", "tests with rented machines"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import logging
 import os
 import re
 import selectors
@@ -17,15 +18,18 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from agent.machine import manifest as trees
+from agent.machine.placing import Placing
+from agent.machine.repository import Surprise, opened
 from agent.machine.stamps import Known, Look
 from agent.transport import Endpoint, Transport, Unreachable, read_token
 
+log = logging.getLogger("curfew.agent.work")
 HOOK_SECONDS = 300
 # The first that compresses and knows the repositories of today.
 OLDEST = (0, 14)
@@ -211,17 +215,125 @@ def _transport(order: Mapping[str, Any]) -> Transport:
 
 
 def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """Bring the files of a snapshot back in place, then hash them and compare with what was hashed before the backup.
+    """Bring the files of a snapshot back in place and compare every one with what was hashed before the backup.
 
-    Of a tree that is not small the large files come in runs of restic of their own, beside the rest, which alone keeps
-    people waiting: one restic does not fill two cores. What has come is compared while more comes.
+    The agent's own reader does it; what that cannot do, restic does. The result's `reader` says why, or is "".
     """
     tell(step="Fetching the hashes")
     wanted = _download(order)
     tell(step="Bringing files back", percent=2, files=wanted.files, size=wanted.size)
     clear_way(wanted)
-    target = str(order.get("target") or "/")
     began = time.monotonic()
+    try:
+        return _by_reader(order, wanted, tell, began)
+    except Surprise as odd:
+        why = str(odd)
+    log.warning("restore_by_restic reason=%s", why)
+    tell(step=f"Bringing files back with restic ({why})"[:200], percent=2)
+    return {**_by_restic(order, wanted, tell, began), "reader": why}
+
+
+def _by_reader(order: Mapping[str, Any], wanted: trees.Manifest, tell: Tell, began: float) -> dict[str, Any]:
+    """First what alone keeps people waiting, then the large files, both on all cores; each is hashed on its way.
+
+    Raises Surprise, but only before it has told that the files are usable: after that people may have changed some, and
+    restic is asked for no more than what is not there yet.
+    """
+    expected = {entry.path: entry for entry in wanted.entries}
+    repository = opened(order)
+    try:
+        nodes = repository.nodes(str(order["snapshot"]))
+        placing = Placing(repository, nodes, str(order.get("target") or "/"), expected)
+        hot = _hot_by_reader(wanted, placing)
+        late = {entry.path for entry in large_files(wanted, hot, wanted.files)} if wanted.size >= SMALL else set()
+        first = placing.files(lambda path: bool(hot) and path.startswith(hot))
+        early = placing.files(lambda path: path not in late, first)
+        behind = placing.files(lambda path: True, first + early)
+        coming = {name for node in behind for name in placing.names(node)}
+        unsettled = placing.parents(behind)
+
+        def watch(done: int) -> None:
+            tell(percent=2 + int(86 * min(1.0, done / (wanted.size or 1))), bytes_done=done)
+
+        placing.make_folders()
+        placing.bring(first, watch)
+        placing.bring(early, watch)
+        placing.place_others()
+        placing.settle_folders(lambda path: path not in unsettled)
+        found, missing = _judged(placing, (entry for entry in wanted.entries if entry.path not in coming))
+        if missing or any(entry != expected[entry.path] for entry in found):
+            raise Surprise("what came is not what was saved")
+        usable, why = round(time.monotonic() - began, 2), ""
+        if behind:
+            tell(step="Usable; bringing the large files back", usable=True, usable_seconds=usable)
+            rest = [entry for entry in wanted.entries if entry.path in coming]
+            try:
+                placing.bring(behind, watch, LATE_NICE)
+            except Surprise as odd:
+                why = str(odd)
+                log.warning("restore_rest_by_restic reason=%s", why)
+                tell(step=f"Usable; bringing the large files back with restic ({why})"[:200])
+                _rest_by_restic(order, [entry for entry in rest if entry.path not in placing.found])
+            try:
+                placing.settle_folders(lambda path: path in unsettled)
+            except Surprise as odd:  # somebody works here already and took a folder away
+                log.warning("restore_folders reason=%s", odd)
+            more, lost = _judged(placing, rest)
+            found, missing = found + more, missing + lost
+        return {**_result(found, missing, usable), "reader": why}
+    finally:
+        repository.close()
+
+
+def _judged(placing: Placing, entries: Iterable[trees.Entry]) -> tuple[list[trees.Entry], list[str]]:
+    """What is there now, and the paths of what is missing: files as they were written, all else looked at."""
+    written: list[trees.Entry] = []
+    others: list[trees.Entry] = []
+    for entry in entries:
+        had = placing.found.get(entry.path)
+        if had is None:
+            others.append(entry)
+        else:
+            written.append(had)
+    found, missing = trees.again(others)
+    return written + found, missing
+
+
+def _hot_by_reader(wanted: trees.Manifest, placing: Placing) -> tuple[str, ...]:
+    lists = set(_hot_lists(wanted))
+    return _named_hot(
+        (path, placing.content(node))
+        for node in placing.files(lists.__contains__)
+        for path in placing.names(node)
+        if path in lists
+    )
+
+
+def _rest_by_restic(order: Mapping[str, Any], entries: list[trees.Entry]) -> None:
+    command = ["restore", str(order["snapshot"]), "--target", str(order.get("target") or "/")]
+    for n in range(0, len(entries), MOST_LARGE):
+        _bring(order, command, entries[n : n + MOST_LARGE])
+
+
+def _result(found: list[trees.Entry], missing: list[str], usable: float) -> dict[str, Any]:
+    tree = trees.of(found)
+    return {
+        "digest": tree.digest,
+        "files": tree.files,
+        "size": tree.size,
+        "missing": len(missing),
+        "first_missing": missing[:5],
+        "usable_seconds": usable,
+    }
+
+
+def _by_restic(order: Mapping[str, Any], wanted: trees.Manifest, tell: Tell, began: float) -> dict[str, Any]:
+    """By restic alone, and then every file is read and hashed.
+
+    Of a tree that is not small the large files come in runs of restic of their own, beside the rest, which alone keeps
+    people waiting: one restic does not fill two cores. What has come is compared while more comes.
+    """
+    target = str(order.get("target") or "/")
     batches = [] if wanted.size < SMALL else in_batches(large_files(wanted, _hot(order, wanted, target)))
     late = {entry.path for batch in batches for entry in batch}
     first = [entry for entry in wanted.entries if entry.path not in late]
@@ -247,15 +359,7 @@ def restore(order: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     finally:  # after a failure nothing more is begun, and what runs is waited for
         beside.shutdown(cancel_futures=True)
         judge.shutdown(cancel_futures=True)
-    tree = trees.of(found)
-    return {
-        "digest": tree.digest,
-        "files": tree.files,
-        "size": tree.size,
-        "missing": len(missing),
-        "first_missing": missing[:5],
-        "usable_seconds": usable,
-    }
+    return _result(found, missing, usable)
 
 
 def _bring(order: Mapping[str, Any], command: list[str], batch: list[trees.Entry]) -> None:
@@ -285,27 +389,36 @@ def _on_disk(order: Mapping[str, Any]) -> bool:
     return str(order["repository"]).startswith("/")
 
 
-def large_files(wanted: trees.Manifest, hot: tuple[str, ...] = ()) -> list[trees.Entry]:
+def large_files(wanted: trees.Manifest, hot: tuple[str, ...] = (), most: int = MOST_LARGE) -> list[trees.Entry]:
     """What is brought back last, so that the workspace can be used before: the files that hold most of a large tree.
 
-    `hot` are beginnings of paths that are never among them.
+    `hot` are beginnings of paths that are never among them; `most` is how many restic can be told by name.
     """
     files = [e for e in wanted.entries if e.kind == "f" and e.size >= LARGE_FILE and not e.path.startswith(hot)]
     files.sort(key=lambda e: -e.size)
-    return sorted(files[:MOST_LARGE], key=lambda e: e.path)
+    return sorted(files[:most], key=lambda e: e.path)
 
 
 def _hot(order: Mapping[str, Any], wanted: trees.Manifest, target: str) -> tuple[str, ...]:
-    """What `.curfew/hot` of a saved folder names, a path below the folder on each line; fetched before all else."""
-    lists = [e.path for e in wanted.entries if e.kind == "f" and e.path.endswith("/.curfew/hot") and e.size < 65_536]
+    """What `.curfew/hot` of a saved folder names; restic fetches the lists before all else."""
+    lists = _hot_lists(wanted)
     if not lists:
         return ()
     command = ["restore", str(order["snapshot"]), "--target", target]
     restic(order, [*command, *(w for path in lists for w in ("--include", path.translate(GLOB)))], lambda told: None)
+    return _named_hot((path, Path(path).read_bytes()) for path in lists)
+
+
+def _hot_lists(wanted: trees.Manifest) -> list[str]:
+    return [e.path for e in wanted.entries if e.kind == "f" and e.path.endswith("/.curfew/hot") and e.size < 65_536]
+
+
+def _named_hot(lists: Iterable[tuple[str, bytes]]) -> tuple[str, ...]:
+    """The paths in these lists, one below the saved folder on each line."""
     found: list[str] = []
-    for path in lists:
+    for path, content in lists:
         folder = Path(path).parent.parent
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = content.decode(errors="replace").splitlines()
         found += [str(folder / line.strip().lstrip("/")) for line in lines if line.strip()]
     return tuple(found)
 
@@ -441,6 +554,9 @@ def restic(
         "RESTIC_PROGRESS_FPS": "2",
         "RESTIC_CACHE_DIR": str(order.get("cache") or "/var/cache/curfew-restic"),
     }
+    authority = (order.get("platform") or {}).get("ca_file")
+    if authority and environment["RESTIC_REPOSITORY"].startswith("rest:https://"):  # the platform passes it on
+        environment["SSL_CERT_FILE"] = str(authority)
     words = [*(str(w) for w in order.get("restic_options") or []), "--json", *arguments]
     try:
         child = subprocess.Popen(  # noqa: S603  our own arguments

@@ -132,4 +132,9 @@ def offer_shape(offer: Offer) -> dict[str, Any]:
 
 def settings_shape(rules: FleetSettings) -> dict[str, Any]:
     """No secret; whether a storage key is stored."""
-    return {**rules.shown(), "storage_key_stored": bool(rules.sealed), "ssh_public_key": rules.ssh_public}
+    return {
+        **rules.shown(),
+        "storage_key_stored": bool(rules.sealed),
+        "rclone_stored": bool(rules.rclone_sealed),
+        "ssh_public_key": rules.ssh_public,
+    }

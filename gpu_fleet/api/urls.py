@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from gpu_fleet.api import agent_views, market_views, standby_views, views
+from gpu_fleet.api import agent_views, market_views, repository_views, standby_views, views
 
 urlpatterns = [
     path("agent/status", agent_views.StatusView.as_view(), name="agent-status"),
     path("agent/machine/manifest/<str:name>", agent_views.ManifestView.as_view(), name="agent-manifest"),
+    path("agent/machine/repository/<uuid:owner_id>/<path:name>", repository_views.repository, name="agent-repository"),
     path("agent/machine/lease", standby_views.LeaseView.as_view(), name="agent-lease"),
     path("agent/instances", views.AgentInstancesView.as_view(), name="agent-instances"),
     path("agent/instances/<uuid:machine_id>/keep-alive", views.KeepAwakeView.as_view(), name="agent-keep-alive"),

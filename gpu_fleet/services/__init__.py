@@ -24,6 +24,7 @@ from gpu_fleet.services.machines import (
     request_wake,
 )
 from gpu_fleet.services.market import forget_samples, keep_samples, sample_all
+from gpu_fleet.services.reaching import admit
 from gpu_fleet.services.reaping import (
     destroy_orphan,
     list_orphans,
@@ -46,6 +47,7 @@ from gpu_fleet.services.standby import (
 )
 
 __all__ = [
+    "admit",
     "apply_retention",
     "change_machine",
     "change_settings",

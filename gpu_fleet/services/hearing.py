@@ -233,7 +233,7 @@ def _orders(row: Machine, operation: Operation | None, rules: FleetSettings) -> 
     if not isinstance(wanted, dict):
         return found
     try:
-        repository = gateway.repository_for_machine(row, rules)
+        repository = gateway.repository_for_machine(row, rules, operation.id if operation else None)
     except ProviderError:
         return found  # the operation itself meets the same error and says so
     order = {

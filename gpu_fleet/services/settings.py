@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from audit import services as audit
-from core import encryption
+from core import encryption, ssrf
 from core.actor import Actor
 from core.errors import InvalidInput
+from core.providers import ProviderError
 from gpu_fleet.enums import MANAGE, StorageKind
 from gpu_fleet.models import FleetSettings
-from gpu_fleet.providers import ssh
+from gpu_fleet.providers import rclone, ssh
 from gpu_fleet.race import Strategy
 
 PLAIN = (
@@ -28,6 +31,7 @@ PLAIN = (
     "endpoint",
     "region",
     "role_arn",
+    "rclone_folder",
     "keep_last",
     "dead_man_hours",
     "local_hourly",
@@ -64,15 +68,17 @@ def private_key_of(rules: FleetSettings) -> str:
 
 
 def change_settings(*, actor: Actor, **given: Any) -> FleetSettings:
-    """Change what is given; `access_key` and `secret_key` of the storage are stored sealed and never shown again.
+    """Change what is given; `access_key` and `secret_key` of the storage are stored sealed and never shown again, as is
+    `rclone_config`, what `rclone config show NAME` prints.
 
-    Raises Forbidden without `gpu.manage`, InvalidInput for values out of bounds.
+    A remote of rclone is tried before it is kept: written to and read back, which takes 45 s at most. Raises Forbidden
+    without `gpu.manage`, InvalidInput for values out of bounds and for a remote that does not work.
     """
     actor.require(MANAGE, "change the settings of the GPU fleet")
     if actor.org_id is None:
         raise InvalidInput("Settings belong to an organization.")
     clean = _clean(given)
-    settings_of(actor.org_id)
+    remote = _remote(clean, str(given.get("rclone_config") or "").strip(), settings_of(actor.org_id))
     with transaction.atomic():
         row = FleetSettings.objects.visible_to(actor).select_for_update().get()
         before = row.shown()
@@ -85,6 +91,10 @@ def change_settings(*, actor: Actor, **given: Any) -> FleetSettings:
             keys = {"access_key": str(given["access_key"]), "secret_key": str(given["secret_key"])}
             row.sealed = encryption.seal(keys, bound_to=row.seal_name)
             changed["storage_key"] = ["…", "replaced"]
+        if remote is not None:
+            text, row.rclone_type = remote
+            row.rclone_sealed = encryption.seal({"rclone": text}, bound_to=row.seal_name)
+            changed["rclone_config"] = ["…", "replaced"]
         row.save()
         if changed:
             audit.record(
@@ -97,6 +107,51 @@ def change_settings(*, actor: Actor, **given: Any) -> FleetSettings:
             )
     result: FleetSettings = row
     return result
+
+
+def _remote(clean: dict[str, Any], given: str, before: FleetSettings) -> tuple[str, str] | None:
+    """The remote to keep, its configuration and type, tried out; None when nothing of it changes. Raises InvalidInput."""
+    storage = clean.get("storage", before.storage)
+    if storage != StorageKind.RCLONE:
+        if given:
+            raise InvalidInput(errors={"storage": ["Choose the remote of rclone, or leave its configuration empty."]})
+        return None
+    folder = str(clean.get("rclone_folder", before.rclone_folder))
+    if not given and storage == before.storage and folder == before.rclone_folder:
+        return None
+    text = given or _kept(before)
+    try:
+        remote = rclone.parse(text, folder, settings.CURFEW_RCLONE_FOLDERS)
+        _reachable(remote)
+        rclone.check(remote)
+    except ValueError as bad:
+        raise InvalidInput(errors={"rclone_config": [str(bad)]}) from None
+    except ProviderError as refused:
+        said = f"rclone says: {refused.detail}" if refused.detail else ""
+        words = " ".join(part for part in (refused.message, refused.next_step, said) if part)
+        raise InvalidInput(errors={"rclone_config": [words]}) from None
+    clean["rclone_folder"] = remote.folder
+    return text, remote.kind
+
+
+def _kept(before: FleetSettings) -> str:
+    if not before.rclone_sealed:
+        raise InvalidInput(errors={"rclone_config": ["Paste what rclone config show NAME prints."]})
+    try:
+        return str(encryption.unseal(before.rclone_sealed, bound_to=before.seal_name)["rclone"])
+    except encryption.CannotDecrypt:
+        raise InvalidInput(errors={"rclone_config": ["What is stored cannot be opened. Paste it again."]}) from None
+
+
+def _reachable(remote: rclone.Remote) -> None:
+    """Refuse a remote whose host is a metadata service or a link-local address; private networks are for NAS and the like."""
+    for host in remote.hosts():
+        try:
+            found = {str(row[4][0]).partition("%")[0] for row in socket.getaddrinfo(host, None)}
+        except (OSError, UnicodeError):
+            raise ValueError(f"The name {host[:80]} cannot be resolved.") from None
+        if any(ssrf.is_forbidden_everywhere(address) for address in found):
+            raise ValueError(f"{host[:80]} leads to a metadata service or a link-local address.")
 
 
 def _clean(given: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +172,7 @@ def _clean(given: dict[str, Any]) -> dict[str, Any]:
     if "strategy" in clean and clean["strategy"] not in set(Strategy):
         errors["strategy"] = ["Choose race, cheapest or reliable."]
     if "storage" in clean and clean["storage"] not in StorageKind.values:
-        errors["storage"] = ["Choose local or s3."]
+        errors["storage"] = ["Choose local, s3 or rclone."]
     endpoint = str(clean.get("endpoint") or "")
     if endpoint and not endpoint.startswith(("https://", "http://127.0.0.1", "http://localhost")):
         errors["endpoint"] = ["An address that begins with https://."]

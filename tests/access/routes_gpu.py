@@ -87,6 +87,10 @@ ROUTES = [
     api("POST", "/api/agent/status", viewer=403, operator=403, owner=403, stranger=403),
     api("POST", "/api/agent/machine/manifest/x", viewer=403, operator=403, owner=403, stranger=403),
     api("GET", "/api/agent/machine/manifest/x", viewer=403, operator=403, owner=403, stranger=403),
+    *(
+        Route(method, f"/api/agent/machine/repository/{{gpu}}/{name}", 401, 401, 401, 401, 401, api=True)
+        for method, name in (("GET", "config"), ("POST", f"data/{'a' * 64}"), ("DELETE", f"locks/{'a' * 64}"))
+    ),
     api("GET", "/api/agent/instances", viewer=200, operator=200, owner=200, stranger=200),
     api("POST", "/api/agent/instances/{gpu}/keep-alive?minutes=30", viewer=403, operator=200, owner=200, stranger=404),
     api("GET", "/api/instances", viewer=200, operator=200, owner=200, stranger=200),

@@ -55,7 +55,7 @@ def rig(
     return rig
 
 
-def _repository(machine: Machine, rules: Any) -> Any:
+def _repository(machine: Machine, rules: Any, operation: Any = None) -> Any:
     from gpu_fleet.providers.restic import Repository
 
     return Repository("/nowhere", "x")

@@ -129,7 +129,7 @@ def disk(
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
 
 
-def _reached(machine: Machine, rules: FleetSettings) -> Repository:
+def _reached(machine: Machine, rules: FleetSettings, operation: Any = None) -> Repository:
     from gpu_fleet import gateway
 
     return gateway.repository_of(machine, rules)
