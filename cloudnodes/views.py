@@ -295,8 +295,9 @@ def _confirm(
 def _applied(request: HttpRequest, done: services.Applied, place: str, tier: str) -> HttpResponse:
     """Say what was started and what was left out, and show the grid."""
     count = len(done.operations)
-    text = f"{_nodes(count)} on the way" if count else "Nothing to change"
-    left_out = " ".join(refused.message for _, refused in done.skipped)
+    left_out = " ".join(dict.fromkeys(refused.message for _, refused in done.skipped))
+    idle = "Nothing was changed" if left_out else "Nothing to change"
+    text = f"{_nodes(count)} on the way" if count else idle
     if left_out:
         text = f"{text}, {len(done.skipped)} left as {'it is' if len(done.skipped) == 1 else 'they are'}"
     return _answer(request, place, tier, text, "warn" if left_out else "good", left_out)

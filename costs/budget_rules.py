@@ -104,8 +104,9 @@ def reached(rules: Rules, spent: Decimal, amount: Decimal) -> list[int]:
 
 
 def to_sleep(candidates: Iterable[Awake], order: str) -> list[Awake]:
-    """What may be put to sleep, in the owner's order: only what is known to be idle and is not protected."""
-    idle = [c for c in candidates if c.idle_since is not None and not c.protected]
+    """What may be put to sleep, in the owner's order: only what is known to be idle, costs something and is not
+    protected."""
+    idle = [c for c in candidates if c.idle_since is not None and c.hourly != 0 and not c.protected]
     return sorted(idle, key=lambda c: (_rank(c, order), str(c.id)))
 
 

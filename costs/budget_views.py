@@ -52,8 +52,10 @@ def _save(actor: Actor, form: BudgetForm) -> str:
         gone = services.remove_budget(actor=actor, **where)
         return "There is no such limit any more." if gone else "There was no such limit."
     budget = services.set_budget(actor=actor, amount=given["amount"], rules=form.rules(), **where)
-    words = at_work.label_of(budget)
-    return f"Saved {words}."
+    words = f"Saved {at_work.label_of(budget)}."
+    if budget.scope != "organization" and budget.subject not in spending.subjects(actor=actor)[budget.scope]:
+        words += f" The ledger knows no {budget.scope} of this name yet, so nothing counts against it."
+    return words
 
 
 def _page(request: HttpRequest, actor: Actor, form: BudgetForm | None) -> HttpResponse:

@@ -93,7 +93,7 @@ def _uuid(text: UUID | str) -> UUID:
 def _order(actor: Actor, node: CloudNode, kind: str, reason: str, key: str | None, cause: str) -> Operation:
     waking = kind == START
     actor.require(PERMISSION, "wake cloud nodes" if waking else "put cloud nodes to sleep")
-    if waking and not _under_way_already(node, kind):
+    if waking and node.hourly_cost != 0 and not _under_way_already(node, kind):
         budgets.require_room(organization_id=node.organization_id, team=node.team, person=actor.label)
     with transaction.atomic():
         row = locked(node.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -241,6 +242,12 @@ def test_rules_and_budgets_may_forbid_an_automatic_start(node: CloudNode, alice:
     with pytest.raises(QuotaExceeded):
         services.request_start(actor=alice.actor, node_id=node.id)
     assert orders("node.start") == []
+    # what costs nothing is woken all the same; of what it costs nobody knows, it is not
+    for price in (None, Decimal(0)):
+        CloudNode.objects.all_orgs().filter(id=node.id).update(hourly_cost=price)
+        with nullcontext() if price == 0 else pytest.raises(QuotaExceeded):
+            services.request_start(actor=alice.actor, node_id=node.id)
+    assert len(orders("node.start")) == 1
 
 
 def test_a_run_pays_its_share_and_teaches_the_estimate(

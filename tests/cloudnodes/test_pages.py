@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,6 +18,7 @@ from accounts.models import CloudAccount
 from cloudnodes import selectors, services
 from cloudnodes.models import AccountPoll, CloudNode
 from cloudnodes.providers.base import InstanceState, Scaling
+from core.errors import QuotaExceeded
 from core.providers import AuthenticationFailed, CapacityUnavailable, Unreachable
 from operations.models import Operation
 from tests.cloudnodes.cloud import MemoryCloud
@@ -180,6 +182,28 @@ def test_start_all_asks_and_does_what_it_showed(cloud: MemoryCloud, scan: Callab
     assert done.status_code == 204
     assert '"dialog:close"' in done["HX-Trigger"]
     assert [o.resource_id for o in Operation.objects.all_orgs()] == [one.id]
+
+
+def test_many_refused_for_one_reason_are_told_it_once(
+    cloud: MemoryCloud, scan: Callable, page: Client, htmx: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        cloud.add(f"i-{number}")
+    nodes = scan()
+
+    def refuse(**_: object) -> None:
+        raise QuotaExceeded("The budget is used up.", code="budget_exceeded")
+
+    monkeypatch.setattr("costs.budgets.require_room", refuse)
+    form = {
+        "do": "start",
+        "tier": nodes[0].gpu_tier,
+        "place": "page",
+        "confirmed": "yes",
+        "wake": [n.id for n in nodes],
+    }
+    said = json.loads(page.post("/cloud-nodes/all", form, headers=htmx)["HX-Trigger"])["toast"]
+    assert (said["text"], said["detail"]) == ("Nothing was changed, 3 left as they are", "The budget is used up.")
 
 
 def test_stop_all_from_the_dialog_returns_to_it(cloud: MemoryCloud, scan: Callable, page: Client, htmx: dict) -> None:

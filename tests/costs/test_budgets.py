@@ -162,7 +162,7 @@ def test_only_what_is_known_to_be_idle_is_ever_chosen(facts: list, order: str) -
         for cost, age, idle, protected in facts
     ]
     chosen = budget_rules.to_sleep(all_of_them, order)
-    assert {c.id for c in chosen} == {c.id for c in all_of_them if c.idle_since and not c.protected}
+    assert {c.id for c in chosen} == {c.id for c in all_of_them if c.idle_since and c.hourly and not c.protected}
     if order == "dearest":
         assert [c.hourly for c in chosen] == sorted((c.hourly for c in chosen), reverse=True)
 
@@ -197,6 +197,9 @@ def test_the_page_and_the_file(alice: Persona, client_of: Callable[[Persona], Cl
     assert "Warns at 50%, 90%." in page
     assert "Acting now" in page
     assert client.post("/settings/budgets", {"amount": "1", "warn_at": "many"}).status_code == 422
+    body = {"scope": "person", "subject": "Nobody Known", "amount": "1"}
+    said = client.post("/settings/budgets", body, follow=True).content.decode()
+    assert "The ledger knows no person of this name yet" in said
     lines = b"".join(client.get("/costs/export.csv?period=today").streaming_content).decode().splitlines()
     assert len(lines) == 4
     assert sum(Decimal(line.split(",")[10]) for line in lines[1:]) == Decimal("12.2")
