@@ -31,6 +31,8 @@ from tests.live.server import Scaled
 
 VICTIMS = {"worker": "worker0", "web": "web", "agent": ""}
 LONGEST = 1500.0
+# A life has at least so many steps: two races, a backup, its verification, the end, a restore.
+FEWEST = 8
 WRITE = r"""
 cd /workspace && mkdir -p deep/er empty small && umask 022
 for n in $(seq 1 %(blobs)d); do head -c 67108864 /dev/urandom > deep/$n.bin; done
@@ -61,7 +63,7 @@ class Killer:
     def look(self) -> None:
         """Kill once if an operation has come to a step that is new. From the main thread: children end with theirs."""
         for operation in self.curfew.inspector.operations():
-            if not operation["kind"].startswith("gpu_machine") or operation["status"] not in ("queued", "running"):
+            if operation["resource_kind"] != "gpu_machine" or operation["status"] not in ("queued", "running"):
                 continue
             step = str(operation["id"]), re.sub(r"[0-9.,:]+", "#", operation["step"])
             if step not in self.seen:
@@ -148,6 +150,8 @@ def _live(engine: DockerEngine, curfew: Scaled, api: Api, killer: Killer, mib: i
         a["ended_at"] != b["started_at"] for a, b in itertools.pairwise(rows)
     ):
         found.append(f"the ledger says {phases}")
+    if sum(killer.kills.values()) < FEWEST:
+        found.append(f"killed only {sum(killer.kills.values())} times")
     return found
 
 
