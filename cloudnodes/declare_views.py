@@ -122,7 +122,7 @@ def _uploaded(file: Any) -> list[declaring.Declaration]:
     try:
         text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidInput("The file is not text in UTF-8.") from None
+        raise InvalidInput("The file is not text in UTF-8. Save it as CSV in UTF-8, then choose it again.") from None
     return declaring.read_csv(text.splitlines())
 
 

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from uuid import UUID
 
 from django.db import transaction
@@ -45,20 +46,27 @@ class Declaration:
 
 
 def read_csv(lines: Iterable[str]) -> list[Declaration]:
-    """The declarations of a file with the header COLUMNS (the last three may be missing).
+    """The declarations of a file with the header COLUMNS (the last three may be missing), between commas, semicolons or
+    tabs, whichever the header has.
 
     Raises InvalidInput with one message per wrong line (`errors["line 7"]`), at most fifty; nothing is half read.
     """
-    reader = csv.DictReader(lines, strict=True)
+    found = iter(lines)
+    header = next(found, "")
+    reader = csv.DictReader(chain([header], found), delimiter=max(",;\t", key=header.count), strict=True)
     errors: dict[str, list[str]] = {}
     rows: list[Declaration] = []
+    seen: dict[tuple[str, str], int] = {}
     try:
         missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
         if missing:
             raise InvalidInput("The file has no such columns.", errors={"header": [f"missing: {', '.join(missing)}"]})
         for values in reader:
             row, wrong = checked(values)
-            if row is None:
+            if row is not None:
+                first = seen.setdefault((row.account.lower(), row.provider_id), reader.line_num)
+                wrong = [f"the same node as line {first}"] if first != reader.line_num else []
+            if row is None or wrong:
                 errors[f"line {reader.line_num}"] = wrong
             else:
                 rows.append(row)
@@ -182,7 +190,7 @@ def withdraw(*, actor: Actor, node_id: UUID) -> bool:
     actor.require("nodes.manage", "withdraw declarations")
     with transaction.atomic():
         rows = CloudNode.objects.visible_to(actor).select_for_update(of=("self",)).select_related("node_type")
-        node = rows.filter(id=node_id, gone_at=None).first()
+        node = rows.filter(id=node_id).first()
         if node is None:
             raise NotFound("There is no such cloud node.")
         if not node.declared:

@@ -58,6 +58,21 @@ def test_what_the_provider_does_not_know_is_said_to_be_missing(
         services.poll_account(account_id=account.id)
     page = client_of(alice).get("/cloud-nodes/declare").content.decode()
     assert "the provider does not know it" in page
+    (node,) = nodes_of(account)
+    assert client_of(alice).post(f"/cloud-nodes/{node.id}/withdraw").status_code == 302
+    assert "i-typo" not in client_of(alice).get("/cloud-nodes/declare").content.decode()
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_a_spreadsheets_own_file_is_read(between: str) -> None:
+    text = "account,provider_id,node_type,hourly_cost\nStudio,i-1,FLUX Dev,1.5\n".replace(",", between)
+    (row,) = declaring.read_csv(text.splitlines())
+    assert (row.account, row.provider_id, row.node_type, row.hourly_cost) == (
+        "Studio",
+        "i-1",
+        "FLUX Dev",
+        Decimal("1.5"),
+    )
 
 
 def test_without_its_declaration_it_is_left_alone(
@@ -83,6 +98,7 @@ def test_without_its_declaration_it_is_left_alone(
         ("account,provider_id,node_type\nNowhere,i-1,FLUX\n", "not a connected account"),
         ('account,provider_id,node_type\nx,"i-1,FLUX\n', "CSV"),
         ("account,provider_id,node_type\n", "declares nothing"),
+        ("account,provider_id,node_type\nx,i-1,FLUX\nX,i-1,SDXL\n", "the same node as line 2"),
         ("\x00\xff", "missing"),
     ],
 )
