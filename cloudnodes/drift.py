@@ -99,9 +99,14 @@ def _untold(account: CloudAccount) -> Untold | None:
     return Untold(account, missing) if missing else None
 
 
+def _never_found(node: CloudNode | None) -> bool:
+    """It was declared, and the provider has never known it."""
+    return node is not None and bool(node.declared) and not node.instance_type
+
+
 def _drift(entry: Any, node: CloudNode | None, by: str) -> Drift:
     what = {
-        "node.gone": "Deleted outside",
+        "node.gone": "Never found" if _never_found(node) else "Deleted outside",
         "node.lost": "Cannot be seen",
     }.get(entry.verb) or (
         "Started outside" if (entry.changes or {}).get("state", ["", ""])[1] == "awake" else "Stopped outside"

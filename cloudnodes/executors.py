@@ -35,7 +35,7 @@ FRESH = timedelta(seconds=3)
 # A machine that is down this long after its start was ordered has fallen back.
 FALL_BACK = timedelta(seconds=45)
 # An order that is not answered by then is said to be slow, long before the call gives up.
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 2.0
 Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from django.test import Client
 
 from accounts.models import CloudAccount
 from audit.models import AuditEntry
-from cloudnodes import declaring, services
+from cloudnodes import declaring, drift, services
 from cloudnodes.declaring import Declaration
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import InstanceState
@@ -58,6 +58,7 @@ def test_what_the_provider_does_not_know_is_said_to_be_missing(
         services.poll_account(account_id=account.id)
     page = client_of(alice).get("/cloud-nodes/declare").content.decode()
     assert "the provider does not know it" in page
+    assert [row.what for row in drift.list_drift(actor=alice.actor) if row.now == "gone"] == ["Never found"]
     (node,) = nodes_of(account)
     assert client_of(alice).post(f"/cloud-nodes/{node.id}/withdraw").status_code == 302
     assert "i-typo" not in client_of(alice).get("/cloud-nodes/declare").content.decode()
