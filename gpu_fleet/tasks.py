@@ -62,7 +62,7 @@ def sample_market() -> int:
 def tidy() -> int:
     """Every hour: retention of snapshots, beats and samples."""
     count = services.forget_beats() + services.forget_samples() + services.forget_copies()
-    for machine in Machine.objects.all_orgs().filter(gone_at=None, is_spare=False):
+    for machine in Machine.objects.all_orgs().filter(gone_at=None, is_spare=False).select_related("account"):
         try:
             count += services.apply_retention(machine=machine)
         except (CurfewError, ProviderError):

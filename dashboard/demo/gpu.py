@@ -24,7 +24,7 @@ REASON = "first look at the demo"
 
 def deploy(owner: Actor) -> Machine | None:
     """The demo's machine, unless it had one; None, with the reason logged, when none can be made here."""
-    if owner.org_id is None or Machine.objects.for_org(owner.org_id).exists():
+    if owner.org_id is None or Machine.objects.for_org(owner.org_id).filter(account__provider="docker").exists():
         return None
     account = CloudAccount.objects.for_org(owner.org_id).filter(provider="docker").exclude(method="").first()
     missing = docker_image.missing_programs()

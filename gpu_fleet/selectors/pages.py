@@ -231,7 +231,7 @@ def _card(
         if row.idle_since and row.verdict != "busy"
         else None,
         wake_seconds=wake_seconds,
-        can_wake=free and (row.rental_id is None or row.provider_state == "stopped"),
+        can_wake=free and not row.account.is_sandbox and (row.rental_id is None or row.provider_state == "stopped"),
         can_sleep=free and row.rental_id is not None and row.restored and row.provider_state != "stopped",
         can_keep=actor.can(OPERATE) and row.rental_id is not None,
     )

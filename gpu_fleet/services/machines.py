@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -81,7 +83,26 @@ VERBS = {
 STARTS = frozenset({WAKE, RESUME})
 LONGEST_KEEP = timedelta(days=7)
 ROW = ("desired_state", "observed_state", "state_since", "error_code", "error", "next_step")
+# Machines of the sandbox are a story that was played: nothing wakes them, and no repository is behind their snapshots.
+_rehearsing: ContextVar[bool] = ContextVar("gpu_rehearsal", default=False)
+PLAYED = "This machine is part of the demo's simulated history. Deploy one on Docker to see it live."
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,58}[a-z0-9]?")
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Machines of a sandbox account may be asked for and moved within; for the demo, which plays their history."""
+    token = _rehearsing.set(True)
+    try:
+        yield
+    finally:
+        _rehearsing.reset(token)
+
+
+def refuse_played(machine: Machine) -> None:
+    """Raise InvalidState for a machine of the sandbox."""
+    if machine.account.is_sandbox and not _rehearsing.get():
+        raise InvalidState(PLAYED, code="simulated")
 
 
 def create_machine(
@@ -107,7 +128,7 @@ def create_machine(
     errors: dict[str, list[str]] = {}
     if account.provider not in GPU_PROVIDERS:
         errors["account_id"] = ["Choose a Vast.ai, Docker, AWS or Google Cloud account."]
-    elif account.is_sandbox:
+    elif account.is_sandbox and not _rehearsing.get():
         errors["account_id"] = ["Machines of the sandbox let nobody log in. Connect the Docker engine of this server."]
     if not _NAME.fullmatch(name):
         errors["name"] = ["Small letters, digits and hyphens, at most 60."]
@@ -291,6 +312,8 @@ def ask(
 def _asked(
     actor: Actor, machine: Machine, kind: str, reason: str, key: str | None, cause: str, more: Mapping[str, Any]
 ) -> Operation:
+    if kind != DESTROY:
+        refuse_played(machine)
     with transaction.atomic():
         row = locked(machine.id)
         if row is None or row.gone_at is not None:

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -283,6 +283,7 @@ def verify_again(*, actor: Actor, snapshot_id: UUID | str) -> Snapshot:
     row = find_snapshot(actor=actor, snapshot_id=snapshot_id)
     if row.state != SnapshotState.VERIFIED:
         raise InvalidState("Only a verified snapshot can be checked again.")
+    _real(row)
     checks = verify_snapshot(snapshot=row, machine=row.machine)
     with transaction.atomic():
         Snapshot.objects.visible_to(actor).filter(id=row.id).update(verified_at=clock.now(), checks=checks)
@@ -299,7 +300,7 @@ def find_snapshot(*, actor: Actor, snapshot_id: UUID | str) -> Snapshot:
         key = snapshot_id if isinstance(snapshot_id, UUID) else UUID(str(snapshot_id))
     except ValueError:
         raise NotFound("There is no such snapshot.") from None
-    found = Snapshot.objects.visible_to(actor).select_related("machine").filter(id=key).first()
+    found = Snapshot.objects.visible_to(actor).select_related("machine", "machine__account").filter(id=key).first()
     if found is None or found.state == SnapshotState.DELETED:
         raise NotFound("There is no such snapshot.")
     row: Snapshot = found
@@ -316,6 +317,7 @@ def delete_snapshot(*, actor: Actor, snapshot_id: UUID | str) -> None:
         raise InvalidState("This is the newest verified snapshot of the machine; a wake needs it.", code="needed")
     if operations.active_operation("gpu_machine", machine.id) is not None:
         raise InvalidState("Something is under way on its machine. Wait for it.", code="operation_active")
+    _real(row)
     _forget(machine, [row])
     with transaction.atomic():
         audit.record(
@@ -324,6 +326,14 @@ def delete_snapshot(*, actor: Actor, snapshot_id: UUID | str) -> None:
             target=machine,
             detail=row.restic_id,
             organization_id=row.organization_id,
+        )
+
+
+def _real(row: Snapshot) -> None:
+    """Refuse for what the demo's history tells of: there is no repository behind it."""
+    if row.machine.account.is_sandbox:
+        raise InvalidState(
+            "This snapshot is part of the demo's simulated history; no file is behind it.", code="simulated"
         )
 
 
@@ -338,6 +348,11 @@ def _forget(machine: Machine, rows: list[Snapshot]) -> None:
         copied = Standby.objects.for_org(machine.organization_id).filter(machine=machine, enabled=True).exists()
         with _clearing(machine):
             gateway.repository_of(machine, settings_of(machine.organization_id)).forget(written, alone=not copied)
+    note_forgotten(machine=machine, rows=rows)
+
+
+def note_forgotten(*, machine: Machine, rows: Sequence[Snapshot]) -> None:
+    """They are out of the repository."""
     with transaction.atomic():
         ids = [row.id for row in rows]
         Snapshot.objects.for_org(machine.organization_id).filter(id__in=ids).update(
@@ -376,6 +391,8 @@ def is_clearing(machine: Machine) -> bool:
 def apply_retention(*, machine: Machine) -> int:
     """Forget verified snapshots beyond the newest N, never the newest, never while something is under way."""
     rules = settings_of(machine.organization_id)
+    if machine.account.is_sandbox:
+        return 0
     if operations.active_operation("gpu_machine", machine.id) is not None:
         return 0
     rows = Snapshot.objects.for_org(machine.organization_id).filter(machine=machine, state=SnapshotState.VERIFIED)

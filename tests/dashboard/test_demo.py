@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
 
 from accounts import selectors as accounts
 from accounts.models import Membership, Organization, User
@@ -22,9 +23,14 @@ from cloudnodes import services
 from cloudnodes.models import CloudNode
 from cloudnodes.providers.base import Instance, InstanceState
 from core import clock
+from core.errors import InvalidInput, InvalidState
 from costs import selectors as costs
-from dashboard.demo import gpu, history, people, schedules
+from costs.models import CatalogPrice
+from dashboard.demo import gpu, gpu_history, history, people, schedules
+from gpu_fleet import services as fleet
+from gpu_fleet.models import Machine, Rental, Snapshot
 from gpu_fleet.providers import docker_image
+from gpu_fleet.selectors.pages import get_savings
 from hibernation.models import Schedule
 from operations.models import Operation
 from tests.personas import PASSWORD, Persona, make_account
@@ -244,3 +250,83 @@ def test_no_engine_is_no_container(tmp_path: Path) -> None:
     organization = Organization(name="Larkspur")
     for address in ("", "tcp://127.0.0.1:1", f"unix://{tmp_path}/none.sock"):
         assert clouds.connect_docker(organization, address) is False
+
+
+class TestGpuMonth:
+    """The month of rented machines: played once, told to be simulated, and every dollar from intervals."""
+
+    @pytest.fixture
+    def month(self, alice: Persona, olga: Persona) -> int:
+        for kind, hourly in (
+            ("g4dn.xlarge", "0.526"),
+            ("g5.xlarge", "1.006"),
+            ("g6.xlarge", "0.805"),
+            ("p3.2xlarge", "3.06"),
+        ):
+            CatalogPrice.objects.update_or_create(
+                provider="aws", region="us-east-1", instance_type=kind, as_of=START.date(),
+                defaults={"hourly": Decimal(hourly), "source": "test"},
+            )  # fmt: skip
+        self.account = make_account(alice.organization, is_sandbox=True, region="us-east-1")
+        return gpu_history.play(account=self.account, owner=alice.actor, people=[alice.actor, olga.actor], end=END)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_pages_tell_it_and_nothing_is_left_awake(
+        self, alice: Persona, month: int, client: Client, monkeypatch: pytest.MonkeyPatch, sent_tasks: list
+    ) -> None:
+        monkeypatch.setattr(clock, "now", lambda: END)
+        rows = Operation.objects.for_org(alice.organization)
+        assert rows.count() == month > 35
+        assert set(rows.values_list("status", flat=True)) == {"succeeded"}
+        assert rows.filter(created_at__gt=END).count() == 0
+        assert [name for name, _ in sent_tasks if name == "operations.run"] == []
+        machines = {m.name: m for m in Machine.objects.for_org(alice.organization)}
+        assert {m.observed_state for m in machines.values() if m.gone_at is None} == {"asleep"}
+        assert (machines["basalt"].gone_at is not None, len(machines)) == (True, 3)
+        assert set(Rental.objects.for_org(alice.organization).values_list("lane", flat=True)) == {"gone"}
+        found = get_savings(actor=alice.actor)
+        assert found.unpriced == 0
+        assert 50 < found.spent < 600
+        assert found.saved > found.spent
+        assert 0 < found.lost_races < found.spent / 20
+        parts = sum((spent for _, spent, _ in found.by_machine), found.lost_races)
+        assert found.spent == pytest.approx(parts, abs=Decimal("0.000001"))
+        assert sum(bool(spent) for _, spent, _ in found.days) > 12
+        kept = Snapshot.objects.for_org(alice.organization).filter(machine=machines["aurora"], state="verified")
+        assert kept.count() == gpu_history.KEPT
+        client.force_login(alice.user)
+        page = client.get(machines["aurora"].get_absolute_url()).content.decode()
+        assert "simulated history" in page
+        assert 'id="machine-load-data"' in page
+        for address, words in (
+            ("/gpu-fleet/", "drift"),
+            ("/gpu-fleet/savings", "basalt"),
+            ("/gpu-fleet/snapshots", "aurora"),
+            ("/gpu-fleet/market", "A10G"),
+        ):
+            assert words in client.get(address).content.decode(), address
+
+    @pytest.mark.django_db(transaction=True)
+    def test_it_is_played_once_and_nobody_is_promised_more(self, alice: Persona, month: int) -> None:
+        again = gpu_history.play(account=self.account, owner=alice.actor, people=[alice.actor], end=END)
+        assert again == 0
+        drift = Machine.objects.for_org(alice.organization).get(name="drift")
+        with pytest.raises(InvalidState, match="simulated history"):
+            fleet.request_wake(actor=alice.actor, machine_id=drift.id)
+        snapshot = drift.snapshots.for_org(alice.organization).filter(state="verified").first()
+        with pytest.raises(InvalidState, match="simulated history"):
+            fleet.verify_again(actor=alice.actor, snapshot_id=snapshot.id)
+        assert fleet.apply_retention(machine=drift) == 0
+        with pytest.raises(InvalidInput, match="another look"):  # only while the story is told
+            fleet.create_machine(actor=alice.actor, name="x", account_id=self.account.id, wanted={})
+        operation = fleet.request_destroy(actor=alice.actor, machine_id=drift.id, name="drift")
+        assert operation.kind == "gpu.destroy"
+
+    @pytest.mark.parametrize("seed", range(15))
+    def test_sessions_of_a_machine_follow_each_other(self, seed: int) -> None:
+        sessions = gpu_history.plan(START, END, 3, seed=seed)
+        for habit in gpu_history.HABITS:
+            mine = [s for s in sessions if s.habit == habit]
+            assert mine
+            assert all(a.sleep + timedelta(minutes=10) < b.wake for a, b in pairwise(mine))
+            assert all(START < s.wake < s.sleep < END for s in mine)

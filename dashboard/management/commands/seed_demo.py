@@ -23,6 +23,7 @@ from core.errors import CurfewError
 from dashboard.demo import clouds, history, people
 from dashboard.demo import clusters as demo_clusters
 from dashboard.demo import gpu as demo_gpu
+from dashboard.demo import gpu_history as demo_gpu_history
 from dashboard.demo import policies as demo_policies
 from dashboard.demo import schedules as demo_schedules
 from dashboard.demo import tasks as demo_tasks
@@ -88,6 +89,8 @@ class Command(BaseCommand):
                 return 0
             clouds.scan_now(cast.organization)
         made = self._history(cast, account, end)
+        owner_and_others = [cast.actors[str(role)] for role in (Role.OWNER, Role.ADMIN, Role.OPERATOR)]
+        made += demo_gpu_history.play(account=account, owner=owner, people=owner_and_others, end=end)
         demo_clusters.connect(owner, account, end)
         demo_policies.make(owner)
         demo_schedules.make(owner, cast.organization.timezone)
