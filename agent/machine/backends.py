@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 TRIES = 4
@@ -29,8 +29,13 @@ TIMEOUT = 60.0
 NAME = re.compile(r"[0-9a-f]{64}")
 # Behind a line several requests at once hide its latency.
 FAR_LINES = 6
+# Bytes that nobody wants are read rather than asking twice, up to so many.
+FAR_GAP = 512 * 1024
 EMPTY = hashlib.sha256(b"").hexdigest()
 BLOCK = 1024 * 1024
+
+
+T = TypeVar("T")
 
 
 class Lost(Exception):
@@ -40,8 +45,11 @@ class Lost(Exception):
 class Line(Protocol):
     """One thread's access."""
 
-    def read_into(self, pack: str, start: int, into: memoryview) -> None:
-        """Fill `into` with the bytes of a pack from `start` on. Raises Lost."""
+    def read_into(self, pack: str, start: int, into: memoryview, upto: int = 0) -> None:
+        """Fill `into` with the bytes of a pack from `start` on. Raises Lost.
+
+        `upto` is how far it will be read on from there, so that one request does for all of it.
+        """
 
     def close(self) -> None: ...
 
@@ -72,7 +80,9 @@ def store(order: Mapping[str, object]) -> Store:
     if where.startswith("s3:"):
         return Bucket(where.removeprefix("s3:"), keys)
     if where.startswith("rest:"):
-        return Rest(where.removeprefix("rest:"), keys)
+        platform = order.get("platform")
+        authority = platform.get("ca_file") if isinstance(platform, Mapping) else ""
+        return Rest(where.removeprefix("rest:"), keys, str(authority or ""))
     raise Lost(f"a repository at {where.partition(':')[0]}: is not known")
 
 
@@ -106,7 +116,7 @@ class _FolderLine:
     def __init__(self, data: str) -> None:
         self._data, self._pack, self._handle = data, "", -1
 
-    def read_into(self, pack: str, start: int, into: memoryview) -> None:
+    def read_into(self, pack: str, start: int, into: memoryview, upto: int = 0) -> None:
         try:
             if pack != self._pack:
                 self.close()
@@ -130,72 +140,50 @@ class _FolderLine:
 class _Web:
     """Requests to one host over a kept connection; each thread has its own."""
 
-    def __init__(self, base: str, sign: Callable[[str, str], dict[str, str]]) -> None:
+    def __init__(self, base: str, sign: Callable[[str, str], dict[str, str]], authority: str = "") -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Lost("its address is not understood")
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
-        self._sign = sign
+        self._sign, self._authority = sign, authority
         self._link: http.client.HTTPConnection | None = None
 
-    def get(
-        self, path: str, query: str = "", part: tuple[int, int] | None = None, into: memoryview | None = None
-    ) -> bytes:
-        """The body, or b"" when it went `into` memory. `part` is where it begins and how long it is. Raises Lost."""
+    def get(self, path: str, query: str = "") -> bytes:
+        """The body. Raises Lost."""
+        return self.patiently(path, lambda: self.ask(path, query).read())
+
+    def patiently(self, path: str, do: Callable[[], T]) -> T:
+        """What `do` returns, which is tried again when the line or the server fails. Raises Lost."""
         problem = ""
         for trial in range(TRIES):
             if trial:
                 time.sleep(PAUSE * 2**trial)
             try:
-                status, body = self._once(path, query, part, into)
+                return do()
             except (OSError, http.client.HTTPException) as bad:
                 self.close()
                 problem = str(bad) or type(bad).__name__
-                continue
-            if status in (200, 206):
-                return body
-            problem = f"status {status}"
-            if status < 500 and status != 429:
-                break
         raise Lost(f"{path.rpartition('/')[2][:8] or path} cannot be read: {problem}")
 
-    def _once(self, path: str, query: str, part: tuple[int, int] | None, into: memoryview | None) -> tuple[int, bytes]:
+    def ask(self, path: str, query: str = "", part: tuple[int, int] | None = None) -> http.client.HTTPResponse:
+        """A reply of status 200 or 206 whose body is still to be read. `part` is where it begins and ends."""
         if self._link is None:
-            self._link = (
-                http.client.HTTPSConnection(
-                    self._host, self._port, timeout=TIMEOUT, context=ssl.create_default_context()
-                )
-                if self._secure
-                else http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
-            )
+            if self._secure:
+                trusted = ssl.create_default_context(cafile=self._authority or None)
+                self._link = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=trusted)
+            else:
+                self._link = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
         headers = self._sign(path, query)
         if part is not None:
-            headers["Range"] = f"bytes={part[0]}-{part[0] + part[1] - 1}"
+            headers["Range"] = f"bytes={part[0]}-{part[1] - 1}"
         self._link.request("GET", path + (f"?{query}" if query else ""), headers=headers)
         reply = self._link.getresponse()
-        if reply.status not in (200, 206) or into is None:
-            return reply.status, reply.read()
-        if reply.status == 200:  # a server without ranges sends it from the beginning
-            self._skip(reply, part[0] if part else 0)
-        done = 0
-        while done < len(into):
-            got = reply.readinto(into[done:])
-            if not got:
-                raise http.client.IncompleteRead(b"", len(into) - done)
-            done += got
-        if reply.status == 206:
-            reply.read()
-        if not reply.isclosed():
-            self.close()
-        return reply.status, b""
-
-    @staticmethod
-    def _skip(reply: http.client.HTTPResponse, left: int) -> None:
-        while left:
-            block = reply.read(min(left, BLOCK))
-            if not block:
-                raise http.client.IncompleteRead(b"", left)
-            left -= len(block)
+        if reply.status in (200, 206):
+            return reply
+        reply.read()
+        if reply.status >= 500 or reply.status == 429:
+            raise http.client.HTTPException(f"status {reply.status}")
+        raise Lost(f"{path.rpartition('/')[2][:8] or path} cannot be read: status {reply.status}")
 
     def close(self) -> None:
         if self._link is not None:
@@ -204,13 +192,56 @@ class _Web:
 
 
 class _WebLine:
+    """A reply stays open while what is asked for next lies in it, a little further on."""
+
     def __init__(self, web: _Web, path: Callable[[str, str], str]) -> None:
         self._web, self._path = web, path
+        self._reply: http.client.HTTPResponse | None = None
+        self._pack, self._at, self._end = "", 0, 0
 
-    def read_into(self, pack: str, start: int, into: memoryview) -> None:
-        self._web.get(self._path("data", pack), part=(start, len(into)), into=into)
+    def read_into(self, pack: str, start: int, into: memoryview, upto: int = 0) -> None:
+        path = self._path("data", pack)
+
+        def fill() -> None:
+            try:
+                self._go_to(pack, path, start, max(upto, start + len(into)))
+                self._fill(into)
+            except BaseException:
+                self._reply = None
+                raise
+
+        self._web.patiently(path, fill)
+
+    def _go_to(self, pack: str, path: str, start: int, end: int) -> None:
+        further = start - self._at
+        if self._reply is None or pack != self._pack or not 0 <= further <= FAR_GAP or end > self._end:
+            if self._reply is not None:
+                self._web.close()  # what is left of it is not worth reading
+            self._reply = self._web.ask(path, part=(start, end))
+            self._pack, self._end = pack, end
+            self._at = start if self._reply.status == 206 else 0  # a server without ranges sends it all
+        scrap = memoryview(bytearray(min(BLOCK, start - self._at)))
+        while self._at < start:
+            self._fill(scrap[: start - self._at])
+
+    def _fill(self, into: memoryview) -> None:
+        assert self._reply is not None
+        done = 0
+        while done < len(into):
+            got = self._reply.readinto(into[done:])
+            if not got:
+                raise http.client.IncompleteRead(b"", len(into) - done)
+            done += got
+        self._at += done
+        if self._at == self._end:
+            whole, self._reply = self._reply, None
+            if whole.status == 206:
+                whole.read()
+            else:
+                self._web.close()
 
     def close(self) -> None:
+        self._reply = None
         self._web.close()
 
 
@@ -287,13 +318,16 @@ class Bucket:
 
 
 class Rest:
-    """restic's REST protocol; the name and password stand in the address or in the order's environment."""
+    """restic's REST protocol; the name and password stand in the address or in the order's environment.
+
+    The platform passes it on as a rule, so that the authority it is known by counts.
+    """
 
     lines = FAR_LINES
 
-    def __init__(self, where: str, keys: Mapping[str, str]) -> None:
+    def __init__(self, where: str, keys: Mapping[str, str], authority: str = "") -> None:
         parts = urlsplit(where)
-        self._base, self._folder = where, parts.path.rstrip("/")
+        self._base, self._folder, self._authority = where, parts.path.rstrip("/"), authority
         user = unquote(parts.username or "") or keys.get("RESTIC_REST_USERNAME", "")
         password = unquote(parts.password or "") or keys.get("RESTIC_REST_PASSWORD", "")
         self._headers = {"Accept": "application/vnd.x.restic.rest.v2"}
@@ -303,7 +337,7 @@ class Rest:
         self._web = self._new_web()
 
     def _new_web(self) -> _Web:
-        return _Web(self._base, lambda path, query: dict(self._headers))
+        return _Web(self._base, lambda path, query: dict(self._headers), self._authority)
 
     def _path(self, kind: str, name: str) -> str:
         return f"{self._folder}/{kind}/{name}" if name else f"{self._folder}/{kind}"

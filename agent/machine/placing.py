@@ -1,9 +1,10 @@
 """Putting a snapshot's entries on the disk as `restic restore` does, on all cores, and hashing each file on its way.
 
 A file's SHA-256 is of the bytes as they are handed to the kernel, in their order, after each piece was checked under the
-repository's key; its size and permissions are asked of the kernel when the last byte is written. That proves that what
-the machine had before the backup is what was written here. It does not prove what the disk makes of it later, and
-reading it back at once, out of the kernel's memory, would prove no more.
+repository's key; where packs come over a line, pieces come in any order, and it is of the file read back as it grows.
+Its size and permissions are asked of the kernel when the last byte is written. That proves that what the machine had
+before the backup is what was written here. It does not prove what the disk makes of it later, and reading it back at
+once, out of the kernel's memory, proves no more. Files of one content are written from one memory and share a hash.
 
 Memory: a few MiB for each thread, whatever the size of a file, and about half a kilobyte for each entry.
 """
@@ -18,17 +19,54 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from itertools import accumulate
 
-from agent.machine.manifest import Entry
-from agent.machine.repository import AT_ONCE, FAR_AT_ONCE, Node, Reader, Repository, Run, Surprise, surprises
+from agent.machine.manifest import BLOCK, Entry
+from agent.machine.repository import AT_ONCE, Index, Node, Reader, Repository, Run, Surprise, surprises
 
 MOST_THREADS = 4
 MOST_OPEN = 64
 PIECE = 64
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-AGAIN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+AGAIN = os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 Task = Callable[[Reader], int]
 Watch = Callable[[int], None]
+
+
+class _Growing:
+    """Files of one content, whose pieces come in any order. What has come from the beginning on is read and hashed."""
+
+    def __init__(self, index: Index, content: tuple[int, ...], nodes: list[Node]) -> None:
+        self.content, self.nodes = content, nodes
+        self.starts = [0, *accumulate(map(index.size, content))]
+        self.handles: list[int] = []
+        self.sha256 = hashlib.sha256()
+        self.lock, self.hashing = threading.Lock(), threading.Lock()
+        self._there, self._ready, self._left, self._hashed = bytearray(len(content)), 0, len(content), 0
+
+    def put(self, n: int) -> bool:
+        """Note that a piece is written; True for the last."""
+        with self.lock:
+            self._there[n] = 1
+            self._left -= 1
+            while self._ready < len(self._there) and self._there[self._ready]:
+                self._ready += 1
+            return not self._left
+
+    def hash_on(self) -> None:
+        """As far as it has come. For whoever holds `hashing`."""
+        block = memoryview(bytearray(min(BLOCK, self.starts[-1])))
+        while self._hashed < (end := self.starts[self._ready]):
+            got = os.preadv(self.handles[0], [block[: end - self._hashed]], self._hashed)
+            if not got:
+                raise Surprise(f"{self.nodes[0].path!r} was cut off while it came")
+            self.sha256.update(block[:got])
+            self._hashed += got
+
+    def close(self) -> None:
+        """Its files, whole or not."""
+        while self.handles:
+            os.close(self.handles.pop())
 
 
 class Placing:
@@ -42,6 +80,7 @@ class Placing:
         self._files: list[Node] = []
         self._links: dict[bytes, list[Node]] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
+        self._growing: list[_Growing] = []
         self.found: dict[str, Entry] = {}
         self.done = 0
         self._sort(nodes)
@@ -155,7 +194,12 @@ class Placing:
         `watch` is called twice a second with the bytes so far. `nice` is by how much the threads give way to others.
         """
         with surprises():
-            self._on_threads(self._tasks(files), watch, nice)
+            try:
+                self._on_threads(self._tasks(files), watch, nice)
+            finally:
+                for file in self._growing:
+                    file.close()
+                self._growing = []
             for node in files:
                 for other in self._links.get(node.path, ()):
                     self._link(node, other)
@@ -172,6 +216,8 @@ class Placing:
                 several.setdefault(node.content, []).append(node)
         tasks: list[Task] = [self._empties(empty[n : n + PIECE]) for n in range(0, len(empty), PIECE)]
         tasks += [self._singles(run, single) for run in index.runs(single, self._repository.far)]
+        if self._repository.far:
+            return tasks + self._by_packs(several)
         for content, nodes in sorted(several.items(), key=lambda row: (index.pack[row[0][0]], index.offset[row[0][0]])):
             tasks += [self._several(content, nodes[n : n + MOST_OPEN]) for n in range(0, len(nodes), MOST_OPEN)]
         return tasks
@@ -248,6 +294,47 @@ class Placing:
 
         return task
 
+    def _by_packs(self, several: Mapping[tuple[int, ...], list[Node]]) -> list[Task]:
+        """Each pack in one go, its pieces written wherever they are wanted."""
+        index = self._repository.index
+        wanting: dict[int, list[tuple[_Growing, int]]] = {}
+        self._growing = [_Growing(index, content, nodes) for content, nodes in several.items()]
+        for file in self._growing:
+            for n, place in enumerate(file.content):
+                wanting.setdefault(place, []).append((file, n))
+
+        def of(run: Run) -> Task:
+            def task(reader: Reader) -> int:
+                total = 0
+                for place, plain in reader.blobs(run):
+                    if self._stop.is_set():
+                        break
+                    for file, n in wanting[place]:
+                        self._put(file, n, plain)
+                        total += len(plain) * len(file.nodes)
+                return total
+
+            return task
+
+        return [of(run) for run in index.runs(wanting, far=True)]
+
+    def _put(self, file: _Growing, n: int, plain: memoryview) -> None:
+        with file.lock:
+            if not file.handles:
+                file.handles += [self._create(node, os.O_RDWR) for node in file.nodes]
+        for handle in file.handles:
+            _write(handle, plain, file.starts[n])
+        last = file.put(n)
+        if file.hashing.acquire(blocking=last):  # who finds another at it leaves it to that one, or to the last
+            try:
+                file.hash_on()
+            finally:
+                file.hashing.release()
+        if last:
+            for handle, node in zip(file.handles, file.nodes, strict=True):
+                self._finish(handle, node, file.sha256.hexdigest())
+            file.close()
+
     def _several(self, content: tuple[int, ...], nodes: list[Node]) -> Task:
         """Files of the same pieces: read once, window by window, in the order of the file."""
 
@@ -267,12 +354,12 @@ class Placing:
 
     def _through(self, reader: Reader, content: tuple[int, ...], handles: list[int], hashed: bool) -> str:
         """The hash of what was written, or "" when it was stopped. Not `hashed`: each piece is checked by its name."""
-        index, far = self._repository.index, self._repository.far
+        index = self._repository.index
         whole, upto = hashlib.sha256(), 0
         for window in self._windows(content):
             if self._stop.is_set():
                 return ""
-            lies = reader.fetch_all(index.runs(window, far))
+            lies = reader.fetch_all(index.runs(window))
             last, plain = -1, memoryview(b"")
             for place in window:
                 if place != last:
@@ -288,10 +375,9 @@ class Placing:
     def _windows(self, content: tuple[int, ...]) -> Iterator[list[int]]:
         """Pieces that follow each other; the same one comes twice only at once after itself, for it opens once."""
         index, window, seen, size = self._repository.index, list[int](), set[int](), 0
-        most = FAR_AT_ONCE if self._repository.far else AT_ONCE
         for place in content:
             again = bool(window) and place == window[-1]
-            if window and not again and (place in seen or size + index.length[place] > most):
+            if window and not again and (place in seen or size + index.length[place] > AT_ONCE):
                 yield window
                 window, seen, size = [], set(), 0
             window.append(place)
@@ -301,19 +387,19 @@ class Placing:
         if window:
             yield window
 
-    def _create(self, node: Node) -> int:
+    def _create(self, node: Node, access: int = os.O_WRONLY) -> int:
         """A new file, never with more rights than it had. What lies at its name is taken away, not written into."""
         path, mode = self._target + node.path, node.mode & 0o777
         try:
-            return os.open(path, CREATE, mode)
+            return os.open(path, access | CREATE, mode)
         except FileExistsError:
             try:
                 os.unlink(path)  # noqa: PTH108
-                return os.open(path, CREATE, mode)
+                return os.open(path, access | CREATE, mode)
             except OSError as bad:
                 if bad.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES):
                     raise
-                return os.open(path, AGAIN, mode)  # something is mounted there
+                return os.open(path, access | AGAIN, mode)  # something is mounted there
 
     def _finish(self, handle: int, node: Node, sha256: str) -> None:
         """Owner, permissions, attributes and times; then what the kernel says of it goes to `found`."""

@@ -30,8 +30,7 @@ MOST_BLOBS, MOST_NODES, MOST_KEYS = 600_000, 600_000, 20
 MOST_BLOB = 64 * 1024 * 1024
 MOST_SCRYPT = 256 * 1024 * 1024
 # Blobs that lie so near to each other are read at once, up to so many bytes; nearness is another over a line.
-GAP, FAR_GAP = 64 * 1024, 512 * 1024
-AT_ONCE, FAR_AT_ONCE = 4 * 1024 * 1024, 8 * 1024 * 1024
+GAP, AT_ONCE = 64 * 1024, 4 * 1024 * 1024
 KINDS = {"file": "f", "dir": "d", "symlink": "l", "fifo": "p", "dev": "b", "chardev": "c"}
 # Go's bits of a file mode.
 SETUID, SETGID, STICKY = 1 << 23, 1 << 22, 1 << 20
@@ -128,8 +127,11 @@ class Index:
         return self.packed[place] or self.length[place] - EXTENSION
 
     def runs(self, places: Iterable[int], far: bool = False) -> list[Run]:
-        """How to read these blobs with few requests, pack by pack; a little of what lies between two is read too."""
-        gap, most = (FAR_GAP, FAR_AT_ONCE) if far else (GAP, AT_ONCE)
+        """How to read these blobs with few requests, pack by pack; a little of what lies between two is read too.
+
+        A far pack is read in one go.
+        """
+        gap, most = (backends.FAR_GAP, 1 << 40) if far else (GAP, AT_ONCE)
         found: list[Run] = []
         for place in sorted(set(places), key=lambda p: (self.pack[p], self.offset[p])):
             pack, start = self.packs[self.pack[place]], self.offset[place]
@@ -150,12 +152,6 @@ class Reader:
         self._line, self._index = line, index
         self._opener, self._unpacker = opener, unpacker
         self._sealed, self._plain = Buffer(), Buffer()
-
-    def fetch(self, run: Run) -> None:
-        """Read a run; what was fetched before is gone."""
-        size = run.end - run.start
-        self._sealed.need(size)
-        self._line.read_into(run.pack, run.start, self._sealed.view[:size])
 
     def fetch_all(self, runs: list[Run]) -> dict[int, int]:
         """Read some runs side by side into memory; where each blob begins in it."""
@@ -181,10 +177,12 @@ class Reader:
         return self._plain.view[:size]
 
     def blobs(self, run: Run) -> Iterator[tuple[int, memoryview]]:
-        """Fetch a run and open its blobs one after the other."""
-        self.fetch(run)
+        """The blobs of a run one after the other; each lasts until the next."""
         for place in run.places:
-            yield place, self.open(place, self._index.offset[place] - run.start)
+            start, length = self._index.offset[place], self._index.length[place]
+            self._sealed.need(length)
+            self._line.read_into(run.pack, start, self._sealed.view[:length], run.end)
+            yield place, self.open(place, 0)
 
     def close(self) -> None:
         self._line.close()

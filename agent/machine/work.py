@@ -132,7 +132,8 @@ def _attempt(
     tell(step="Writing the snapshot", percent=10, files=len(files), size=sum(seen.stamps[p].size for p in files))
     with ThreadPoolExecutor(1) as beside:
         hashing = beside.submit(_listed, seen, known, first)
-        summary = restic_backup(order, paths, tell, [*forced, *_compression(order, seen)])
+        new = any(known.sha256(path, seen.stamps[path]) is None for path in files)
+        summary = restic_backup(order, paths, tell, [*forced, *(_compression(order, seen) if new else [])])
         tell(step="Hashing files", percent=85)
         sums, tree = hashing.result()
     after = trees.look_again(paths)

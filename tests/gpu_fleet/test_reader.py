@@ -713,3 +713,41 @@ def test_one_bit_anywhere_is_noticed(kept: Kept) -> None:
         with pytest.raises(crypto.Forged):
             opener.opened(bytes(spoilt))
     opener.close()
+
+
+def test_pieces_in_any_order_are_hashed_as_the_file_grows(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As packs come over a line: the hash is of the file from its beginning, whichever piece was first."""
+    chance = random.Random(9)
+    (kept.tree / "large").write_bytes(chance.randbytes(12 * MIB))
+    (kept.tree / "copy").write_bytes((kept.tree / "large").read_bytes())
+    (kept.tree / "half").write_bytes((kept.tree / "large").read_bytes()[6 * MIB :])
+    before = manifest.build([str(kept.tree)])
+    kept.save()
+    shutil.rmtree(kept.tree)
+    monkeypatch.setattr(backends.Folder, "lines", 3)
+    plain = repository.Index.runs
+
+    def shuffled(self: repository.Index, places: Any, far: bool = False) -> list[repository.Run]:
+        found = [run._replace(places=[p]) for run in plain(self, places, far) for p in run.places]
+        random.Random(2).shuffle(found)
+        return found
+
+    monkeypatch.setattr(repository.Index, "runs", shuffled)
+    result = kept.restore(monkeypatch, before)
+    assert (whole(result, before), result["reader"]) == (True, "")
+    assert manifest.build([str(kept.tree)]).digest == before.digest
+
+
+def test_an_unchanged_tree_is_not_sampled_for_compression(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fill(kept.tree)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(work, "upload", lambda order, tree: None)
+    monkeypatch.setattr("agent.machine.stamps.TICK", 20_000_000)
+    monkeypatch.setattr(
+        work, "restic_backup", lambda order, paths, tell, more: asked.append(more) or {"snapshot_id": "s"}
+    )
+    order = {**kept.order, "paths": [str(kept.tree)], "platform": {"token_file": str(kept.folder / "token")}}
+    threading.Event().wait(0.05)
+    work.backup(order, lambda **facts: None)
+    work.backup(order, lambda **facts: None)
+    assert [bool(words) for words in asked] == [True, False]
