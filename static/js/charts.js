@@ -79,7 +79,8 @@ const build = {
       series: d.series.map((s, i) => {
         const color = roleColor(t, s.role) ?? t.set[i % 6];
         const dash = ["solid", "dashed", "dotted"][Math.floor(i / 2) % 3];
-        return { type: "line", name: s.name, data: s.data, symbol: "none", connectNulls: false, lineStyle: { width: 1.75, color, type: s.role === "forecast" ? "dotted" : dash }, itemStyle: { color }, areaStyle: d.series.length === 1 ? { color, opacity: 0.12 } : null };
+        const alone = s.data.filter((value) => value !== null).length === 1; // a line needs two
+        return { type: "line", name: s.name, data: s.data, symbol: alone ? "circle" : "none", connectNulls: false, lineStyle: { width: 1.75, color, type: s.role === "forecast" ? "dotted" : dash }, itemStyle: { color }, areaStyle: d.series.length === 1 ? { color, opacity: 0.12 } : null };
       }),
     };
   },
@@ -171,7 +172,8 @@ function draw(force) {
     const source = document.getElementById(element.dataset.source);
     if (!source || !build[element.dataset.chart] || !element.clientWidth) { return; }
     const text = source.textContent;
-    const chart = globalThis.echarts.getInstanceByDom(element);
+    let chart = globalThis.echarts.getInstanceByDom(element);
+    if (chart && !element.firstElementChild) { chart.dispose(); chart = undefined; } // a swap took its canvas away
     if (!force && chart && drawn.get(element) === text) { return; }
     const data = JSON.parse(text);
     drawn.set(element, text);
