@@ -94,6 +94,7 @@ def test_dialog_and_plain_link(node: CloudNode, page: Client, htmx: dict) -> Non
     whole = page.get(DIALOG).content.decode()
     assert "<title>Cloud Nodes - Container Status · Curfew</title>" in whole
     assert "<h1>Cloud Nodes - Container Status</h1>" in whole
+    assert 'href="/cloud-nodes/dialog"' in page.get("/costs/").content.decode()  # from every page
     inner = page.get(DIALOG, {"part": "grid"}, headers=htmx).content.decode()
     assert inner.strip().startswith('<div id="nodes-dialog"')
     assert "dialog-head" not in inner
