@@ -9,7 +9,9 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from config import web
+from core.processes import end_with_parent
 
+end_with_parent()
 django_application = web.application()
 
 from channels.layers import get_channel_layer

@@ -189,6 +189,7 @@ CELERY_TASK_TIME_LIMIT = 1800
 CELERY_TASK_DEFAULT_QUEUE = "fast"
 CELERY_TASK_ROUTES = {"operations.tick": {"queue": "sweep"}, "operations.sweep": {"queue": "sweep"}}
 CURFEW_WEB_THREADS = env.int("CURFEW_WEB_THREADS", default=8)
+CURFEW_WEB_PROCESSES = env.int("CURFEW_WEB_PROCESSES", default=1)
 CELERY_WORKER_CONCURRENCY = env.int("CURFEW_WORKER_THREADS", default=8)
 
 AUTH_USER_MODEL = "accounts.User"

@@ -27,6 +27,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from core import demo_worker
+from core.processes import serve_in_several
 from core.startup import Sandbox, is_migrated, remember_migrated
 from launcher import runlock
 from launcher.console import say, step
@@ -135,7 +136,11 @@ class Command(BaseCommand):
             if browser and _has_desktop():
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-        server = _Server(_uvicorn_config(host, port))
+        if settings.CURFEW_WEB_PROCESSES > 1 and not settings.CURFEW_EMBEDDED:
+            started()
+            serve_in_several(listening, settings.CURFEW_WEB_PROCESSES, **_uvicorn_options(host, port))
+            return 0
+        server = _Server(uvicorn.Config(**_uvicorn_options(host, port)))
         server.on_started = started
         try:
             server.run(sockets=[listening])
@@ -144,20 +149,20 @@ class Command(BaseCommand):
         return 0 if server.started else 3
 
 
-def _uvicorn_config(host: str, port: int) -> uvicorn.Config:
+def _uvicorn_options(host: str, port: int) -> dict[str, Any]:
     # proxy_headers off: core.middleware decides which proxies may speak for a client
-    return uvicorn.Config(
-        "config.asgi:application",
-        host=host,
-        port=port,
-        lifespan="on",
-        ws="websockets-sansio",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    return {
+        "app": "config.asgi:application",
+        "host": host,
+        "port": port,
+        "lifespan": "on",
+        "ws": "websockets-sansio",
+        "access_log": False,
+        "log_config": None,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+    }
 
 
 def _log_to_file(path: Path) -> None:
