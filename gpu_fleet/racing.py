@@ -110,7 +110,8 @@ def _open_round(context: RunContext, machine: Machine, provider: GpuProvider, nu
     wanted = Wanted.of(machine.wanted)
     _say(context, 1, f"Round {number}: looking for offers")
     found = provider.offers(query_of(wanted))
-    tried = {row.host_id for row in lanes.open_of(context.operation.id, machine.organization_id)}
+    rows = lanes.open_of(context.operation.id, machine.organization_id)
+    tried = {row.host_id for row in rows if row.failed or row.lane != Place.NEVER}
     chosen = race.choose(
         found,
         strategy=race.Strategy(wanted.strategy),

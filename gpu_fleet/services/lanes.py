@@ -140,7 +140,8 @@ def resolve(*, rows: Iterable[Rental], found: Iterable[Seen], complete: bool = T
             created = rental.created_at or now
             _move(row, Lane.CREATED, provider_id=rental.provider_id, unsure=False, created_at=created)
         elif complete and now - row.intended_at > VISIBLE_AFTER:
-            _move(row, Lane.NEVER, outcome="The order did not become a rental", failed=True, gone_at=now)
+            # whether it was ever asked for is only known of those with a doubtful answer: of others no host is to blame
+            _move(row, Lane.NEVER, outcome="The order did not become a rental", failed=row.unsure, gone_at=now)
 
 
 def observe(*, row: Rental, seen: Seen) -> None:

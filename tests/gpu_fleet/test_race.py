@@ -17,6 +17,7 @@ from gpu_fleet import race, services
 from gpu_fleet.models import Machine, Rental
 from gpu_fleet.providers.base import Offer
 from gpu_fleet.race import Lane, Rules, Stage, Strategy
+from operations import runner
 from operations.models import Operation
 from tests.fakes.vast import Fate
 from tests.gpu_fleet.conftest import Fleet, lanes_of
@@ -148,6 +149,34 @@ def test_what_is_not_ours_is_listed_and_never_touched(
 
 class Killed(BaseException):
     """As `kill -9` would: nothing may catch it."""
+
+
+def test_hosts_that_were_never_asked_are_not_to_blame(
+    fleet: Fleet, deploy: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker dies between the intents and the orders: the next round may ask the same few hosts."""
+    market(fleet, 5)
+    machine = deploy()
+    plain = fleet.provider.rent
+    deaths = [Killed()]
+
+    def rent(orders: object) -> object:
+        if deaths:
+            raise deaths.pop()
+        return plain(orders)
+
+    monkeypatch.setattr(fleet.provider, "rent", rent)
+    with pytest.raises(Killed):
+        fleet.until_done(60)
+    fleet.time.go(61)
+    runner.reap_expired()
+    fleet.until_done()
+    machine.refresh_from_db()
+    assert (machine.observed_state, machine.error) == ("awake", "")
+    first = [row for row in lanes_of(machine) if row.round == 1]
+    assert {(row.lane, row.failed) for row in first} == {("never", False)}
+    assert machine.rental is not None
+    assert machine.rental.host_id in {row.host_id for row in first}
 
 
 @pytest.mark.parametrize("seed", range(6))
