@@ -59,9 +59,11 @@ class RequestIdMiddleware:
         request_id = given if _SAFE_ID.match(given) else request_context.new_request_id()
         request.request_id = request_id  # type: ignore[attr-defined]
         token = request_context.request_id.set(request_id)
+        reads = request_context.reads.set({} if request.method in {"GET", "HEAD"} else None)
         try:
             response = self.get_response(request)
         finally:
+            request_context.reads.reset(reads)
             request_context.request_id.reset(token)
         response["X-Request-ID"] = request_id
         return response

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -156,3 +156,22 @@ def test_a_cover_has_neither_gaps_nor_overlaps(slots: list, begin: int, length: 
             assert by_id[ids[0]][0] == left
             assert by_id[ids[-1]][1] == right
             assert all(by_id[a][1] == by_id[b][0] for a, b in pairwise(ids))
+
+
+@pytest.mark.parametrize("micro", [0, 1, 499_999, 500_000, 999_499, 999_500, 999_999])
+def test_moments_are_read_to_the_microsecond(alice: Persona, micro: int) -> None:
+    at = datetime(2026, 3, 29, 0, 59, 59, micro, tzinfo=UTC)
+    row = Interval(
+        organization=alice.organization,
+        resource_kind="cloud_node",
+        resource_id=UUID(int=7),
+        resource_label="n",
+        phase="awake",
+        started_at=at,
+        ended_at=at + timedelta(microseconds=1),
+        price=Decimal(1),
+        awake_price=Decimal(1),
+    )
+    row.save(force_insert=True)
+    (fact,) = totals.facts_of(Interval.objects.for_org(alice.organization), at, at + timedelta(days=1))
+    assert (fact[7], fact[8]) == (totals.micros_of(at), totals.micros_of(at) + 1)
