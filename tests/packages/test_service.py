@@ -311,7 +311,8 @@ def test_installed_on_this_machine(
     page, url = client_of(alice), f"/cloud-nodes/packages/{operation.resource_id}/"
     assert "Install here" not in page.get(url).content.decode()  # it is under way
     assert run(installing).status == Status.SUCCEEDED, installing.error
-    assert max(p for p, step in told if step.startswith("Verifying (")) == 50
+    verified = max(p for p, step in told if step.startswith("Verifying ("))
+    assert 0 < verified <= 50
     loading = [p for p, step in told if step.startswith("Loading studio/flux-dev:1.0 (")]
     assert (min(loading) >= 50, max(loading)) == (True, 100)
     shown = page.get(url).content.decode()
