@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ STEPS = ("lint", "unit", "pg", "e2e", "alone")
 FAST_RUNS = "not e2e and not alone"
 EMBEDDED_ONLY = ("tests/start/test_up.py", "tests/start/test_embedded.py")  # they start SQLite servers of their own
 NO_TESTS_COLLECTED = 5
+# A server that a killed test left behind holds the output open: it is not waited for.
+LAST_WORDS_SECONDS = 10.0
 # Two processes more than there are cores: slow tests wait for containers, leases and kills.
 JOBS = min(8, (os.cpu_count() or 2) + 2)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -75,6 +77,15 @@ def closing_line(counts: Mapping[str, int], seconds: float) -> str:
         if number:
             parts.append(f"{number} {word}{'s' if number > 1 and word in ('warning', 'error') else ''}")
     return f" {', '.join(parts) or 'no tests ran'} in {seconds:.2f}s ".center(80, "=")
+
+
+def _show(lines: Iterable[str], outcome: Outcome) -> None:
+    """Print each line as it comes; the counts of the closing one are remembered."""
+    for line in lines:
+        sys.stdout.write(line)
+        closing = closing_counts(line)
+        if closing:
+            outcome.counts = closing[0]
 
 
 def chosen_steps(only: str | None) -> tuple[str, ...]:
@@ -150,7 +161,7 @@ class Suite:
         ]
         arguments += [f"--ignore={path}" for path in skip]
         colour = ["--color=yes"] if sys.stdout.isatty() else []
-        with subprocess.Popen(
+        process = subprocess.Popen(
             [self.python, *arguments, *colour, *self.pytest_arguments],
             cwd=paths.ROOT,
             env={**self.environment, **(extra or {})},
@@ -159,12 +170,11 @@ class Suite:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-        ) as process:
-            for line in process.stdout or ():
-                sys.stdout.write(line)
-                closing = closing_counts(line)
-                if closing:
-                    outcome.counts = closing[0]
+        )
+        showing = threading.Thread(target=_show, args=(process.stdout or (), outcome), daemon=True)
+        showing.start()
+        process.wait()
+        showing.join(LAST_WORDS_SECONDS)
         sys.stdout.flush()
         outcome.seconds = time.monotonic() - began
         if process.returncode == NO_TESTS_COLLECTED and self.pytest_arguments:

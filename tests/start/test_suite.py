@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from threading import Event
@@ -117,6 +118,21 @@ def test_the_last_line_is_pytests_and_a_failing_test_fails_the_run(
     assert run.summary() == 1
     counts, _ = suite.closing_counts(capfd.readouterr().out.splitlines()[-1]) or (None, None)
     assert counts == Counter(passed=1, failed=1)
+
+
+def test_what_a_killed_test_left_behind_does_not_hold_up_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import subprocess, sys\ndef test_a(capfd):\n    with capfd.disabled(): subprocess.Popen(['sleep', '30'])\n"
+    )
+    monkeypatch.setattr(suite, "LAST_WORDS_SECONDS", 0.5)
+    ran = quick_suite(str(tmp_path), "-c", "/dev/null", "-p", "no:cacheprovider", "-p", "no:django")
+    began = time.monotonic()
+    ran.pytest("unit", "it", "not e2e", jobs=0)
+    assert time.monotonic() - began < 25
+    assert ran.summary() == 0
+    assert " 1 passed in " in capsys.readouterr().out
 
 
 def test_lint_runs_beside_the_tests_and_is_named_first(
