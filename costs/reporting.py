@@ -209,7 +209,7 @@ def report(*, actor: Actor, filters: Filters) -> Report:
     A whole period, or one phase of it, comes from roll-ups as far as there are some; any other filter from its intervals.
     """
     actor.require("costs.view", "see what things cost")
-    now = clock.now()
+    now = totals.present()
     start, until = filters.period.start, min(filters.period.end, now)
     rows = _matching(actor, filters, until)
     if filters.resource_id or filters.cause or filters.search or filters.phase:

@@ -1,4 +1,5 @@
-"""Building roll-ups: the sums of one organization's intervals in one stretch of time (a local day, or today so far).
+"""Building roll-ups: the sums of one organization's intervals in one stretch of time (a local day, today so far, or the
+days of a month so far, which are summed from the sums of the days).
 
 A roll-up may never be wrong, only missing. Whoever changes intervals raises the version of every slot that they touch, in
 the same transaction; a slot is read only while the version that it was built at is still its version. Slots are made an
@@ -30,7 +31,7 @@ LATE = timedelta(hours=1)
 SETTLE = timedelta(seconds=60)
 MOST_NEW = 800
 HINT_SECONDS = 3600
-DAY, PART = "day", "part"
+DAY, PART, SPAN = "day", "part", "span"
 
 
 def outdate(organization_id: UUID, since: datetime) -> None:
@@ -59,7 +60,8 @@ def build_due(*, seconds: float = 60.0) -> int:
 
 
 def make_slots(organization: Organization) -> int:
-    """Add the days that have ended since the last slot (or since the ledger began), and today so far."""
+    """Add the days that have ended since the last slot (or since the ledger began), their months up to them, and today
+    so far."""
     now = clock.now()
     horizon = now - LATE
     days = LedgerSlot.objects.for_org(organization.id).filter(grain=DAY)
@@ -74,6 +76,7 @@ def make_slots(organization: Organization) -> int:
     while right <= horizon and len(made) < MOST_NEW:
         made.append((DAY, max(left, last) if last else left, right))
         left, right = right, (right.astimezone(zone) + timedelta(days=1)).astimezone(ZoneInfo("UTC"))
+    made += _spans(organization, [(a, b) for _, a, b in made])
     today = window("day", organization.timezone, now)[0]
     so_far = horizon.replace(minute=0, second=0, microsecond=0)
     if so_far > today:
@@ -87,31 +90,68 @@ def make_slots(organization: Organization) -> int:
     return len(slots)
 
 
+def _spans(organization: Organization, new: list[tuple[datetime, datetime]]) -> list[tuple[str, datetime, datetime]]:
+    """For each month that has new days: all of its days up to the last of them, if they are more than one."""
+    if not new:
+        return []
+    since = window("month", organization.timezone, new[0][0])[0]
+    known = LedgerSlot.objects.for_org(organization.id).filter(grain=DAY, start__gte=since)
+    months: dict[datetime, list[tuple[datetime, datetime]]] = {}
+    for left, right in sorted({*known.values_list("start", "end"), *new}):
+        months.setdefault(window("month", organization.timezone, left)[0], []).append((left, right))
+    return [(SPAN, days[0][0], days[-1][1]) for days in months.values() if len(days) > 1]
+
+
 def _due(organization_id: UUID) -> list[int]:
+    """Slots to build, the newest first, but those that are summed from others after these."""
     rows = LedgerSlot.objects.for_org(organization_id).filter(created_at__lte=clock.now() - SETTLE)
     stale = rows.filter(Q(built_version=None) | ~Q(built_version=F("version")))
-    return list(stale.order_by("-start").values_list("id", flat=True))
+    found = stale.order_by("-start").values_list("id", "grain")
+    return [slot_id for slot_id, _ in sorted(found, key=lambda one: one[1] == SPAN)]
 
 
 def build(slot_id: int) -> bool:
-    """Sum one slot from its intervals and put the sums in its place; False when the intervals changed meanwhile.
+    """Sum one slot and put the sums in its place; False when its intervals changed meanwhile, or a day of it has no sum.
 
     Repeating it, or dying anywhere in it, changes nothing: sums and version are written together.
     """
     slot = LedgerSlot.objects.all_orgs().filter(id=slot_id).first()
     if slot is None:
         return False
-    rows = Interval.objects.for_org(slot.organization_id)
-    found = totals.add_up(totals.facts_of(rows, slot.start, slot.end), slot.start, slot.end)
+    found = _summed(slot)
+    if found is None:
+        return False
     with transaction.atomic():
         same = LedgerSlot.objects.for_org(slot.organization_id).filter(id=slot.id, version=slot.version)
         if not same.update(built_version=slot.version):
             return False
         _replace(slot, found)
-        if slot.grain == PART:
-            older = LedgerSlot.objects.for_org(slot.organization_id).filter(grain=PART, end__lt=slot.end)
-            older.delete()
+        if slot.grain != DAY:
+            _drop_older(slot)
     return True
+
+
+def _summed(slot: LedgerSlot) -> Totals | None:
+    """From the intervals; several days from their own sums, None while one of these may not be read.
+
+    A day that changes while it is read raises the version of this slot too, and `build` notices.
+    """
+    if slot.grain != SPAN:
+        rows = Interval.objects.for_org(slot.organization_id)
+        return totals.add_up(totals.facts_of(rows, slot.start, slot.end), slot.start, slot.end)
+    days = LedgerSlot.objects.for_org(slot.organization_id).filter(grain=DAY, built_version=F("version"))
+    inside = days.filter(start__gte=slot.start, end__lte=slot.end).values_list("id", "start", "end")
+    stretches = totals.cover(slot.start, slot.end, list(inside))
+    return totals.rolled(stretches[0][2]) if len(stretches) == 1 and stretches[0][2] else None
+
+
+def _drop_older(slot: LedgerSlot) -> None:
+    """Shorter slots that this one replaces, but for the last of them, which somebody may be reading."""
+    older = LedgerSlot.objects.for_org(slot.organization_id).filter(grain=slot.grain, end__lt=slot.end)
+    if slot.grain == SPAN:
+        older = older.filter(start=slot.start)
+    newest = older.order_by("-end").values_list("id", flat=True).first()
+    older.exclude(id=newest).delete()
 
 
 def _replace(slot: LedgerSlot, found: Totals) -> None:

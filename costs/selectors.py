@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q
@@ -32,7 +31,6 @@ class Sums:
     asleep_hours: Decimal = ZERO
     intervals: int = 0
     unpriced: int = 0
-    by_resource: dict[UUID, Decimal] = field(default_factory=dict)
     by_cause: dict[str, Decimal] = field(default_factory=dict)
 
 
@@ -67,7 +65,6 @@ def intervals_between(actor: Actor, start: datetime, end: datetime) -> Any:
 def sum_intervals(rows: Iterable[Interval], start: datetime, end: datetime) -> Sums:
     """Add up intervals clipped to [start, end); an open interval is counted up to `end`."""
     sums = Sums()
-    by_resource: dict[UUID, Decimal] = defaultdict(lambda: ZERO)
     by_cause: dict[str, Decimal] = defaultdict(lambda: ZERO)
     for row in rows:
         part = ledger.overlap(row.started_at, row.ended_at, start, end)
@@ -76,7 +73,6 @@ def sum_intervals(rows: Iterable[Interval], start: datetime, end: datetime) -> S
         sums.intervals += 1
         cost = ledger.amount(row.price, *part)
         sums.spent += cost
-        by_resource[row.resource_id] += cost
         if row.phase == Phase.AWAKE:
             sums.awake_hours += ledger.hours(*part)
         else:
@@ -87,7 +83,7 @@ def sum_intervals(rows: Iterable[Interval], start: datetime, end: datetime) -> S
             kept = ledger.amount(row.awake_price, *part) - cost
             sums.saved += kept
             by_cause[row.cause or "hand"] += kept
-    sums.by_resource, sums.by_cause = dict(by_resource), dict(by_cause)
+    sums.by_cause = dict(by_cause)
     return sums
 
 
@@ -98,7 +94,7 @@ def sums_between(actor: Actor, start: datetime, end: datetime) -> Sums:
 
 def sums_of(found: totals.Totals) -> Sums:
     """The same sums in one row."""
-    sums = Sums(by_resource=found.by_resource())
+    sums = Sums()
     by_cause: dict[str, Decimal] = defaultdict(lambda: ZERO)
     for share, line in found.shares.items():
         sums.spent += line.spent

@@ -66,12 +66,26 @@ class Fact(NamedTuple):
     awake_price: Decimal | None
 
 
-class Micros(Func):
+class _Whole:
+    """A whole number that comes from the database as one: Django's way of making sure of it is left out."""
+
+    output_field = BigIntegerField()
+
+    def get_db_converters(self, connection: Any) -> list[Any]:
+        return []
+
+
+class WholeSum(_Whole, Sum):
+    """A sum of whole numbers. PostgreSQL's own is a decimal of any length, which takes longer to read than to add."""
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template=f"({self.template})::bigint", **extra)
+
+
+class Micros(_Whole, Func):
     """A moment as whole microseconds since 1970, made by the database: an object of each would take longer than the sum.
     Exact: PostgreSQL's epoch is a decimal, SQLite's text has six digits after the point or none.
     """
-
-    output_field = BigIntegerField()
 
     def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
         template = "(EXTRACT(EPOCH FROM %(expressions)s) * 1000000)::bigint"
@@ -230,24 +244,31 @@ def between(actor: Actor, start: datetime, end: datetime, *, things: bool = True
     """Everything the actor may see from `start` to `end`; the present cuts off what has not happened yet. Without
     `things` the sums by resource are left out, which is half the work.
     """
-    until = min(end, clock.now())
+    until = min(end, present())
     rows = Interval.objects.visible_to(actor)
-    found = Totals()
+    found: Totals | None = None
     for left, right, slots in cover(start, until, _slots(actor, start, until)):
         if slots:
-            part = _rolled(slots, things=things)
+            part = rolled(slots, things=things)
+        elif right == until and right - left <= SHORT:
+            part = _up_to_now(actor, rows, left, right)
         else:
-            read = _now_on(actor, rows, left, right) if right == until else facts_of(rows, left, right)
-            part = add_up(read, left, right, things=things)
-        found.append(part)
-    return found
+            part = add_up(facts_of(rows, left, right), left, right, things=things)
+        if found is None:
+            found = part
+        else:
+            found.append(part)
+    return found or Totals()
 
 
-def _now_on(actor: Actor, rows: Any, left: datetime, right: datetime) -> Iterable[Fact]:
-    """The stretch up to now, which several figures of one page need: read once, when it is short."""
-    if right - left > SHORT:
-        return facts_of(rows, left, right)
-    return kept(("facts", actor.org_id, left), lambda: list(facts_of(rows, left, right)))
+def present() -> datetime:
+    """Now, which is the same moment for all figures of one page."""
+    return kept("present", clock.now)
+
+
+def _up_to_now(actor: Actor, rows: Any, left: datetime, right: datetime) -> Totals:
+    """A short stretch that several figures of one page end with: read and added up once."""
+    return kept(("sums", actor.org_id, left, right), lambda: add_up(facts_of(rows, left, right), left, right))
 
 
 def spent_on(actor: Actor, days: Sequence[tuple[datetime, datetime]]) -> list[Decimal]:
@@ -300,13 +321,13 @@ def cover(start: datetime, until: datetime, slots: Sequence[tuple[int, datetime,
 _SUMS = ("spent", "saved", "awake", "asleep", "intervals", "carried", "unpriced", "unpriced_carried")
 
 
-def _rolled(slots: list[int], *, things: bool) -> Totals:
+def rolled(slots: list[int], *, things: bool = True) -> Totals:
     """The roll-ups of neighbouring slots, added up by the database: whole numbers, so that no digit is lost.
 
     The first slot's carried intervals count; of the others only what began in them.
     """
     found = Totals()
-    sums = {f"sum_{name}": Sum(name) for name in _SUMS}
+    sums = {f"sum_{name}": WholeSum(name) for name in _SUMS}
     shares = ShareTotal.objects.filter(slot_id__in=slots).values_list("phase", "cause", "team", "person")
     for row in shares.annotate(**sums):
         found.shares[Share(*row[:4])] = _line(row[4:])
@@ -316,7 +337,7 @@ def _rolled(slots: list[int], *, things: bool) -> Totals:
     return _rolled_things(found, slots, sums) if things else found
 
 
-def _rolled_things(found: Totals, slots: list[int], sums: dict[str, Sum]) -> Totals:
+def _rolled_things(found: Totals, slots: list[int], sums: dict[str, WholeSum]) -> Totals:
     rows = ResourceTotal.objects.filter(slot_id__in=slots).values_list("kind", "resource_id", "label")
     for row in rows.annotate(**sums):
         found.things[Thing(*row[:3])] = _line(row[3:])
@@ -327,8 +348,7 @@ def _rolled_things(found: Totals, slots: list[int], sums: dict[str, Sum]) -> Tot
 
 
 def _line(sums: Sequence[int]) -> Line:
-    # PostgreSQL gives sums of large whole numbers as decimals
-    spent, saved, awake, asleep, intervals, carried, unpriced, unpriced_carried = map(int, sums)
+    spent, saved, awake, asleep, intervals, carried, unpriced, unpriced_carried = sums
     return Line(
         spent=Decimal(spent) / NANO,
         saved=Decimal(saved) / NANO,

@@ -18,7 +18,7 @@ from clusters import selectors, services
 from clusters.models import Alert, Cluster, ClusterNode, Sample, UsageHistograms
 from clusters.services.reports import load
 from core.actor import Actor
-from costs import selectors as costs
+from costs import totals
 from costs.models import Interval
 from tests.clusters.conftest import Joined, Time
 from tests.clusters.report import Reporter, pack
@@ -229,8 +229,8 @@ def test_the_ledger_is_price_times_time_to_the_micro_dollar(
         time.go(seconds)
         joined.reporter.tables["nodes"].popitem()
         assert joined.send(joined.reporter.delta())[0] == 200
-    sums = costs.sums_between(alice.actor, begin, time.now)
-    assert abs(sums.by_resource[joined.id] - spent) < Decimal("0.000001")
+    sums = totals.between(alice.actor, begin, time.now).by_resource()
+    assert abs(sums[joined.id] - spent) < Decimal("0.000001")
     assert Interval.objects.all_orgs().filter(resource_id=joined.id, ended_at=None).count() == 1
 
 

@@ -137,7 +137,7 @@ def test_the_usual_event_outdates_nothing(alice: Persona) -> None:
         )
         assert not rollups.stale(alice.organization.id)
         observe(alice, machine, "m", 40, "asleep")
-        assert len(list(rollups.stale(alice.organization.id))) == 4  # the interval that began at ten became shorter
+        assert len(list(rollups.stale(alice.organization.id))) == 5  # the interval that began at ten became shorter
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)), max_size=12), st.integers(0, 20), st.integers(1, 30))
@@ -175,3 +175,40 @@ def test_moments_are_read_to_the_microsecond(alice: Persona, micro: int) -> None
     row.save(force_insert=True)
     (fact,) = totals.facts_of(Interval.objects.for_org(alice.organization), at, at + timedelta(days=1))
     assert (fact[7], fact[8]) == (totals.micros_of(at), totals.micros_of(at) + 1)
+
+
+def test_a_month_is_summed_from_its_days_and_only_from_such_as_may_be_read(alice: Persona) -> None:
+    """Sums of the days 18 to 20 March are one; when a day is outdated the month is too, and waits for it."""
+    machine = uuid4()
+    with clock.at(NOW):
+        price(alice, machine, "2", "0.5")
+        observe(alice, machine, "m", 10, "awake")
+        observe(alice, machine, "m", 30, "asleep")
+    build_all(alice)
+    start, end = DAY, DAY + timedelta(days=3)
+    month = LedgerSlot.objects.for_org(alice.organization).get(grain=rollups.SPAN)
+    assert (month.start, month.end) == (start, end)
+    assert same(totals.rolled([month.id]), plain(alice, start, end))
+    with clock.at(NOW + timedelta(minutes=5)):
+        observe(alice, machine, "m", 40, "awake")
+        assert rollups.build(month.id) is False
+        assert same(totals.between(alice.actor, start, end), plain(alice, start, end))
+    build_all(alice)
+    assert same(totals.rolled([month.id]), plain(alice, start, end))
+
+
+def test_a_longer_slot_leaves_the_last_shorter_one_to_its_readers(alice: Persona) -> None:
+    with clock.at(NOW):
+        price(alice, machine := uuid4(), "2")
+        observe(alice, machine, "m", 10, "awake")
+    ends = {}
+    for day in range(4):
+        with clock.at(NOW + timedelta(days=day)):
+            rollups.make_slots(alice.organization)
+        with clock.at(NOW + timedelta(days=day, seconds=61)):
+            for slot_id in rollups._due(alice.organization.id):
+                assert rollups.build(slot_id)
+        slots = LedgerSlot.objects.for_org(alice.organization)
+        ends = {g: [*slots.filter(grain=g).order_by("end").values_list("end", flat=True)] for g in ("span", "part")}
+    assert ends["span"] == [DAY + timedelta(days=5), DAY + timedelta(days=6)]
+    assert ends["part"] == [NOW.replace(hour=16, minute=0) + timedelta(days=day) for day in (2, 3)]
