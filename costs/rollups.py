@@ -150,8 +150,9 @@ def _drop_older(slot: LedgerSlot) -> None:
     older = LedgerSlot.objects.for_org(slot.organization_id).filter(grain=slot.grain, end__lt=slot.end)
     if slot.grain == SPAN:
         older = older.filter(start=slot.start)
-    newest = older.order_by("-end").values_list("id", flat=True).first()
-    older.exclude(id=newest).delete()
+    last = older.order_by("-end").first()
+    if last is not None:
+        older.exclude(id=last.id).delete()
 
 
 def _replace(slot: LedgerSlot, found: Totals) -> None:
