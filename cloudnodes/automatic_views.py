@@ -69,7 +69,7 @@ def _save(actor: Actor, form: RuleForm, *, remove: bool) -> str:
 def _page(request: HttpRequest, actor: Actor, form: RuleForm | None) -> HttpResponse:
     found = automatic_reading.overview(actor=actor, search=request.GET.get("q", "")[:100])
     page = Paginator(found.nodes, SIZE).get_page(request.GET.get("page"))
-    target = request.GET.get("edit", "") or "default"
+    target = (form.data.get("target") if form else request.GET.get("edit")) or "default"
     if form is None:
         form = RuleForm(initial={"target": target, **_initial(found, target)})
     context = {
@@ -78,6 +78,7 @@ def _page(request: HttpRequest, actor: Actor, form: RuleForm | None) -> HttpResp
         "page": page,
         "form": form,
         "editing": _label(found, target),
+        "here": request.get_full_path(),
         "target": target,
         "may_manage": actor.can("nodes.manage"),
         "may_operate": actor.can("nodes.operate"),
@@ -113,8 +114,8 @@ def keep(request: HttpRequest, node_id: UUID) -> HttpResponse:
     text = request.POST.get("minutes", "60")
     if not text.isdecimal():
         raise InvalidInput(errors={"minutes": ["A number of minutes."]})
-    row = automatic.keep_awake(actor=_actor(request), node_id=node_id, minutes=int(text))
-    messages.success(request, f"It is not put to sleep for being idle before {row.keep_until:%H:%M} UTC.")
+    automatic.keep_awake(actor=_actor(request), node_id=node_id, minutes=int(text))
+    messages.success(request, f"It is not put to sleep for being idle in the next {text} minutes.")
     return _back(request)
 
 

@@ -85,7 +85,7 @@ def declare_page(request: HttpRequest) -> HttpResponse:
                 new = declaring.declare(actor=actor, rows=rows)
             except InvalidInput as refused:
                 errors = refused.errors
-                chosen.add_error(None, refused.message)
+                _refuse(chosen, refused.message, {} if by_file else errors)
             else:
                 messages.success(
                     request, f"Declared {len(rows)}, {new} of them new. The next look, within seconds, finds them."
@@ -106,13 +106,23 @@ def declare_page(request: HttpRequest) -> HttpResponse:
         "may_manage": actor.can("nodes.manage"),
     }
     status = 422 if form.errors or file_form.errors else 200
-    return render_page(request, "cloudnodes/declare.html", context, status=status)
+    return render_page(request, "cloudnodes/declare.html", context, fragment="declared", status=status)
+
+
+def _refuse(form: forms.Form, message: str, errors: dict[str, list[str]]) -> None:
+    """Put each error beside its field; without one, the message above the form."""
+    beside = {name: said for name, said in errors.items() if name in form.fields}
+    for name, said in beside.items():
+        form.add_error(name, said)
+    if not beside:
+        form.add_error(None, message)
 
 
 def _typed(given: dict[str, Any]) -> list[declaring.Declaration]:
     row, wrong = declaring.checked(given)
     if row is None:
-        raise InvalidInput(" ".join(wrong))
+        told = (words.partition(" ") for words in wrong)
+        raise InvalidInput(errors={name: [f"{said[:1].upper()}{said[1:]}."] for name, _, said in told})
     return [row]
 
 

@@ -11,6 +11,7 @@ from django.forms import BoundField
 
 from accounts.models import CloudAccount
 from cloudnodes.package_selectors import Choice, Package
+from cloudnodes.packages.format import PackageProblem, with_tag
 from core.errors import InvalidInput
 
 OTHER = "other"
@@ -85,7 +86,17 @@ class PackageForm(forms.Form):
             self.add_error("other_name", "Name the node that this image is for.")
         if not self.names():
             self.add_error(None, "Choose at least one node.")
+        for name in ("other_image", *(f"image-{row.choice.slug}" for row in self.rows() if row.checked)):
+            self._check_image(name, given.get(name) or "")
         return given
+
+    def _check_image(self, field: str, reference: str) -> None:
+        if not reference.strip():
+            return
+        try:
+            with_tag(reference.strip())
+        except PackageProblem as problem:
+            self.add_error(field, f"{problem.message} {problem.next_step}")
 
     def names(self) -> list[str]:
         """The chosen nodes by name."""

@@ -21,10 +21,12 @@ from core import fragments
 from core.actor import Actor
 from core.errors import Conflict, InvalidInput, QuotaExceeded
 from core.htmx import is_fragment, redirect, render_page
+from costs import budgets
+from costs.spending import Standing
 from operations import services as operations
 
 TITLE = "Cloud Nodes - Container Status"
-TOPICS = ("nodes", "operations", "money", "accounts")
+TOPICS = ("nodes", "operations", "money", "budgets", "accounts")
 TEMPLATES = {"page": "cloudnodes/grid.html", "dialog": "cloudnodes/dialog.html"}
 REFRESHED = "Asked the providers again; what changed shows here in a moment."
 
@@ -50,11 +52,18 @@ def _grid_url(place: str, tier: str, search: str = "", page: int | None = 1) -> 
     return f"{base}?{urlencode(asked)}" if asked else base
 
 
-def _context(place: str, grid: selectors.Grid) -> dict[str, Any]:
+def _refusals(actor: Actor, grid: selectors.Grid, refusing: list[Standing]) -> list[Standing]:
+    """Those budgets that refuse the actor a start of what the grid shows."""
+    return [s for s in refusing if any(s.covers(team=team, person=actor.label) for team in grid.teams)]
+
+
+def _context(place: str, grid: selectors.Grid, actor: Actor, refusals: list[Standing]) -> dict[str, Any]:
     pages = grid.pages
     return {
         "page_title": TITLE if place == "dialog" else "Cloud Nodes",
         "grid": grid,
+        "refusals": refusals,
+        "may_change_budgets": actor.can("budgets.manage"),
         "place": place,
         "wrap": f"nodes-{place}",
         "grid_url": _grid_url(place, grid.tier, pages.search, pages.number),
@@ -77,7 +86,8 @@ def _show(
     actor = _actor(request)
     viewing.touch(actor.org_id)
     grid = selectors.get_grid(actor=actor, tier=tier, **_asked(request))
-    return render_page(request, TEMPLATES[place], _context(place, grid), fragment=fragment, trigger=trigger)
+    context = _context(place, grid, actor, _refusals(actor, grid, budgets.refusing(actor=actor)))
+    return render_page(request, TEMPLATES[place], context, fragment=fragment, trigger=trigger)
 
 
 def _refresh(request: HttpRequest, place: str, tier: str) -> HttpResponse:
@@ -91,9 +101,14 @@ def _refresh(request: HttpRequest, place: str, tier: str) -> HttpResponse:
     shared = fragments.sharing(actor, TOPICS)
     view = (tier, *asked.values())
     grid = shared.value(lambda: selectors.get_grid(actor=actor, tier=tier, **asked), "nodes", *view)
+    refusals = _refusals(actor, grid, shared.value(lambda: budgets.refusing(actor=actor), "refusing"))
+    whom = tuple(s.budget.id for s in refusals)  # a person's budget is told to this person alone
 
     def rendered(template: str, *name: str, **more: Any) -> fragments.Fragment:
-        return shared.rendered(request, template, lambda: {**_context(place, grid), **more}, place, *view, *name)
+        def context() -> dict[str, Any]:
+            return {**_context(place, grid, actor, refusals), **more}
+
+        return shared.rendered(request, template, context, place, *view, whom, *name)
 
     ids = {i for i in request.GET.get("ids", "").split(",") if i}
     if not ids or request.GET.get("shape") != shared.value(lambda: grid.shape, "shape", *view):

@@ -149,7 +149,21 @@ def _refuse(actor: Actor, standing: Standing) -> int:
             actor=actor, verb="budget.refusing", target=standing.budget, target_label=label_of(standing.budget)
         )
         publish(standing.budget.organization_id, "money")
+        publish(standing.budget.organization_id, "budgets")
     return 1
+
+
+def refusing(*, actor: Actor) -> list[Standing]:
+    """The budgets that refuse starts now, whomever they concern; none without costs.view.
+
+    One small query where no budget was told to.
+    """
+    if actor.org_id is None or not actor.can("costs.view"):
+        return []
+    if not any(Rules.from_settings(b.settings).refuse_starts for b in Budget.objects.visible_to(actor)):
+        return []
+    organization = Organization.objects.get(id=actor.org_id)
+    return [s for s in spending.standings(actor=actor, organization=organization) if s.refusing]
 
 
 def require_room(*, organization_id: UUID, team: str = "", person: str = "") -> None:
@@ -157,18 +171,8 @@ def require_room(*, organization_id: UUID, team: str = "", person: str = "") -> 
 
     To be called by every service that is about to wake something, before its transaction.
     """
-    rows = [
-        b
-        for b in Budget.objects.for_org(organization_id)
-        if Rules.from_settings(b.settings).refuse_starts
-        and (b.scope == "organization" or (team if b.scope == "team" else person) == b.subject)
-    ]
-    if not rows:
-        return
-    organization = Organization.objects.get(id=organization_id)
-    actor = Actor.system("budgets", organization_id)
-    for standing in spending.standings(actor=actor, organization=organization):
-        if standing.budget in rows and standing.acting:
+    for standing in refusing(actor=Actor.system("budgets", organization_id)):
+        if standing.covers(team=team, person=person):
             words = label_of(standing.budget)
             raise QuotaExceeded(
                 f"{words[0].upper()}{words[1:]}, is used up ({standing.percent}%), so nothing new is woken. "
@@ -277,4 +281,5 @@ def lift(*, actor: Actor, budget_id: UUID) -> Budget:
             changes={"lifted_until": [None, until.isoformat()]},
         )
         publish(budget.organization_id, "money")
+        publish(budget.organization_id, "budgets")
     return budget

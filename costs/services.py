@@ -247,6 +247,7 @@ def set_budget(
             changes["rules"] = [before.settings if before else None, told]
         audit.record(actor=actor, verb="budget.changed", target=budget, changes=changes)
         publish(budget.organization_id, "money")
+        publish(budget.organization_id, "budgets")
     return budget
 
 
@@ -282,4 +283,5 @@ def remove_budget(*, actor: Actor, scope: str = "organization", subject: str = "
         organization_id = budget.organization_id
         Budget.objects.visible_to(actor).filter(id=budget.id).delete()
         publish(organization_id, "money")
+        publish(organization_id, "budgets")
     return True

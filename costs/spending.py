@@ -72,6 +72,15 @@ class Standing:
         return self.percent >= self.rules.act_at and self.rules.acts(clock.now())
 
     @property
+    def refusing(self) -> bool:
+        """Whether starts that it covers are refused now."""
+        return self.acting and self.rules.refuse_starts
+
+    def covers(self, *, team: str, person: str) -> bool:
+        """Whether a start of this team's thing by this person counts against it."""
+        return _is_of(team, person, self.budget.scope, self.budget.subject)
+
+    @property
     def bar(self) -> int:
         return min(100, self.percent)
 

@@ -173,7 +173,7 @@ def _budget(standing: spending.Standing) -> dict[str, Any]:
         "spent": f"{standing.spent:.6f}",
         "percent": standing.percent,
         "acting": standing.acting,
-        "refuses_starts": standing.acting and standing.rules.refuse_starts,
+        "refuses_starts": standing.refusing,
         "runs_out_at": moment(standing.runs_out_at),
     }
 

@@ -140,7 +140,8 @@ class Pages:
 
 @dataclass(slots=True)
 class Grid:
-    """Everything the page and the dialog show. `rate` is the organization's burn rate in USD per hour."""
+    """Everything the page and the dialog show. `rate` is the organization's burn rate in USD per hour; `teams` are those
+    ("": none) of nodes whose start costs money."""
 
     tier: str
     tier_label: str
@@ -158,6 +159,7 @@ class Grid:
     waking: bool
     can_operate: bool
     has_accounts: bool
+    teams: frozenset[str]
     currency: str = CURRENCY
     words: list[str] = field(default_factory=list)
 
@@ -214,6 +216,7 @@ def get_grid(*, actor: Actor, tier: str = "", search: str = "", page: int = 1) -
         waking=any(n.id in operations for n in mine),
         can_operate=actor.can("nodes.operate"),
         has_accounts=bool(accounts),
+        teams=frozenset(n.team for n in mine if n.can_switch and n.hourly_cost != 0),
         words=_summary(mine),
     )
 

@@ -51,6 +51,7 @@ class Light(NamedTuple):
     still_billing: bool
     hourly_cost: Decimal | None
     error_on: str
+    team: str
 
     @property
     def is_on(self) -> bool:
