@@ -96,9 +96,8 @@ class Placing:
                 self._files.append(node)
             else:
                 named.setdefault(node.inode, []).append(node)
-        for (
-            names
-        ) in named.values():  # the first as restic goes through the tree is the file, the others are links to it
+        for names in named.values():
+            # the first as restic goes through the tree is the file, the others are links to it
             first, *others = sorted(names, key=lambda n: n.path.split(b"/"))
             self._files.append(first)
             self._links[first.path] = others
