@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from agent.machine import manifest, work
+from agent.machine import manifest, restoring, work
 
 MIB = 1024 * 1024
 PASSWORD = "bench-only"
@@ -100,9 +100,9 @@ class Agent:
         Path(self.order["platform"]["token_file"]).parent.mkdir(exist_ok=True)
         self.last = ""
         self.held, self.digest = b"", ""
-        work.LATE_NICE = 0  # the others do not give way either
+        restoring.LATE_NICE = 0  # the others do not give way either
         work.upload = self._upload
-        work._download = lambda order: manifest.parse(gzip.decompress(self.held).decode().splitlines())
+        restoring._download = lambda order: manifest.parse(gzip.decompress(self.held).decode().splitlines())
 
     def _upload(self, order: Any, tree: manifest.Manifest) -> None:
         self.held, self.digest = work.packed(tree), tree.digest
@@ -116,7 +116,7 @@ class Agent:
     def back(self, snapshot: str) -> tuple[float, tuple[float, float]]:
         """Seconds until usable and until every file was compared."""
         clock = Clock()
-        result = work.restore({**self.order, "snapshot": snapshot, "manifest": ""}, lambda **facts: None)
+        result = restoring.restore({**self.order, "snapshot": snapshot, "manifest": ""}, lambda **facts: None)
         if result["digest"] != self.digest or result["reader"]:
             raise SystemExit(f"the restored tree is not the saved one, or restic brought it: {result['reader']}")
         return float(result["usable_seconds"]), clock.read()

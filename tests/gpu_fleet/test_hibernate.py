@@ -14,7 +14,7 @@ import pytest
 
 from accounts.models import AgentToken
 from agent.machine import manifest as trees
-from agent.machine import work
+from agent.machine import restoring, work
 from agent.machine.manifest import parse
 from core.errors import CurfewError
 from costs.models import Interval
@@ -78,7 +78,7 @@ class Disk:
             self.before_backup()
         report: dict[str, Any] = {"id": order["id"], "kind": order["kind"], "percent": 100}
         try:
-            result = {"backup": work.backup, "restore": work.restore}[order["kind"]](order, lambda **facts: None)
+            result = {"backup": work.backup, "restore": restoring.restore}[order["kind"]](order, lambda **facts: None)
             report |= {"state": "done", "result": result}
         except (work.Failed, trees.Unreadable, OSError) as bad:
             report |= {"state": "failed", "error": str(bad)}
@@ -109,7 +109,7 @@ def disk(
 
     monkeypatch.setattr(work, "upload", upload)
     monkeypatch.setattr(
-        work,
+        restoring,
         "_download",
         lambda order: parse(
             gzip.decompress(services.read_manifest(token=token(), snapshot_id=order["manifest"])).decode().splitlines()

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from agent.machine import backends, crypto, manifest, placing, repository, work
+from agent.machine import backends, crypto, jobs, manifest, placing, repository, restoring, work
 from agent.machine.repository import Surprise
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
@@ -87,9 +88,11 @@ class Kept:
     def restore(self, monkeypatch: pytest.MonkeyPatch, before: manifest.Manifest) -> dict[str, Any]:
         """As an order of the platform, in place."""
         monkeypatch.setattr(
-            work, "_download", lambda order: manifest.parse(gzip.decompress(work.packed(before)).decode().splitlines())
+            restoring,
+            "_download",
+            lambda order: manifest.parse(gzip.decompress(work.packed(before)).decode().splitlines()),
         )
-        return work.restore(self.order, lambda **facts: self.told.append(facts))
+        return restoring.restore(self.order, lambda **facts: self.told.append(facts))
 
     def packs(self) -> list[Path]:
         return sorted(file for file in Path(self.where, "data").rglob("*") if file.is_file())
@@ -282,8 +285,8 @@ def _fill(tree: Path) -> None:
 def saved(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, manifest.Manifest]:
     """A tree with small and large files, saved and gone, of a size that counts as large."""
     _fill(kept.tree)
-    monkeypatch.setattr(work, "SMALL", 1000)
-    monkeypatch.setattr(work, "LARGE_FILE", MIB)
+    monkeypatch.setattr(restoring, "SMALL", 1000)
+    monkeypatch.setattr(restoring, "LARGE_FILE", MIB)
     before = manifest.build([str(kept.tree)])
     kept.save()
     shutil.rmtree(kept.tree)
@@ -478,8 +481,8 @@ def test_after_usable_restic_is_asked_for_no_more_than_what_is_not_there(
     def _failing(reader: Any) -> int:
         raise Surprise("the line is gone")
 
-    monkeypatch.setattr(work, "_download", lambda order: before)
-    result = work.restore(kept.order, hear)
+    monkeypatch.setattr(restoring, "_download", lambda order: before)
+    result = restoring.restore(kept.order, hear)
     assert (kept.tree / "small 1").read_text() == "my work of today"
     assert (whole(result, before), result["reader"]) == (True, "the line is gone")
     assert all("--include" in asked and not any("small" in word for word in asked) for asked in runs)
@@ -505,16 +508,16 @@ def test_it_can_be_killed_and_run_again(saved: Saved, monkeypatch: pytest.Monkey
     kept, before = saved
     body = (
         "import sys, os, json, pickle\n"
-        "from agent.machine import work, manifest, placing, repository\n"
+        "from agent.machine import restoring, manifest, placing\n"
         "order, lines = json.load(sys.stdin)\n"
-        "work.SMALL, work.LARGE_FILE = 1000, 1 << 20\n"
-        "work._download = lambda order: manifest.parse(lines)\n"
+        "restoring.SMALL, restoring.LARGE_FILE = 1000, 1 << 20\n"
+        "restoring._download = lambda order: manifest.parse(lines)\n"
         "plain, count = placing._write, [0]\n"
         "def write(*words):\n"
         "    plain(*words); count[0] += 1\n"
         "    if count[0] == int(sys.argv[1]): os.kill(os.getpid(), 9)\n"
         "placing._write = write\n"
-        "work.restore(order, lambda **facts: None)\n"
+        "restoring.restore(order, lambda **facts: None)\n"
     )
     told = json.dumps([kept.order, list(before.lines())])
     for after in (1, 20, 41, 44):
@@ -540,10 +543,10 @@ def test_memory_does_not_grow_with_the_size_of_files(kept: Kept, monkeypatch: py
     shutil.rmtree(kept.tree)
     body = (
         "import sys, json, re, pathlib\n"
-        "from agent.machine import work, manifest\n"
+        "from agent.machine import restoring, manifest\n"
         "order, lines = json.load(sys.stdin)\n"
-        "work._download = lambda order: manifest.parse(lines)\n"
-        "result = work.restore(order, lambda **facts: None)\n"
+        "restoring._download = lambda order: manifest.parse(lines)\n"
+        "result = restoring.restore(order, lambda **facts: None)\n"
         "status = pathlib.Path('/proc/self/status').read_text()\n"
         "print(json.dumps([result, int(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1])]))\n"
     )
@@ -647,6 +650,18 @@ class RestServer(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
+@contextmanager
+def served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port at which it answers."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.mark.parametrize(("ranges", "every"), [(True, 0), (False, 0), (True, 7)])
 def test_over_restics_own_protocol(kept: Kept, monkeypatch: pytest.MonkeyPatch, ranges: bool, every: int) -> None:
     odd_tree(kept.tree)
@@ -654,15 +669,10 @@ def test_over_restics_own_protocol(kept: Kept, monkeypatch: pytest.MonkeyPatch, 
     before = manifest.build([str(kept.tree)])
     shutil.rmtree(kept.tree)
     handler = type("Handler", (RestServer,), {"folder": Path(kept.where), "ranges": ranges, "every": every})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(backends, "PAUSE", 0.01)
-    kept.where = f"rest:http://me:p%40ss@127.0.0.1:{server.server_port}/deep/"
-    try:
+    with served(handler) as port:
+        kept.where = f"rest:http://me:p%40ss@127.0.0.1:{port}/deep/"
         result = kept.restore(monkeypatch, before)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert (whole(result, before), result["reader"]) == (True, "")
 
 
@@ -670,6 +680,28 @@ def test_another_kind_of_repository_is_left_to_restic() -> None:
     for where in ("sftp:host:/folder", "rclone:remote:folder", "b2:bucket:folder", "relative/folder"):
         with pytest.raises(backends.Lost, match="not known"):
             backends.store({"repository": where})
+
+
+# its process ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order", "error"),
+    [
+        ({"kind": "restore", "manifest": "m"}, "the platform does not tell what the snapshot holds: 404"),
+        ({"kind": "push", "paths": ["/not/there"]}, "/not/there is not a folder"),
+    ],
+)
+def test_what_failed_in_a_process_of_its_own_says_why(tmp_path: Path, order: dict[str, Any], error: str) -> None:
+    """Started as the agent starts it, where the module that runs is `__main__` and others import it by its name."""
+    (tmp_path / "token").write_text("secret")
+    nothing = type("Nothing", (RestServer,), {"do_GET": lambda self: self._answer(404, b"")})
+    with served(nothing) as port:
+        orders = jobs.Jobs(tmp_path, {"url": f"http://127.0.0.1:{port}", "token_file": str(tmp_path / "token")})
+        orders.take({"id": "t", **order})
+        orders._children["t"].wait(60)
+    (told,) = orders.reports()
+    assert (told["state"], told["error"]) == ("failed", error)
 
 
 # the parts ---------------------------------------------------------------------------------------------------------

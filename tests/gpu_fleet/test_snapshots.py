@@ -16,7 +16,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from agent.machine import work
+from agent.machine import restoring
 from core.errors import InvalidState
 from costs.models import Interval
 from gpu_fleet import gateway, services
@@ -88,9 +88,9 @@ def test_what_is_hot_comes_first_and_the_rest_follows(
     alice: Persona,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "SMALL", 1000)
-    monkeypatch.setattr(work, "TWO_BATCHES", 100_000)
-    monkeypatch.setattr(work, "LARGE_FILE", 100_000)
+    monkeypatch.setattr(restoring, "SMALL", 1000)
+    monkeypatch.setattr(restoring, "TWO_BATCHES", 100_000)
+    monkeypatch.setattr(restoring, "LARGE_FILE", 100_000)
     (disk.folder / "weights").mkdir()
     (disk.folder / "weights/needed.bin").write_bytes(os.urandom(300_000))
     (disk.folder / "weights/[odd]*.bin").write_bytes(os.urandom(200_000))
@@ -102,7 +102,7 @@ def test_what_is_hot_comes_first_and_the_rest_follows(
     disk.new()
     there: dict[str, bool] = {}
     told_usable = threading.Event()
-    plain, bring = work.restore, work._bring
+    plain, bring = restoring.restore, restoring._bring
 
     def behind(*words: Any) -> None:
         assert told_usable.wait(60), "it waits for what is to come behind"
@@ -118,8 +118,8 @@ def test_what_is_hot_comes_first_and_the_rest_follows(
 
         return plain(order, hear)
 
-    monkeypatch.setattr(work, "restore", restore)
-    monkeypatch.setattr(work, "_bring", behind)
+    monkeypatch.setattr(restoring, "restore", restore)
+    monkeypatch.setattr(restoring, "_bring", behind)
     services.request_wake(actor=alice.actor, machine_id=disk.machine.id)
     disk.fleet.until_done()
     assert there == {
