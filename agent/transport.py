@@ -312,8 +312,9 @@ class Transport:
         packed: bool = False,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        limit: int = LARGEST_REPLY,
     ) -> Reply:
-        """Send `content` as JSON or `body` as it is (`packed`: it is gzip) and read the answer.
+        """Send `content` as JSON or `body` as it is (`packed`: it is gzip) and read the answer, of `limit` bytes at most.
 
         Returns the answer whatever its status; a redirect is an error. Raises Unreachable.
         """
@@ -330,7 +331,7 @@ class Transport:
             sent.setdefault("Content-Type", "application/json")
         if packed:
             sent["Content-Encoding"] = "gzip"
-        reply = self._connection.read(self._connection.send(method, path, body, sent, timeout))
+        reply = self._connection.read(self._connection.send(method, path, body, sent, timeout), limit)
         if 300 <= reply.status < 400:
             raise Unreachable(f"redirected to {reply.headers.get('location', '')[:200]}; correct the address")
         return reply

@@ -20,6 +20,8 @@ from typing import TypeVar
 from agent.machine.stamps import Known, Look, Stamp, look, stamps_of
 
 BLOCK = 1024 * 1024
+# Packed, as it travels both ways: what the platform takes, the machine takes back.
+LARGEST = 64 * 1024 * 1024
 THREADS = 4
 # So many bytes are one thread's share, and no more than 64 files.
 PIECE = 4 * 1024 * 1024

@@ -258,7 +258,8 @@ def _empty(folder: Path) -> bool:
 def _download(order: Mapping[str, Any]) -> trees.Manifest:
     link = work.transport(order)
     try:
-        reply = link.request("GET", f"/api/agent/machine/manifest/{order['manifest']}", timeout=work.UPLOAD_SECONDS)
+        path = f"/api/agent/machine/manifest/{order['manifest']}"
+        reply = link.request("GET", path, timeout=work.UPLOAD_SECONDS, limit=trees.LARGEST)
     finally:
         link.close()
     if not reply.ok:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import zlib
 from typing import Any
 
 from django.http import HttpResponse, JsonResponse
@@ -19,7 +21,8 @@ from gpu_fleet import services
 
 LARGEST_BEAT = 256 * 1024
 LARGEST_LEASE = 4096
-LARGEST_MANIFEST = 64 * 1024 * 1024
+LARGEST_MANIFEST = 64 * 1024 * 1024  # `agent.machine.manifest.LARGEST`, which a machine takes back
+LARGEST_TEXT = 1024 * 1024 * 1024
 TAGS = ["agents"]
 
 
@@ -32,6 +35,21 @@ def parsed(body: bytes) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise InvalidInput("A JSON object is expected.")
     return told
+
+
+def check_packed(body: bytes) -> None:
+    """Raises InvalidInput when it is not gzip, damaged, or holds more than LARGEST_TEXT bytes; little of it is held."""
+    size = 0
+    try:
+        if not body:
+            raise EOFError
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as text:
+            while piece := text.read(1024 * 1024):
+                size += len(piece)
+                if size > LARGEST_TEXT:
+                    raise InvalidInput(f"More than {LARGEST_TEXT} bytes of text.", code="too_large")
+    except (OSError, EOFError, zlib.error):
+        raise InvalidInput("This is not gzip, or it is damaged.") from None
 
 
 class MachineAgent(BasePermission):
@@ -73,10 +91,7 @@ class ManifestView(MachineView):
     def post(self, request: Request, name: str) -> HttpResponse:
         """Hashes of a backed-up tree, made on the machine: gzip of lines of JSON."""
         body = self.body(request, LARGEST_MANIFEST)
-        try:
-            gzip.decompress(body)
-        except (OSError, EOFError):
-            raise InvalidInput("This is not gzip.") from None
+        check_packed(body)
         services.keep_manifest(token=self.token, order_id=name, body=body)
         return JsonResponse({"received": True}, status=201)
 

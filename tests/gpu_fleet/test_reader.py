@@ -25,8 +25,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
+from agent import transport
 from agent.machine import backends, crypto, jobs, manifest, placing, repository, restoring, work
 from agent.machine.repository import Surprise
+from core.errors import InvalidInput
+from gpu_fleet.api import agent_views
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 PASSWORD = "correct horse"
@@ -702,6 +705,34 @@ def test_what_failed_in_a_process_of_its_own_says_why(tmp_path: Path, order: dic
         orders._children["t"].wait(60)
     (told,) = orders.reports()
     assert (told["state"], told["error"]) == ("failed", error)
+
+
+def test_a_list_of_very_many_files_comes_back(tmp_path: Path) -> None:
+    """220,000 files, as a few Python environments have: about ten MiB of hashes, more than other answers may have."""
+    (tmp_path / "token").write_text("secret")
+    chance = random.Random(1)
+    lines = [
+        json.dumps(
+            {"path": f"/w/{n}", "kind": "f", "mode": 420, "size": n, "sha256": f"{chance.getrandbits(256):064x}"}
+        )
+        for n in range(220_000)
+    ]
+    body = gzip.compress("".join(f"{line}\n" for line in lines).encode(), 1)
+    assert transport.LARGEST_REPLY < len(body) < manifest.LARGEST == agent_views.LARGEST_MANIFEST
+    with served(type("Server", (RestServer,), {"do_GET": lambda self: self._answer(200, body)})) as port:
+        platform = {"url": f"http://127.0.0.1:{port}", "token_file": str(tmp_path / "token")}
+        assert restoring._download({"platform": platform, "manifest": "x"}).files == 220_000
+
+
+def test_hashes_that_are_damaged_or_a_bomb_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = gzip.compress(bytes(3_000_000))
+    agent_views.check_packed(fine)
+    for bad in (b"", b"x", fine[:-20], fine[:30] + b"\xff" + fine[31:]):
+        with pytest.raises(InvalidInput, match="gzip"):
+            agent_views.check_packed(bad)
+    monkeypatch.setattr(agent_views, "LARGEST_TEXT", 2_999_999)
+    with pytest.raises(InvalidInput, match="More than"):
+        agent_views.check_packed(fine)
 
 
 # the parts ---------------------------------------------------------------------------------------------------------
