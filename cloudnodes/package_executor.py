@@ -25,7 +25,7 @@ from cloudnodes.packages.installer import actions
 from cloudnodes.packages.installer.archive import MANIFEST
 from cloudnodes.packages.installer.contents import open_source, read_small
 from cloudnodes.packages.installer.engine import Docker
-from cloudnodes.packages.installer.problems import InstallProblem
+from cloudnodes.packages.installer.problems import REFUSED, InstallProblem
 from cloudnodes.packages.signing import load_or_create_key
 from cloudnodes.packages.upgrade import base_from_manifest
 from core import hooks
@@ -34,6 +34,8 @@ from operations.enums import Status
 from operations.models import Operation
 from operations.registry import BaseExecutor, OperationFailed, RunAgain, RunContext
 
+# What is installed here was built here: unlike on a workstation, there is nothing to copy again.
+STORED_WRONG = "The file that Curfew keeps is not what was built: delete it, and build the package again."
 # An engine writes an image to its own disk before the first byte comes.
 READ_SECONDS = 3600.0
 # After this long a build gives its thread back between two images, well before a worker would be stopped.
@@ -196,8 +198,9 @@ class PackageInstall(BaseExecutor):
             tell.next_part(sum(need.bytes for need in run.needs.values()))
             report = run.run()
         except InstallProblem as problem:
+            step = STORED_WRONG if problem.exit_code == REFUSED else problem.next_step
             raise OperationFailed(
-                problem.message, code=problem.code, next_step=problem.next_step, transient=problem.code == "busy"
+                problem.message, code=problem.code, next_step=step, transient=problem.code == "busy"
             ) from None
         told = {"nodes": report["nodes"], "images": report["images"], "warnings": report["warnings"]}
         context.checkpoint(report=told)

@@ -15,6 +15,11 @@ window.addEventListener("pageshow", () => {
   $$("button[aria-busy]").forEach((button) => button.removeAttribute("aria-busy"));
 });
 
+/* a form that came back: begin where the first error is */
+const wrong = $("main form [aria-invalid='true']");
+wrong?.focus({ preventScroll: true });
+(wrong ?? $("main form [role='alert']"))?.scrollIntoView({ block: "center" });
+
 /* unsaved changes */
 const bar = (form) => $("[data-unsaved]", form);
 on("input", "form[data-dirty]", (event, form) => {
