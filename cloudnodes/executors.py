@@ -260,7 +260,7 @@ class NodeOrder(BaseExecutor):
         names = [f"{provider_words(o.provider).label} {o.gpu_tier.upper()}" for o in others[:3]]
         if not names:
             return otherwise
-        return f"Try again in a few minutes, or wake {node.node_type.name} on {', '.join(dict.fromkeys(names))}."
+        return f"Try again in a few minutes, or wake {node.node_type.name} on {' or '.join(dict.fromkeys(names))}."
 
 
 class NodeStart(NodeOrder):
