@@ -1,9 +1,11 @@
 """The life of a machine on Docker, for real, while one part is killed at every step of every operation.
 
     python -m tests.campaigns.gpu_life --mib 1024 --victims worker web agent --seed 1
+    python -m tests.campaigns.gpu_life --mib 64 --tiny 250000 --victims worker
 
 For each victim one life on its own PostgreSQL and Redis, with web server, worker and beat as processes: rented by a race
-of five, `--mib` of work written (60 % random, 30 % text, 10 % small files), idle, asleep by itself, gone, awake elsewhere.
+of five, `--mib` of work written (60 % random, 30 % text, 10 % small files, and `--tiny` files
+of a few bytes as package managers leave them), idle, asleep by itself, gone, awake elsewhere.
 A step is what an operation says that it is doing; at each that was not seen before the victim gets SIGKILL (the agent:
 its processes in every container that runs) and is started again, as a service manager would. Leases last 6 s. Then every
 byte, mode and name must be as before, no container be left, and the ledger be awake, asleep, awake without a gap.
@@ -42,6 +44,10 @@ import os
 for n in range(%(small)d):
     os.makedirs(f"small/{n %% 97}", exist_ok=True)
     open(f"small/{n %% 97}/{n}.py", "wb").write(os.urandom(10000) + b"x = 1\n" * 1666)
+for n in range(%(tiny)d):
+    folder = f"lib/python3.11/site-packages/package_{n // 1000}/module_{n %% 20}"
+    os.makedirs(folder, exist_ok=True)
+    open(f"{folder}/file_{n}.py", "w").write(f"VALUE = {n}\n")
 END
 ln -s ../deep/1.bin deep/er/link; chmod 640 deep/line; printf 'x' > "deep/odd ' name"; chmod 755 "deep/odd ' name"
 """
@@ -88,7 +94,7 @@ class Killer:
             client.close()
 
 
-def life(engine: DockerEngine, victim: str, mib: int, seed: int) -> dict[str, Any]:
+def life(engine: DockerEngine, victim: str, mib: int, tiny: int, seed: int) -> dict[str, Any]:
     """One life; what was killed, how long it took, what was wrong."""
     began, host = time.monotonic(), f"unix://{engine.socket}"
     with Scaled(lease_seconds=6, CURFEW_DOCKER_HOST=host) as curfew:
@@ -100,7 +106,7 @@ def life(engine: DockerEngine, victim: str, mib: int, seed: int) -> dict[str, An
         killer = Killer(curfew, victim, engine, random.Random(f"{seed}:{victim}"))
         try:
             assert api.post("/api/instances", {"name": "ember", "account_id": account}).status_code == 202
-            found = _live(engine, curfew, api, killer, mib)
+            found = _live(engine, curfew, api, killer, mib, tiny)
         except AssertionError as wrong:
             found = [f"{wrong}"[:600]]
         finally:
@@ -108,6 +114,7 @@ def life(engine: DockerEngine, victim: str, mib: int, seed: int) -> dict[str, An
     return {
         "victim": victim,
         "mib": mib,
+        "tiny": tiny,
         "kills": sum(killer.kills.values()),
         "steps": dict(killer.kills),
         "seconds": round(time.monotonic() - began),
@@ -115,7 +122,7 @@ def life(engine: DockerEngine, victim: str, mib: int, seed: int) -> dict[str, An
     }
 
 
-def _live(engine: DockerEngine, curfew: Scaled, api: Api, killer: Killer, mib: int) -> list[str]:
+def _live(engine: DockerEngine, curfew: Scaled, api: Api, killer: Killer, mib: int, tiny: int) -> list[str]:
     found: list[str] = []
 
     def settled(status: str) -> Any:
@@ -130,7 +137,8 @@ def _live(engine: DockerEngine, curfew: Scaled, api: Api, killer: Killer, mib: i
     box = container_of(first)
     until("the losers' end", lambda: names(engine) == {box})
     blobs, small = max(1, round(mib * 0.6 / 64)), round(mib * 104857.6 / 20_000)
-    run(engine, box, WRITE % {"blobs": blobs, "texts": max(1, round(mib * 0.3 / 15)), "small": small})
+    texts = max(1, round(mib * 0.3 / 15))
+    run(engine, box, WRITE % {"blobs": blobs, "texts": texts, "small": small, "tiny": tiny})
     before = run(engine, box, HASH)
     curfew.manage("shell", "-c", IDLE)
     asleep = until("sleep", lambda: settled("asleep"), LONGEST)
@@ -169,13 +177,14 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--tiny", type=int, default=0)
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=list(VICTIMS))
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     wrong = 0
     with DockerEngine() as engine:
         for victim in options.victims:
-            lived = life(engine, victim, options.mib, options.seed)
+            lived = life(engine, victim, options.mib, options.tiny, options.seed)
             wrong += len(lived["findings"])
             sys.stdout.write(json.dumps(lived) + "\n")
             sys.stdout.flush()
