@@ -13,6 +13,7 @@ from cloudnodes.models import CloudNode
 from cloudnodes.selectors.nodes import Light, active_operations, list_nodes
 from core.actor import Actor
 from core.errors import NotFound
+from costs import budgets
 from costs import selectors as costs
 from operations.models import Operation
 
@@ -89,8 +90,11 @@ def preview_all(*, actor: Actor, tier: str, wake: bool) -> Preview:
     nodes = list_nodes(actor=actor, tier=tier)
     chosen, kept = [], []
     busy = active_operations([n.id for n in nodes])
+    refusing = budgets.refusing(actor=Actor.system("budgets", actor.org_id)) if wake and actor.org_id else []
     for node in nodes:
         why = why_kept(node, busy.get(node.id), wake=wake)
+        if not why and node.hourly_cost != 0 and any(s.covers(team=node.team, person=actor.label) for s in refusing):
+            why = "a budget is used up, so nothing new is woken"
         if why:
             kept.append(Kept(name_of(node), why))
         else:

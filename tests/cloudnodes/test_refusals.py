@@ -104,6 +104,19 @@ def test_a_teams_is_told_where_a_node_of_the_team_is(
     assert told(olga) == ""
 
 
+def test_start_all_offers_nothing_that_would_be_refused(
+    nodes: list[CloudNode], alice: Persona, olga: Persona, client_of: Callable[[Persona], Client]
+) -> None:
+    url = "/cloud-nodes/all?do=start"
+    assert f'name="wake" value="{nodes[1].id}"' in client_of(olga).get(url).content.decode()
+    costs.set_budget(actor=alice.actor, amount=Decimal(1), rules=REFUSES)
+    shown = client_of(olga).get(url).content.decode()
+    assert 'name="wake"' not in shown
+    assert "a budget is used up, so nothing new is woken" in shown
+    CloudNode.objects.all_orgs().filter(id=nodes[1].id).update(hourly_cost=0)
+    assert f'name="wake" value="{nodes[1].id}"' in client_of(olga).get(url).content.decode()
+
+
 def test_it_is_not_told_where_it_refuses_nothing(
     nodes: list[CloudNode], told: Callable[..., str], alice: Persona
 ) -> None:
