@@ -55,6 +55,14 @@ def day_bounds(timezone: str, moment: datetime | None = None) -> tuple[datetime,
     return start.astimezone(ZoneInfo("UTC")), end.astimezone(ZoneInfo("UTC"))
 
 
+def last_days(timezone: str, count: int) -> list[tuple[datetime, datetime]]:
+    """The last `count` local days with today, the oldest first."""
+    days = [day_bounds(timezone)]
+    while len(days) < count:
+        days.insert(0, day_bounds(timezone, days[0][0] - timedelta(seconds=1)))
+    return days
+
+
 def intervals_between(actor: Actor, start: datetime, end: datetime) -> Any:
     """Intervals that overlap the window."""
     return (

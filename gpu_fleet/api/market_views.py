@@ -297,12 +297,11 @@ class SavingsView(FleetView):
 class SavingsHistoryView(FleetView):
     @extend_schema(responses=ANY, parameters=[OpenApiParameter("days", int)], tags=TAGS)
     def get(self, request: Request) -> Response:
-        """Spent and saved by day (UTC)."""
+        """Spent and saved by day of the organization's time zone."""
         days = int(_number(request, "days", 30, 1, 366))
         found = pages.get_savings(actor=self.actor, days=days)
         items = [
-            {"date": day.date().isoformat(), "spent": money(spent), "saved": money(saved)}
-            for day, spent, saved in found.days
+            {"date": day.isoformat(), "spent": money(spent), "saved": money(saved)} for day, spent, saved in found.days
         ]
         return Response({"kind": "real", "currency": CURRENCY, "items": items})
 

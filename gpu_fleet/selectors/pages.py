@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -32,13 +32,13 @@ from gpu_fleet.enums import (
     provider_words,
 )
 from gpu_fleet.models import Beat, Machine, Rental, Snapshot
+from gpu_fleet.selectors.days import DAYS, days_of, zone_of
 from gpu_fleet.selectors.machines import active_operations, last_race, learned_seconds, list_machines
 from gpu_fleet.selectors.standby import StandbyView, list_standbys
 from operations.models import Operation
 from operations.selectors import Line, line
 
 ZERO = Decimal(0)
-MONTH = timedelta(days=30)
 SHOWN = 20
 MOST_BEATS = 240
 
@@ -128,7 +128,7 @@ def get_fleet(*, actor: Actor, search: str = "", state: str = "") -> Fleet:
     states: dict[str, int] = defaultdict(int)
     for row in rows:
         states[row.observed_state] += 1
-    month = _sums(actor, ids)
+    month = _sums(actor)
     cards = _cards(actor, rows, active)
     awake = [card for card in cards if card.machine.rental_id and card.machine.provider_state != "stopped"]
     spares = [card.standby for card in cards if card.standby is not None and card.standby.hourly is not None]
@@ -152,16 +152,15 @@ def _haystack(card: Card) -> str:
     return f"{card.machine.name} {card.place} {card.provider} {card.machine.observed_state}".lower()
 
 
-def _sums(actor: Actor, ids: Collection[UUID]) -> costs.Sums:
-    now = clock.now()
-    rows = costs.intervals_between(actor, now - MONTH, now).filter(Q(resource_kind__in=[RESOURCE, LOSER]))
-    return costs.sum_intervals(rows, now - MONTH, now)
+def _sums(actor: Actor) -> costs.Sums:
+    start, now = days_of(actor)[0][0], clock.now()
+    rows = costs.intervals_between(actor, start, now).filter(Q(resource_kind__in=[RESOURCE, LOSER]))
+    return costs.sum_intervals(rows, start, now)
 
 
 def _cards(actor: Actor, rows: Sequence[Machine], active: dict[UUID, Operation]) -> list[Card]:
-    now = clock.now()
     ids = [row.id for row in rows]
-    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = days_of(actor)[-1][0]
     snapshots: dict[UUID, Snapshot] = {}
     shown = Snapshot.objects.visible_to(actor).filter(machine_id__in=ids)
     for snapshot in shown.filter(state__in=[SnapshotState.VERIFIED, SnapshotState.WRITING]).order_by("created_at"):
@@ -332,10 +331,10 @@ def get_machine_page(*, actor: Actor, machine_id: UUID) -> MachinePage:
     if row is None:
         raise NotFound("There is no such machine.")
     (card,) = _cards(actor, [row], active_operations([row.id]))
-    now = clock.now()
+    start, now = days_of(actor)[0][0], clock.now()
     mine = Interval.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id=row.id)
-    month = [i for i in mine.order_by("-started_at") if i.ended_at is None or i.ended_at > now - MONTH]
-    sums = costs.sum_intervals(month, now - MONTH, now)
+    month = [i for i in mine.order_by("-started_at") if i.ended_at is None or i.ended_at > start]
+    sums = costs.sum_intervals(month, start, now)
     beats = Beat.objects.for_org(row.organization_id).filter(machine=row, at__gt=now - timedelta(hours=2))
     snapshots = Snapshot.objects.visible_to(actor).filter(machine=row).exclude(state=SnapshotState.DELETED)
     history = Operation.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id=row.id)
@@ -361,9 +360,9 @@ def get_machine_page(*, actor: Actor, machine_id: UUID) -> MachinePage:
 
 @dataclass(slots=True)
 class Savings:
-    """Real money by day and by machine, of the last thirty days."""
+    """Real money by local day and by machine, of the last thirty days."""
 
-    days: list[tuple[datetime, Decimal, Decimal]]
+    days: list[tuple[date, Decimal, Decimal]]
     by_machine: list[tuple[str, Decimal, Decimal]]
     spent: Decimal
     saved: Decimal
@@ -372,18 +371,18 @@ class Savings:
     sleeps: int
 
 
-def get_savings(*, actor: Actor, days: int = 30) -> Savings:
+def get_savings(*, actor: Actor, days: int = DAYS) -> Savings:
     """From the ledger's intervals alone; what has no price is counted apart."""
     actor.require(VIEW, "see savings")
-    now = clock.now()
-    start = (now - timedelta(days=days - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    bounds, now = days_of(actor, days), clock.now()
+    start = bounds[0][0]
     rows = list(costs.intervals_between(actor, start, now).filter(resource_kind__in=[RESOURCE, LOSER]))
     whole = costs.sum_intervals(rows, start, now)
     per_day = []
-    for n in range(days):
-        left = start + timedelta(days=n)
-        sums = costs.sum_intervals(rows, left, min(now, left + timedelta(days=1)))
-        per_day.append((left, sums.spent, sums.saved))
+    zone = zone_of(actor)
+    for left, right in bounds:
+        sums = costs.sum_intervals(rows, left, min(now, right))
+        per_day.append((left.astimezone(zone).date(), sums.spent, sums.saved))
     names: dict[str, list[Interval]] = defaultdict(list)
     for row in rows:
         if row.resource_kind == RESOURCE:

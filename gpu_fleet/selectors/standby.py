@@ -14,8 +14,8 @@ from costs import ledger
 from costs.models import Interval
 from gpu_fleet.enums import RESOURCE, VIEW, Side, StandbyState
 from gpu_fleet.models import Standby
+from gpu_fleet.selectors.days import days_of
 
-MONTH = timedelta(days=30)
 FRESH = timedelta(seconds=15)
 
 
@@ -54,7 +54,7 @@ def list_standbys(*, actor: Actor, machine_ids: Collection[UUID] | None = None) 
     rows = rows.select_related("machine", "machine__rental", "spare", "spare__rental", "account")
     found = list(rows.order_by("machine__name"))
     ids = [row.spare_id for row in found if row.spare_id]
-    since, now = clock.now() - MONTH, clock.now()
+    since, now = days_of(actor)[0][0], clock.now()
     spent: dict[UUID, Decimal] = {}
     for interval in Interval.objects.visible_to(actor).filter(resource_kind=RESOURCE, resource_id__in=ids):
         part = ledger.overlap(interval.started_at, interval.ended_at, since, now)

@@ -11,9 +11,10 @@ from django.core.paginator import Page, Paginator
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.expressions import OrderBy
 
-from core import clock
+from accounts import selectors as accounts
 from core.actor import Actor, ActorKind
 from core.errors import NotFound
+from costs.selectors import day_bounds
 from taskrunner.enums import FINAL, HELD, PENDING, PERMISSION_MANAGE, PERMISSION_OPERATE, PERMISSION_VIEW, Status
 from taskrunner.models import Task, TaskHook, TaskSchedule, TaskTemplate
 
@@ -226,7 +227,7 @@ def stats(*, actor: Actor) -> dict[str, Any]:
     actor.require(PERMISSION_MANAGE, "see the statistics of tasks")
     rows = Task.objects.visible_to(actor)
     counts = {row["status"]: row["n"] for row in rows.order_by().values("status").annotate(n=Count("id"))}
-    day = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    day, _ = day_bounds(accounts.get_organization(actor=actor).timezone)
     ended = rows.filter(status__in=FINAL, finished_at__gte=day).order_by().values("status").annotate(n=Count("id"))
     oldest = rows.filter(status=Status.QUEUED).order_by("queued_at").values_list("queued_at", flat=True).first()
     return {

@@ -164,7 +164,7 @@ def _live(engine: DockerEngine, curfew: Scaled, api: Api, killer: Killer, mib: i
 
 
 def _remove(engine: DockerEngine) -> None:
-    client = engine.client()
+    client = engine.client(timeout=900)  # very many files take minutes to remove
     for name in names(engine):
         client.api.remove_container(name, force=True)
     client.close()

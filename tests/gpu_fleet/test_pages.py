@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from core import clock
+from costs.models import Interval
 from gpu_fleet import services
+from gpu_fleet.enums import RESOURCE
 from gpu_fleet.models import Machine
 from gpu_fleet.providers.base import Offer
+from gpu_fleet.selectors import pages
 from operations.models import Operation
 from tests.gpu_fleet.conftest import Fleet
 from tests.gpu_fleet.test_race import market
@@ -148,3 +152,22 @@ def test_a_move_is_estimated_before_it_is_asked_for(
     machine.refresh_from_db()
     assert Operation.objects.for_org(machine.organization_id).filter(kind="gpu.migrate").count() == 1
     assert machine.wanted["gpu_name"] == "RTX 4090"
+
+
+def test_thirty_days_are_the_same_days_on_every_page(alice: Persona) -> None:
+    """Local ones: at 20:00 UTC it is half past one in the morning of the next day in Kolkata."""
+    organization, now = alice.organization, datetime(2026, 3, 18, 20, tzinfo=UTC)
+    organization.timezone = "Asia/Kolkata"
+    organization.save()
+    names = {"resource_kind": RESOURCE, "resource_id": uuid4(), "resource_label": "ember", "price_source": "test"}
+    began = now - timedelta(days=40)
+    Interval.objects.create(
+        organization=organization, **names, phase="asleep", started_at=began, price=Decimal(0), awake_price=Decimal(1)
+    )
+    with clock.at(now):
+        found, fleet = pages.get_savings(actor=alice.actor), pages.get_fleet(actor=alice.actor)
+    assert found.saved == fleet.saved == Decimal("697.5")  # 29 days and an hour and a half
+    assert [found.days[0], found.days[-1]] == [
+        (date(2026, 2, 18), Decimal(0), Decimal(24)),
+        (date(2026, 3, 19), Decimal(0), Decimal("1.5")),
+    ]
