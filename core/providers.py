@@ -2,9 +2,11 @@
 
 A provider never lets an exception of its SDK escape: it raises one of the classes below. Each
 carries words for a person, whether trying again may help (`transient`), what to do next, and the
-provider's own words with secrets removed. The module imports neither Django nor an SDK, so pure
-provider code and agents may use it. Instances survive pickling and `to_dict`/`from_dict`, so an
-error can be stored on an Operation row and shown after a restart.
+provider's own words with secrets removed. What to do next is what a person can do: a provider does
+not know whether its call will be repeated, so whoever repeats it (an operation, a poll) says so.
+The module imports neither Django nor an SDK, so pure provider code and agents may use it. Instances
+survive pickling and `to_dict`/`from_dict`, so an error can be stored on an Operation row and shown
+after a restart.
 """
 
 from __future__ import annotations
@@ -154,7 +156,7 @@ class Throttled(ProviderError):
     message: str = "The provider asks for fewer requests."
     code: str = "throttled"
     transient: bool = True
-    next_step: str = "Nothing to do: it is tried again by itself after a pause."
+    next_step: str = "Wait a minute, then try again."
     retry_after: float | None = None
 
 
@@ -165,7 +167,7 @@ class Unreachable(ProviderError):
     message: str = "The provider cannot be reached."
     code: str = "unreachable"
     transient: bool = True
-    next_step: str = "Check the network, the address and the firewall; it is tried again by itself."
+    next_step: str = "Check the network, the address and the firewall, then try again."
 
 
 @dataclass(eq=False)
@@ -175,7 +177,7 @@ class TimedOut(ProviderError):
     message: str = "The provider did not answer in time."
     code: str = "timed_out"
     transient: bool = True
-    next_step: str = "Nothing to do: the state is read again before anything is repeated."
+    next_step: str = "Wait a minute, then try again: the state is read again before anything is repeated."
 
 
 @dataclass(eq=False)
@@ -204,7 +206,7 @@ class Conflict(ProviderError):
     message: str = "The resource is busy with another change."
     code: str = "conflict"
     transient: bool = True
-    next_step: str = "Wait until the running change has ended; it is tried again by itself."
+    next_step: str = "Wait until the running change has ended, then try again."
 
 
 ERROR_CLASSES: dict[str, type[ProviderError]] = {

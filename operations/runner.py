@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import re
 import socket
 import threading
 from datetime import timedelta
@@ -24,8 +23,6 @@ from operations import registry, services
 from operations.enums import Status
 from operations.models import Operation
 
-# What providers say of a trouble that passes; true until the last try.
-PROMISE = re.compile(r"Nothing to do: [^.]*\.|[;,]?\s*\bit is tried again by itself( after a pause)?\.", re.IGNORECASE)
 log = logging.getLogger(__name__)
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 120.0
@@ -211,17 +208,8 @@ def _failed(operation: Operation, failure: ProviderError | registry.OperationFai
         result=result,
         error_code=failure.code,
         error=redact_text(failure.message),
-        next_step=_given_up(failure.next_step, attempt) if failure.transient else failure.next_step,
+        next_step=f"{failure.next_step} It was tried {attempt} times.".strip() if attempt > 1 else failure.next_step,
     )
-
-
-def _given_up(next_step: str, tries: int) -> str:
-    """The next step when the last try has failed: without the promise that something happens by itself."""
-    kept, promises = PROMISE.subn("", next_step)
-    if not promises:
-        return next_step
-    times = "once" if tries == 1 else f"{tries} times"
-    return f"{kept.strip()}{'. ' if kept.strip() else ''}It was tried {times}: wait a minute, then retry."
 
 
 def backoff(attempt: int) -> float:

@@ -84,7 +84,7 @@ def _from_api(error: Any) -> ProviderError:
             code="engine_error",
             transient=True,
             detail=said,
-            next_step="Look at the engine's own words below; it is tried again by itself.",
+            next_step="Look at the engine's own words below, then try again.",
         )
     return InvalidRequest(f"Docker refused the request: {said}", detail=said)
 

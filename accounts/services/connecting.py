@@ -27,7 +27,6 @@ from core.live import publish
 from core.providers import InvalidRequest, ProviderError
 
 SHOWN_LENGTH = 300
-NOTHING_STORED = "Nothing was stored. Check the address and the network, then try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +214,8 @@ def _identity(plan: _Plan, credentials: Credentials) -> Identity:
         identity = vault.connect_with(credentials, is_sandbox=plan.is_sandbox).verify()
     except ProviderError as refused:
         refused.hide(credentials.secrets())
-        if refused.transient:  # nobody repeats a connection by itself
-            refused.next_step = NOTHING_STORED
+        if refused.transient:
+            refused.next_step = f"Nothing was stored. {refused.next_step}"
         raise
     if not 0 < len(identity.account_number) <= 120:
         raise InvalidRequest("The provider named an account without a usable number.", code="bad_identity")

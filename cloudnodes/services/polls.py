@@ -41,6 +41,7 @@ LAST_RETRY_SECONDS = 300.0
 # So many failures in a row make the nodes Lost; refused credentials do at once.
 LOST_AFTER = 3
 REFRESH_GAP = timedelta(seconds=1)
+AGAIN = " Curfew asks again by itself."
 
 
 def due_accounts() -> list[UUID]:
@@ -148,7 +149,7 @@ def _record_failure(account: CloudAccount, failure: ProviderError) -> None:
             retry_at=now + timedelta(seconds=_pause(failures, failure)),
             error_code=account_code(failure)[:60],
             error=failure.message[:1000],
-            next_step=failure.next_step[:300],
+            next_step=f"{failure.next_step}{AGAIN if failure.transient else ''}".strip()[:300],
         )
         if failures in (1, LOST_AFTER):
             publish(account.organization_id, "nodes", [])

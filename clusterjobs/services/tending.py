@@ -52,6 +52,7 @@ from taskrunner.services.logging import LARGEST_BODY
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
 _LOG_PART = min(LARGEST_BODY, 1024 * 1024)
+AGAIN = " Curfew asks again by itself."
 
 
 def tend_due() -> int:
@@ -83,7 +84,7 @@ def tend(*, pool_id: UUID) -> bool:
             with gateway.open_jobs(pool.cluster) as kube:
                 Look(pool, pool.cluster, kube).run()
     except ProviderError as refused:
-        problem = f"{refused.message} {refused.next_step}".strip()
+        problem = f"{refused.message} {refused.next_step}{AGAIN if refused.transient else ''}".strip()
         failures = pool.failures + 1
         log.warning("job_pool_failed", extra={"pool_id": str(pool.id), "reason": problem[:200]})
     finally:

@@ -57,7 +57,7 @@ class EksClusters:
         if found.status not in READY or not found.endpoint or not found.ca:
             raise Conflict(
                 f"The EKS cluster {name} is {found.status.lower() or 'not ready'} and has no API server to ask yet.",
-                next_step="It is tried again by itself.",
+                next_step="Wait until it is ready, then try again.",
             )
         return KubeAccess(server=check_server(found.endpoint), ca=found.ca)
 

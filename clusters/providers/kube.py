@@ -391,7 +391,7 @@ def error_of(status: int, body: Mapping[str, Any], what: str, retry_after: str |
         f"The API server failed ({status}).",
         code="server_error",
         transient=status >= 500,
-        next_step="Nothing to do: it is tried again by itself.",
+        next_step="Wait a minute, then try again.",
         detail=words,
     )
 

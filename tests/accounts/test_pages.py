@@ -260,6 +260,7 @@ class TestConnecting:
                 "Make a new key.",
             ),
             (Unreachable("AWS cannot be reached."), "AWS cannot be reached."),
+            (Unreachable("AWS cannot be reached."), "Nothing was stored. Check the network"),
         ],
     )
     def test_a_refusal_is_on_the_form_and_no_secret_comes_back(

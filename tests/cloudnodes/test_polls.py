@@ -105,13 +105,14 @@ def test_network_failure_backs_off_and_is_told_once(
     assert polls_in(time, 200) <= 5
     poll = AccountPoll.objects.all_orgs().get()
     assert (poll.error_code, poll.failures >= 3) == ("unreachable", True)
+    assert poll.next_step == f"{Unreachable().next_step} Curfew asks again by itself."
     assert fresh(node).observed_state == "lost"
     assert node.account.__class__.objects.all_orgs().get().status == "active"
     assert len([m for _, m in published if m["topic"] == "nodes"]) <= 4
     cloud.fail.clear()
     assert polls_in(time, 400) >= 1
     poll.refresh_from_db()
-    assert (poll.failures, poll.error, poll.retry_at) == (0, "", None)
+    assert (poll.failures, poll.error, poll.next_step, poll.retry_at) == (0, "", "", None)
     assert fresh(node).observed_state == "awake"
 
 
@@ -136,6 +137,7 @@ def test_refused_credentials_show_on_the_account_and_heal(node: CloudNode, cloud
     tick()
     account = CloudAccount.objects.all_orgs().get()
     assert (account.status, account.status_reason) == ("error", "The provider did not accept the credentials.")
+    assert AccountPoll.objects.all_orgs().get().next_step == AuthenticationFailed().next_step
     assert fresh(node).observed_state == "lost"
     time.go(30)
     assert tick() == 0

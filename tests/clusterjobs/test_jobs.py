@@ -242,6 +242,7 @@ def test_the_api_server_goes_away_and_comes_back(batch: Batch, monkeypatch: pyte
         tasks.sweep_leases()
     assert batch.now(task)[0] == "running"  # its container may still run: it is not given away
     assert "cannot be reached" in batch.problem
+    assert batch.problem.endswith("then try again. Curfew asks again by itself.")
     monkeypatch.setattr(gateway, "open_jobs", real)
     batch.cell.end(job)
     batch.look(2, seconds=61)
@@ -334,6 +335,7 @@ def test_a_missing_right_is_named(batch: Batch, fake: Any) -> None:
     batch.time.go(3)
     services.tend(pool_id=batch.pool.id)
     assert "does not allow POST /apis/batch/v1" in batch.problem
+    assert "by itself" not in batch.problem
     fake.denied.clear()
     batch.look(2, seconds=61)
     assert (batch.now(task)[0], len(batch.cell.made)) == ("claimed", 1)

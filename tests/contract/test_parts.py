@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import asdict
 from decimal import Decimal
 
@@ -76,6 +77,10 @@ class TestErrors:
                 assert asdict(other) == asdict(error)
             assert error.message
             assert error.message.endswith(".")
+
+    @pytest.mark.parametrize("cls", ERROR_CLASSES.values(), ids=lambda cls: str(cls.__name__))
+    def test_the_next_step_is_for_a_person(self, cls: type[ProviderError]) -> None:
+        assert not re.search("by itself|nothing to do", cls().next_step, re.IGNORECASE)
 
     def test_extra_fields_survive(self) -> None:
         assert ProviderError.from_dict(Throttled(retry_after=4.5).to_dict()).to_dict()["retry_after"] == 4.5

@@ -208,13 +208,14 @@ class TestFailure:
     @pytest.mark.parametrize(
         ("failure", "said"),
         [
-            (Throttled(), "It was tried 3 times: wait a minute, then retry."),
+            (Throttled(), "Wait a minute, then try again. It was tried 3 times."),
             (
                 Unreachable(),
-                "Check the network, the address and the firewall. It was tried 3 times: wait a minute, then retry.",
+                "Check the network, the address and the firewall, then try again. It was tried 3 times.",
             ),
-            (TimedOut(), "It was tried 3 times: wait a minute, then retry."),
-            (BadAnswer(), BadAnswer().next_step),
+            (TimedOut(), f"{TimedOut().next_step} It was tried 3 times."),
+            (Unreachable(next_step=""), "It was tried 3 times."),
+            (BadAnswer(), f"{BadAnswer().next_step} It was tried 3 times."),
         ],
     )
     def test_the_last_try_promises_no_other(
