@@ -179,6 +179,8 @@ def verify_files(source: Source, manifest: Manifest, progress: Optional[Progress
             worker.join()
     if check.failures:
         raise check.failures[0]
+    if progress:
+        progress(total, total, "Verifying")
     return total
 
 
