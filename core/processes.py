@@ -12,8 +12,6 @@ import socket
 import sys
 from typing import Any
 
-import uvicorn
-
 PR_SET_PDEATHSIG = 1
 # A process in the midst of a burst may be slow to say that it lives.
 ALIVE_SECONDS = 30
@@ -21,6 +19,8 @@ ALIVE_SECONDS = 30
 
 def serve_in_several(listening: socket.socket, processes: int, **options: Any) -> None:
     """Serve in so many processes until a signal; `options` are those of `uvicorn.run`."""
+    import uvicorn
+
     uvicorn.run(
         **options,
         fd=listening.fileno(),
@@ -31,7 +31,13 @@ def serve_in_several(listening: socket.socket, processes: int, **options: Any) -
 
 
 def end_with_parent() -> None:
-    """In one of several processes: be killed when the parent is gone. Linux alone can; elsewhere one outlives a parent
-    that was killed by SIGKILL."""
-    if multiprocessing.parent_process() is not None and sys.platform == "linux":
+    """In one of several processes: be killed when the parent is gone."""
+    if multiprocessing.parent_process() is not None:
+        die_with_parent()
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent, or its thread that started this process, is gone; good as a `preexec_fn`. Linux alone
+    can; elsewhere one outlives a parent that was killed by SIGKILL."""
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -22,6 +19,7 @@ from configparser import Error as BadIni
 from configparser import RawConfigParser
 from dataclasses import dataclass, field
 
+from core.processes import die_with_parent
 from core.providers import InvalidRequest, ProviderError, TimedOut, Unreachable
 
 NAME = "curfew"
@@ -32,7 +30,6 @@ READY_SECONDS = 15.0
 # Nobody has asked for anything for so long: the process ends.
 IDLE_SECONDS = 300.0
 LOOK_SECONDS = 2.0
-PR_SET_PDEATHSIG = 1
 # Options that let whoever wrote the configuration run programs or read files of this server, or use its own identity.
 FORBIDDEN = re.compile(
     r"(_command|_file|_path|_socket|_dir)$|^(ssh|env_auth|profile|use_msi|use_az|key_use_agent|links|copy_links)$"
@@ -298,8 +295,8 @@ class Served:
 
     def address(self) -> Address:
         """Where it answers, as soon as it does. Raises Unreachable with rclone's words."""
-        self._asked = time.monotonic()
         self._ready.wait(READY_SECONDS)
+        self._asked = time.monotonic()
         if self._address is None or not self.alive:
             raise Unreachable("rclone does not serve the remote.", detail=_last_words("\n".join(self._said)))
         return self._address
@@ -329,7 +326,7 @@ class Served:
                 text=True,
                 errors="replace",
                 env={**_plain(), **self.remote.environment(), "RCLONE_USER": user, "RCLONE_PASS": password},
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  one system call
+                preexec_fn=die_with_parent,  # noqa: PLW1509  one system call
             )  # fmt: skip
         except OSError as bad:
             self._said = [str(bad)]
@@ -340,10 +337,14 @@ class Served:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_SECONDS)
-            if self.users == 0 and time.monotonic() - self._asked > IDLE_SECONDS:
+            if self.users == 0 and self._patience() < time.monotonic() - self._asked:
                 self.end()
         self._ready.set()
         atexit.unregister(self.end)
+
+    def _patience(self) -> float:
+        """One that is still starting is not idle: whoever wants it waits for it."""
+        return IDLE_SECONDS if self._ready.is_set() else IDLE_SECONDS + READY_SECONDS
 
     def _listen(self, process: subprocess.Popen[str], user: str, password: str) -> None:
         assert process.stderr is not None
@@ -352,11 +353,8 @@ class Served:
                 self._said = [*self._said[-9:], line]
                 if found := re.search(r"Serving restic REST API on \[?(http://127\.0\.0\.1:\d+)/", line):
                     self._address = Address(found[1], user, password)
+                    self._asked = time.monotonic()
                     self._ready.set()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 _lock = threading.Lock()

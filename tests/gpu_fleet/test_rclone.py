@@ -530,7 +530,7 @@ def test_nothing_is_left_of_rclone_when_its_server_is_killed(tmp_path: Path) -> 
 def test_it_ends_when_nobody_asks_and_starts_again_when_somebody_does(
     nas: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rclone, "IDLE_SECONDS", 1.5)
+    monkeypatch.setattr(rclone, "IDLE_SECONDS", 0.4)
     monkeypatch.setattr(rclone, "LOOK_SECONDS", 0.1)
     remote = rclone.parse(alias(nas), "", [str(nas)])
     first = rclone.served("x", remote)
@@ -538,7 +538,7 @@ def test_it_ends_when_nobody_asks_and_starts_again_when_somebody_does(
     pid = first.pid
     assert pid is not None
     first.used(1)
-    time.sleep(2.0)
+    time.sleep(0.8)
     assert first.alive  # somebody is inside
     assert rclone.served("x", remote) is first
     first.used(-1)
