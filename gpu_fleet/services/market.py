@@ -105,7 +105,7 @@ def _count_hosts(account: CloudAccount, offers: Sequence[Offer], at: datetime) -
                 ),
             )
         elif host.last_seen != at:
-            host.seen += 1
+            host.seen = F("seen") + 1
             for name, value in facts.items():
                 setattr(host, name, value)
             again.append(host)
