@@ -1,4 +1,8 @@
-"""Curfew's own web handler on a port of loopback, in this process, on the test's database connection; for restic and rclone."""
+"""Curfew's own web handler on a port of loopback, in this process, on the test's database connection; for restic and rclone.
+
+That connection is inside the test's transaction: nothing may close it (`close_old_connections`), and because the state of
+its savepoints knows no threads, one request at a time may use it.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from django.db import connections
+from django.core import signals
+from django.db import close_old_connections, connections
+from django.http.response import HttpResponseBase
 
 from config.web import ThreadedHandler
 from gpu_fleet.providers import passing
 from tests.stack import free_port
 
 
+class OneByOne(ThreadedHandler):
+    """Its threads take turns; what is passed on needs none of them."""
+
+    _turn = threading.Lock()
+
+    def _answer(self, *args: Any) -> HttpResponseBase:
+        with self._turn:
+            return super()._answer(*args)
+
+
 @contextmanager
 def web_server(threads: int = 2) -> Iterator[str]:
     """Its address. All of its threads share the test's connection, as Django's live server does."""
-    handler, mine = ThreadedHandler(threads), connections["default"]
+    handler, mine = OneByOne(threads), connections["default"]
     mine.inc_thread_sharing()
+    both = (signals.request_started, signals.request_finished)
+    for signal in both:
+        signal.disconnect(close_old_connections)
 
     def share() -> None:
         connections["default"] = mine
@@ -52,6 +71,8 @@ def web_server(threads: int = 2) -> Iterator[str]:
         server.should_exit = True
         running.join(10)
         handler._pool.shutdown()
+        for signal in both:
+            signal.connect(close_old_connections)
         mine.dec_thread_sharing()
 
 
