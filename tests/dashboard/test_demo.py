@@ -125,7 +125,8 @@ class TestPlay:
         assert {"hand"} <= sums.by_cause.keys() <= {"hand", "outside"}
 
     def test_the_chain_holds_and_names_people(self, alice: Persona, played: int) -> None:
-        assert audit.verify_chain(organization_id=alice.organization.id).ok
+        verdict = audit.verify_chain(organization_id=alice.organization.id)
+        assert verdict.ok, verdict.reason
         asked = AuditEntry.objects.for_org(alice.organization).filter(verb="node.wake_requested")
         assert set(asked.values_list("actor_label", flat=True)) == {"Alice", "Olga"}
         assert AuditEntry.objects.for_org(alice.organization).filter(verb="budget.changed").count() == 2
@@ -307,6 +308,8 @@ class TestGpuMonth:
             ("/gpu-fleet/market", "A10G"),
         ):
             assert words in client.get(address).content.decode(), address
+        verdict = audit.verify_chain(organization_id=alice.organization.id)
+        assert verdict.ok, verdict.reason
 
     @pytest.mark.django_db(transaction=True)
     def test_it_is_played_once_and_nobody_is_promised_more(self, alice: Persona, month: int) -> None:

@@ -20,7 +20,7 @@ from launcher import keys, paths, runlock
 from tests import prepared
 
 pytestmark = pytest.mark.integration
-START_SECONDS = 240
+START_SECONDS = 120
 IS_MIGRATED = """
 from pathlib import Path
 from django.conf import settings
