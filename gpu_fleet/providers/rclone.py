@@ -276,7 +276,8 @@ class Served:
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
         self.users = 0
-        self._asked = time.monotonic()
+        self._gate = threading.Lock()
+        self._asked, self._ended = time.monotonic(), False
         self._address: Address | None = None
         self._said: list[str] = []
         self._ready = threading.Event()
@@ -287,11 +288,17 @@ class Served:
 
     @property
     def alive(self) -> bool:
-        return self._keeper.is_alive()
+        return self._keeper.is_alive() and not self._ended
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
+
+    def claim(self) -> bool:
+        """Whether it goes on; if it does, it is not ended as idle before whoever asks has had time to come."""
+        with self._gate:
+            self._asked = time.monotonic()
+            return self.alive
 
     def address(self) -> Address:
         """Where it answers, as soon as it does. Raises Unreachable with rclone's words."""
@@ -303,11 +310,13 @@ class Served:
 
     def used(self, change: int) -> None:
         """One request more (1) or fewer (-1)."""
-        self.users += change
-        self._asked = time.monotonic()
+        with self._gate:
+            self.users += change
+            self._asked = time.monotonic()
 
     def end(self) -> None:
         """Ask it to end."""
+        self._ended = True
         if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -337,8 +346,11 @@ class Served:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_SECONDS)
-            if self.users == 0 and self._patience() < time.monotonic() - self._asked:
+            with self._gate:
+                self._ended |= self.users == 0 and self._patience() < time.monotonic() - self._asked
+            if self._ended:
                 self.end()
+        self._ended = True
         self._ready.set()
         atexit.unregister(self.end)
 
@@ -368,7 +380,7 @@ def served(key: str, remote: Remote) -> Served:
     """
     with _lock:
         found = _served.get(key)
-        if found is None or not found.alive or found.remote != remote:
+        if found is None or found.remote != remote or not found.claim():
             if found is not None:
                 found.end()
             found = _served[key] = Served(remote)

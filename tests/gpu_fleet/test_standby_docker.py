@@ -112,7 +112,7 @@ def _loss(engine: DockerEngine, api: Api, fault: str) -> dict[str, Any]:  # noqa
     at = now()
     client.api.pause(gpu) if fault == "freeze" else client.api.remove_container(gpu, force=True)
     epoch = before[-1][1]
-    first = until("the standby serving", lambda: [t for t, e in lines(engine, cpu) if e > epoch], 90)[0]
+    first = until("the standby serving", lambda: [t for t, e in lines(engine, cpu) if e > epoch])[0]
     row = association(api)
     copied = max(t for t, e in lines(engine, cpu) if e <= epoch)
     told = {"fault": fault, "serving": round(first - at, 1), "rpo": round(at - copied, 1), "why": row["lost_why"]}
