@@ -13,6 +13,7 @@ import pytest
 
 from audit import anchor_places, anchors, services, verification
 from tests.audit.test_append_only import cut, tamper, write
+from tests.fakes.s3 import moto_server
 from tests.notifications.test_ssrf import Server
 from tests.personas import Persona
 
@@ -68,25 +69,15 @@ def test_a_webhook_inside_our_network_is_refused(alice: Persona, settings: Any, 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     boto3 = pytest.importorskip("boto3")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="eu-west-1",
-        aws_access_key_id="AK",
-        aws_secret_access_key="SK",
-    )
-    client.create_bucket(
-        Bucket=LOCKED,
-        ObjectLockEnabledForBucket=True,
-        CreateBucketConfiguration={"LocationConstraint": "eu-west-1"},
-    )
-    yield client
-    server.stop()
+    keys = {"region_name": "eu-west-1", "aws_access_key_id": "AK", "aws_secret_access_key": "SK"}
+    with moto_server() as url:
+        client = boto3.client("s3", endpoint_url=url, **keys)
+        client.create_bucket(
+            Bucket=LOCKED,
+            ObjectLockEnabledForBucket=True,
+            CreateBucketConfiguration={"LocationConstraint": "eu-west-1"},
+        )
+        yield client
 
 
 def test_a_locked_bucket_remembers_what_the_database_and_the_folder_forgot(

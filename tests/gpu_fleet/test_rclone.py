@@ -24,7 +24,6 @@ import boto3
 import httpx
 import pytest
 from django.test import Client
-from moto.server import ThreadedMotoServer
 
 from audit.models import AuditEntry
 from core import clock
@@ -33,6 +32,7 @@ from gpu_fleet import gateway, passes, services
 from gpu_fleet.models import FleetSettings, Machine, Snapshot
 from gpu_fleet.providers import passing, rclone
 from operations.models import Operation
+from tests.fakes.s3 import moto_server
 from tests.gpu_fleet.rclone_rig import alias, web_server
 from tests.gpu_fleet.test_hibernate import Disk, disk  # noqa: F401  a fixture
 from tests.personas import Persona
@@ -244,16 +244,13 @@ def test_a_whole_life_by_way_of_this_server(kept: Disk, alice: Persona, nas: Pat
 
 @pytest.mark.slow
 def test_the_same_with_a_bucket_as_the_remote(kept: Disk, alice: Persona) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
+    with moto_server() as url:
         keys = {"aws_access_key_id": "server", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-        s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
+        s3 = boto3.client("s3", endpoint_url=url, **keys)
         s3.create_bucket(Bucket="snapshots")
         config = (
             f"[r2]\ntype = s3\nprovider = Other\naccess_key_id = server\nsecret_access_key = secret\nregion = us-east-1\n"
-            f"endpoint = http://{host}:{port}\n"
+            f"endpoint = {url}\n"
         )
         services.change_settings(actor=alice.actor, rclone_config=config, rclone_folder="snapshots/fleet")
         before = kept.digest()
@@ -266,8 +263,6 @@ def test_the_same_with_a_bucket_as_the_remote(kept: Disk, alice: Persona) -> Non
         names = [row["Key"] for row in s3.list_objects_v2(Bucket="snapshots")["Contents"]]
         assert names
         assert all(name.startswith(f"fleet/curfew/{kept.machine.id}/") for name in names)
-    finally:
-        server.stop()
 
 
 @pytest.mark.slow

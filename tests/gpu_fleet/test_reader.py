@@ -23,13 +23,13 @@ import boto3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from agent import transport
 from agent.machine import backends, crypto, jobs, manifest, placing, repository, restoring, work
 from agent.machine.repository import Surprise
 from core.errors import InvalidInput
 from gpu_fleet.api import agent_views
+from tests.fakes.s3 import moto_server
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 PASSWORD = "correct horse"
@@ -565,22 +565,18 @@ def test_memory_does_not_grow_with_the_size_of_files(kept: Kept, monkeypatch: py
 
 @pytest.fixture
 def s3(tmp_path: Path) -> Iterator[Kept]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
     keys = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "eu-west-1"}
-    boto3.client("s3", endpoint_url=url, **keys).create_bucket(
-        Bucket="kept", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-    )
-    made = Kept(
-        tmp_path,
-        f"s3:{url}/kept/curfew/7",
-        {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "eu-west-1"},
-    )
-    made.init()
-    yield made
-    server.stop()
+    with moto_server() as url:
+        boto3.client("s3", endpoint_url=url, **keys).create_bucket(
+            Bucket="kept", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        )
+        made = Kept(
+            tmp_path,
+            f"s3:{url}/kept/curfew/7",
+            {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "eu-west-1"},
+        )
+        made.init()
+        yield made
 
 
 def test_out_of_a_bucket(s3: Kept, runs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

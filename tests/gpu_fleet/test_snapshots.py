@@ -14,7 +14,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from agent.machine import restoring
 from core.errors import InvalidState
@@ -23,6 +22,7 @@ from gpu_fleet import gateway, services
 from gpu_fleet.models import FleetSettings, Machine, Snapshot
 from gpu_fleet.providers.restic import Repository, RepositoryError
 from operations.models import Operation
+from tests.fakes.s3 import moto_server
 from tests.gpu_fleet.test_hibernate import Disk
 from tests.gpu_fleet.test_hibernate import disk as disk_fixture
 from tests.personas import Persona
@@ -155,14 +155,10 @@ def test_a_snapshot_comes_into_another_machine(
 
 @pytest.fixture
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
     keys = {"aws_access_key_id": "server", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=url, **keys).create_bucket(Bucket="snapshots")
-    yield url
-    server.stop()
+    with moto_server() as url:
+        boto3.client("s3", endpoint_url=url, **keys).create_bucket(Bucket="snapshots")
+        yield url
 
 
 def test_a_whole_life_with_the_repository_in_a_bucket(

@@ -17,6 +17,7 @@ from costs.models import Interval
 from taskrunner import selectors, services
 from taskrunner.models import LogObject, LogPiece, Sample, Task, Worker
 from taskrunner.services import storing
+from tests.fakes.s3 import moto_server
 from tests.personas import Persona
 from tests.taskrunner.conftest import Time
 
@@ -74,19 +75,10 @@ def test_old_figures_and_logs_go_and_young_ones_stay(
 @pytest.fixture(scope="module")
 def moto() -> Iterator[Any]:
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
-    )
-    server.stop()
+    keys = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    with moto_server() as url:
+        yield boto3.client("s3", endpoint_url=url, **keys)
 
 
 @pytest.fixture
