@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 Open = Callable[..., Any]
 LOOKS = ((1440, "light"), (1440, "dark"), (390, "light"), (390, "dark"))
 PATIENCE = 30_000
+# Colours are half-way between two themes while they change, and contrast with nothing.
+SETTLED = "document.getAnimations().every(a => !(a instanceof CSSTransition) || a.playState === 'finished')"
 TICK = 90_000  # budgets are checked every minute
 OWNER, VIEWER = "gwen@studio.test", "vera@studio.test"
 DEV, CANNY = "flux-dev-a10g-aws-1111", "flux-canny-a10g-aws-1111"
@@ -106,6 +108,7 @@ def looked_at(page: Any, name: str) -> list[str]:
         page.set_viewport_size({"width": width, "height": 900})
         page.evaluate("theme => { document.documentElement.dataset.bsTheme = theme; }", theme)
         page.wait_for_timeout(150)
+        until(page, SETTLED)
         wrong += [f"{name} {width} {theme}: {words}" for words in axe(page)]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             wrong.append(f"{name} {width} {theme}: scrolls sideways")
